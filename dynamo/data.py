@@ -1,0 +1,89 @@
+"""Data sets: labelled examples, and the split into a half that trains base models and an unlabelled half that trains the meta-model."""
+
+import hashlib
+
+import attrs
+import torch
+from torch import Tensor
+
+from dynamo.errors import DynamoError
+from dynamo.spaces import InputSpace, OutputSpace
+from dynamo.trajectory import Inputs, check_inputs
+
+
+@attrs.frozen(eq=False)
+class Examples:
+    """Inputs with their targets.
+
+    Attributes:
+        inputs: the inputs, ``len(inputs)`` examples.
+        targets: classes ``[B]`` (or ``[B, T]`` with readout ``every``) as int64; real targets ``[B, K]`` (or ``[B, T, K]``).
+    """
+
+    inputs: Inputs
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, rows: Tensor | slice) -> "Examples":
+        return Examples(self.inputs[rows], self.targets[rows])
+
+
+@attrs.frozen(eq=False)
+class Dataset:
+    """A task: training and test examples with the spaces that they live in.
+
+    Attributes:
+        inputs: the input space.
+        outputs: the output space.
+        train: labelled examples; :meth:`halves` splits them.
+        test: examples that nobody trains on; fidelity and accuracy are measured here.
+        tokens: the words behind the ids, where inputs are tokens.
+    """
+
+    inputs: InputSpace
+    outputs: OutputSpace
+    train: Examples
+    test: Examples
+    tokens: tuple[str, ...] = ()
+
+    def check(self, name: str) -> None:
+        """Check the examples against the spaces.
+
+        Raises:
+            DynamoError: what :func:`dynamo.trajectory.check_inputs` finds, or targets that do not fit the output space.
+        """
+        for part, examples in (("train", self.train), ("test", self.test)):
+            where = f"data set {name!r} ({part})"
+            check_inputs(examples.inputs, where=where, vocabulary=self.inputs.size if self.inputs.kind == "tokens" else None)
+            if len(examples.targets) != len(examples.inputs):
+                raise DynamoError(f"{where} has {len(examples.inputs)} inputs and {len(examples.targets)} targets")
+            targets = examples.targets
+            if self.outputs.kind == "classes" and not (0 <= int(targets.min()) <= int(targets.max()) < self.outputs.size):
+                raise DynamoError(f"{where} has classes outside 0 to {self.outputs.size - 1}")
+            if self.outputs.kind == "real" and targets.shape[-1] != self.outputs.size:
+                raise DynamoError(f"{where} has targets of size {targets.shape[-1]}; its output space says {self.outputs.size}")
+
+    def halves(self, seed: int = 0) -> tuple[Examples, Inputs]:
+        """The training examples in two (section 4): one half for base models, the other, without labels, for the meta-model.
+
+        The first half comes in a fixed random order, so that ``half[:k]`` is the same subset for every model trained on it and smaller
+        fractions are contained in larger ones.
+
+        Raises:
+            DynamoError: fewer than two training examples.
+        """
+        if len(self.train) < 2:
+            raise DynamoError(f"a data set needs at least 2 training examples to be split in halves; this one has {len(self.train)}")
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
+        middle = len(order) // 2
+        return self.train[order[:middle]], self.train.inputs[order[middle:].sort().values]
+
+    def fingerprint(self) -> str:
+        """A digest of all examples, kept in run folders so that a changed data set is noticed."""
+        digest = hashlib.sha256(repr((self.inputs, self.outputs)).encode())
+        for examples in (self.train, self.test):
+            for tensor in (examples.inputs.values, examples.inputs.mask, examples.targets):
+                digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
