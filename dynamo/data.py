@@ -56,14 +56,20 @@ class Dataset:
         """
         for part, examples in (("train", self.train), ("test", self.test)):
             where = f"data set {name!r} ({part})"
-            check_inputs(examples.inputs, where=where, vocabulary=self.inputs.size if self.inputs.kind == "tokens" else None)
+            check_inputs(
+                examples.inputs, where=where, vocabulary=self.inputs.size if self.inputs.kind == "tokens" else None
+            )
             if len(examples.targets) != len(examples.inputs):
                 raise DynamoError(f"{where} has {len(examples.inputs)} inputs and {len(examples.targets)} targets")
             targets = examples.targets
-            if self.outputs.kind == "classes" and not (0 <= int(targets.min()) <= int(targets.max()) < self.outputs.size):
+            if self.outputs.kind == "classes" and not (
+                0 <= int(targets.min()) <= int(targets.max()) < self.outputs.size
+            ):
                 raise DynamoError(f"{where} has classes outside 0 to {self.outputs.size - 1}")
             if self.outputs.kind == "real" and targets.shape[-1] != self.outputs.size:
-                raise DynamoError(f"{where} has targets of size {targets.shape[-1]}; its output space says {self.outputs.size}")
+                raise DynamoError(
+                    f"{where} has targets of size {targets.shape[-1]}; its output space says {self.outputs.size}"
+                )
 
     def halves(self, seed: int = 0) -> tuple[Examples, Inputs]:
         """The training examples in two (section 4): one half for base models, the other, without labels, for the meta-model.
@@ -75,10 +81,17 @@ class Dataset:
             DynamoError: fewer than two training examples.
         """
         if len(self.train) < 2:
-            raise DynamoError(f"a data set needs at least 2 training examples to be split in halves; this one has {len(self.train)}")
+            raise DynamoError(
+                f"a data set needs at least 2 training examples to be split in halves; this one has {len(self.train)}"
+            )
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
         middle = len(order) // 2
         return self.train[order[:middle]], self.train.inputs[order[middle:].sort().values]
+
+    @property
+    def probe_size(self) -> int:
+        """How many examples the unlabelled half has."""
+        return len(self.train) - len(self.train) // 2
 
     def fingerprint(self) -> str:
         """A digest of all examples, kept in run folders so that a changed data set is noticed."""

@@ -114,7 +114,9 @@ def check_inputs(inputs: Inputs, *, where: str, vocabulary: int | None = None) -
         if len(outside):
             example, step = (int(index) for index in outside[0])
             token = int(inputs.values[example, step])
-            raise DynamoError(f"{where}: token id {token} at example {example}, step {step} is beyond the vocabulary of {vocabulary}")
+            raise DynamoError(
+                f"{where}: token id {token} at example {example}, step {step} is beyond the vocabulary of {vocabulary}"
+            )
     elif inputs.values.is_floating_point() and not bool(inputs.values.isfinite().all()):
         raise DynamoError(f"{where} has NaN or infinite values")
 

@@ -1,0 +1,47 @@
+"""How many dimensions does a map have? The spectrum of the thetas' covariance (section 4.1, Figure 3's second row)."""
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+
+@attrs.frozen(eq=False)
+class Spectrum:
+    """Principal components of a set of model embeddings.
+
+    Attributes:
+        eigenvalues: of the covariance of the thetas, in descending order, ``[min(N - 1, d)]``; empty for one model.
+        components: the axes, ``[components, d]``, each with its largest entry positive.
+        coordinates: the thetas along the axes, centred, ``[N, components]``.
+    """
+
+    eigenvalues: NDArray[np.float64]
+    components: NDArray[np.float64]
+    coordinates: NDArray[np.float64]
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Each component's share of the variance."""
+        return self.eigenvalues / max(float(self.eigenvalues.sum()), 1e-300)
+
+    def components_for(self, share: float = 0.95) -> int:
+        """How many components explain a share of the variance."""
+        if len(self.eigenvalues) == 0:
+            return 0
+        return int(np.searchsorted(np.cumsum(self.shares), share - 1e-12) + 1)
+
+    @property
+    def participation_ratio(self) -> float:
+        """(Σλ)² / Σλ²: the effective number of components."""
+        return float(self.eigenvalues.sum() ** 2 / max(float((self.eigenvalues**2).sum()), 1e-300))
+
+
+def spectrum(theta: NDArray[np.floating]) -> Spectrum:
+    """The principal components of model embeddings ``[N, d]``."""
+    centred = np.asarray(theta, dtype=np.float64)
+    centred = centred - centred.mean(axis=0)
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    keep = min(len(centred) - 1, centred.shape[1])
+    axes = axes[:keep]
+    axes = axes * np.sign(axes[np.arange(keep), np.abs(axes).argmax(axis=1)])[:, None]
+    return Spectrum(singular[:keep] ** 2 / max(len(centred) - 1, 1), axes, centred @ axes.T)

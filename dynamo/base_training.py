@@ -1,0 +1,165 @@
+"""Training base models: many networks of given architectures, on given shares of a data set's first half."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dynamo.data import Dataset, Examples
+from dynamo.errors import DynamoError
+from dynamo.options import Spec, fraction, option, positive
+from dynamo.plugins import make
+from dynamo.population import BaseModel, Label
+from dynamo.protocols import DynamicalModel
+from dynamo.schedule import cosine_7_32
+from dynamo.spaces import OutputSpace
+
+
+@attrs.frozen
+class BaseTrainingOptions:
+    """How base models are trained; the defaults are Table 1 (a vanilla RNN wants learning rate 1e-4 and 50 epochs there)."""
+
+    epochs: int = positive(20, "passes over the training examples")
+    batch_size: int = positive(128, "examples in a batch")
+    learning_rate: float = positive(1e-3, "AdamW's learning rate, annealed as cos(2π·7/32·k/K)")
+    weight_decay: float = fraction(5e-4, "AdamW's weight decay")
+    clip_norm: float | None = option(
+        None, "largest norm of a gradient; none = no clipping", check=lambda value: value > 0, rule="above 0"
+    )
+
+
+@attrs.frozen
+class Job:
+    """One network to train."""
+
+    prefix: str
+    architecture: Spec
+    fraction: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """A name that tells what it is: ``digits-gru-100-s0`` was trained on 100 % of the digits with seed 0."""
+        return f"{self.prefix}-{self.architecture.name}-{self.fraction * 100:g}-s{self.seed}"
+
+
+def jobs(prefix: str, architectures: Sequence[Spec], fractions: Sequence[float], seeds: Sequence[int]) -> list[Job]:
+    """Every architecture with every fraction and seed; names start with the prefix.
+
+    Raises:
+        DynamoError: a fraction outside (0, 1], or two jobs of one name.
+    """
+    for share in fractions:
+        if not 0 < share <= 1:
+            raise DynamoError(f"the fraction {share} must be above 0 and at most 1")
+    made = [Job(prefix, *parts) for parts in product(architectures, fractions, seeds)]
+    if len({job.name for job in made}) < len(made):
+        raise DynamoError(
+            "two of the models asked for would have one name: train the same architecture with other options in a second call, "
+            "with another --prefix"
+        )
+    return made
+
+
+def task_loss(outputs: Tensor, targets: Tensor, mask: Tensor, space: OutputSpace) -> Tensor:
+    """Cross-entropy for classes, mean squared error for real outputs; over the readout step, or over all real steps."""
+    if space.readout == "every":
+        outputs, targets = outputs[mask], targets[mask]
+    if space.kind == "classes":
+        return functional.cross_entropy(outputs, targets)
+    return functional.mse_loss(outputs, targets)
+
+
+def task_score(outputs: Tensor, targets: Tensor, mask: Tensor, space: OutputSpace) -> float:
+    """Accuracy for classes, R² for real outputs; over the readout step, or over all real steps."""
+    if space.readout == "every":
+        outputs, targets = outputs[mask], targets[mask]
+    if space.kind == "classes":
+        return float((outputs.argmax(-1) == targets).float().mean())
+    return float(1 - (outputs - targets).square().sum() / (targets - targets.mean(0)).square().sum().clamp_min(1e-12))
+
+
+@torch.no_grad()
+def score(model: DynamicalModel, examples: Examples, batch_size: int = 512) -> float:
+    """The model's task score on examples; see :func:`task_score`."""
+    outputs = [
+        model.trajectory(examples.inputs[start : start + batch_size]).at_readout(model.outputs.readout)
+        for start in range(0, len(examples), batch_size)
+    ]
+    return task_score(torch.cat(outputs), examples.targets, examples.inputs.mask, model.outputs)
+
+
+def train_base_model(
+    job: Job,
+    dataset: Dataset,
+    options: BaseTrainingOptions,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[tuple[int, DynamicalModel]]:
+    """Train one network; yields (epoch, model) after each epoch, the model being the same object each time.
+
+    A run depends on the job, the data and the options alone: the seed sets the initial weights, dropout and the order of the examples.
+
+    Args:
+        job: what to train.
+        dataset: its task; the fraction is taken of the first half (see :meth:`Dataset.halves`).
+        options: how.
+        progress: called with (step, steps) after each step.
+
+    Raises:
+        DynamoError: the fraction leaves no examples, or the loss is not finite.
+    """
+    half, _ = dataset.halves()
+    examples = half[: round(len(half) * job.fraction)]
+    if len(examples) == 0:
+        raise DynamoError(f"{job.name}: {job.fraction:.3g} of {len(half)} training examples leaves none")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        model = make("architecture", job.architecture, DynamicalModel, dataset.inputs, dataset.outputs)
+        state = torch.get_rng_state()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+    batches = -(-len(examples) // options.batch_size)
+    steps = options.epochs * batches
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_7_32(step, steps))
+    for epoch in range(1, options.epochs + 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(state)
+            model.train()
+            for index, rows in enumerate(torch.randperm(len(examples)).split(options.batch_size)):
+                batch = examples[rows]
+                trajectory = model.trajectory(batch.inputs)
+                loss = task_loss(
+                    trajectory.at_readout(model.outputs.readout), batch.targets, batch.inputs.mask, model.outputs
+                )
+                if not bool(loss.isfinite()):
+                    raise DynamoError(
+                        f"{job.name}: the loss is {loss.item()} in epoch {epoch}: lower --learning-rate or set --clip-norm"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                if options.clip_norm is not None:
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+                optimizer.step()
+                schedule.step()
+                progress((epoch - 1) * batches + index + 1, steps)
+            state = torch.get_rng_state()
+        yield epoch, model.eval()
+
+
+def as_base_model(
+    job: Job, model: DynamicalModel, data: Spec, dataset: Dataset, epoch: int | None, labels: Mapping[str, Label]
+) -> BaseModel:
+    """A trained network with the labels that tell where it comes from; ``epoch`` is given for one of several checkpoints of a run."""
+    known: dict[str, Label] = {
+        "architecture": job.architecture.name,
+        "task": dataset.outputs.group,
+        "fraction": job.fraction,
+        "seed": job.seed,
+        "score": round(score(model, dataset.test), 4),
+    }
+    if epoch is not None:
+        known["epoch"] = epoch
+    name = job.name if epoch is None else f"{job.name}-e{epoch:03d}"
+    return BaseModel(name, model, data, {**known, **labels}, job.architecture)

@@ -1,0 +1,383 @@
+"""The command line: a thin face over the library, and the only place that joins names to objects."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import click
+
+from dynamo import __version__
+from dynamo.errors import DynamoError, Interrupted, did_you_mean
+from dynamo.options import Spec, build_options, type_name
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from dynamo.fidelity import Fidelity
+    from dynamo.fit import Fit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Where the options of a command come from: read as text, since importing the classes themselves would import torch.
+LAZY_OPTIONS = {"train": ("dynamo.base_training", "BaseTrainingOptions"), "fit": ("dynamo.trainer", "FitOptions")}
+
+
+class _OptionsCommand(click.Command):
+    """A command whose further flags are the fields of an options class, imported only when the command is used."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        params = super().get_params(ctx)
+        return [*params[:-1], *_flags(str(self.name)), *params[-1:]]
+
+
+def _options_class(command: str) -> type:
+    from importlib import import_module
+
+    module, name = LAZY_OPTIONS[command]
+    found: type = getattr(import_module(module), name)
+    return found
+
+
+def _flags(command: str) -> list[click.Parameter]:
+    flags: list[click.Parameter] = []
+    for field in attrs.fields(_options_class(command)):
+        default = "none" if field.default is None else field.default
+        text = f"{field.metadata['help']} [{type_name(field.type)}; default {default}]"
+        flags.append(click.Option([f"--{field.name.replace('_', '-')}"], default=None, help=text, metavar="VALUE"))
+    return flags
+
+
+def _given(command: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given on the command line."""
+    names = {field.name for field in attrs.fields(_options_class(command))}
+    return {name: value for name, value in values.items() if name in names and value is not None}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="dynamo")
+def cli() -> None:
+    """DYNAMO draws a map of trained neural networks.
+
+    Three steps: `dynamo train` makes a population of base models, `dynamo fit` fits a meta-model to it and draws the map,
+    `dynamo show` looks at a run again. `dynamo plugins` lists what can be used by name.
+
+    A component is given as NAME or NAME:OPTION=VALUE,OPTION=VALUE (for example low-rank:rank=8).
+    """
+
+
+@cli.command(cls=_OptionsCommand)
+@click.argument("population", type=click.Path(path_type=Path))
+@click.option(
+    "--architecture",
+    "-a",
+    "architectures",
+    multiple=True,
+    required=True,
+    help="an architecture; give it again for more",
+)
+@click.option("--dataset", "-d", required=True, help="the data set")
+@click.option(
+    "--fraction",
+    "-f",
+    "fractions",
+    multiple=True,
+    type=float,
+    default=(1.0,),
+    show_default=True,
+    help="share of the training data; give it again for more",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="networks of each kind")
+@click.option("--first-seed", type=click.IntRange(min=0), default=0, show_default=True, help="the first of the seeds")
+@click.option("--keep-epochs", is_flag=True, help="keep a checkpoint of every epoch as a model of its own")
+@click.option("--label", "-l", "labels", multiple=True, metavar="KEY=VALUE", help="a further label for these models")
+@click.option("--prefix", default=None, help="start of the models' names [default: the data set's task]")
+@click.option("--skip-existing", is_flag=True, help="leave out models that the population has already")
+@click.option("--threads", type=click.IntRange(min=1), default=None, help="processor threads [default: all]")
+def train(population: Path, **values: Any) -> None:
+    """Train base models and add them to the folder POPULATION.
+
+    Every architecture is trained on every fraction with every seed. Base models see the first half of the training data (or the
+    given share of it); the other half is kept, without labels, for the meta-model.
+    """
+    _threads(values["threads"])
+    from dynamo.base_training import BaseTrainingOptions, as_base_model, jobs, train_base_model
+    from dynamo.data import Dataset
+    from dynamo.plugins import full_spec, make
+    from dynamo.population import PopulationWriter
+
+    options = build_options(BaseTrainingOptions, _given("train", values), where="dynamo train")
+    labels = _labels(values["labels"])
+    architectures = [full_spec("architecture", spec) for spec in values["architectures"]]
+    data = full_spec("dataset", values["dataset"])
+    dataset = make("dataset", data, Dataset)
+    dataset.check(data.name)
+    seeds = range(values["first_seed"], values["first_seed"] + values["seeds"])
+    todo = jobs(values["prefix"] or dataset.outputs.group, architectures, values["fractions"], seeds)
+    writer = PopulationWriter(population)
+    done = {
+        job.name for job in todo if any(name == job.name or name.startswith(f"{job.name}-e") for name in writer.names)
+    }
+    if done and not values["skip_existing"]:
+        raise DynamoError(
+            f"{population} has {sorted(done)[0]!r} already: use --skip-existing, --first-seed or --prefix, or another folder"
+        )
+    todo = [job for job in todo if job.name not in done]
+    with _progress() as bar:
+        overall = bar.add_task("models", total=len(todo), note="")
+        for job in todo:
+            task = bar.add_task(job.name, total=None, note="")
+            for epoch, model in train_base_model(
+                job, dataset, options, lambda step, steps: bar.update(task, completed=step, total=steps)
+            ):
+                if values["keep_epochs"] or epoch == options.epochs:
+                    made = as_base_model(job, model, data, dataset, epoch if values["keep_epochs"] else None, labels)
+                    writer.add(made)
+                    bar.update(task, note=f"score {made.labels['score']:.3f}")
+            bar.remove_task(task)
+            bar.update(overall, advance=1, note=f"{job.name}: test score {made.labels['score']:.3f}")
+    click.echo(f"{len(writer.entries)} models in {population}\nnext: dynamo fit {population} --preset laptop")
+
+
+@cli.command(cls=_OptionsCommand)
+@click.argument("population", type=click.Path(path_type=Path))
+@click.option(
+    "--out", "-o", type=click.Path(path_type=Path), default=None, help="the run folder [default: POPULATION-run]"
+)
+@click.option(
+    "--preset",
+    default="paper",
+    show_default=True,
+    help="options to start from: paper (Table 1) or laptop; flags below go first",
+)
+@click.option(
+    "--colour-by", default=None, metavar="LABEL", help="the label that colours the map [default: one is chosen]"
+)
+@click.option("--resume", is_flag=True, help="go on from the run folder's checkpoint")
+@click.option(
+    "--on-disk", is_flag=True, help="keep the recordings in the run folder, memory-mapped, instead of in memory"
+)
+@click.option("--threads", type=click.IntRange(min=1), default=None, help="processor threads [default: all]")
+def fit(population: Path, **values: Any) -> None:
+    """Fit a meta-model to the base models in the folder POPULATION.
+
+    Leaves a run folder with the fit, the map (map.png, map.svg), embedding.csv, fidelity.csv and history.csv. Ctrl-C saves a
+    checkpoint from which --resume goes on.
+    """
+    _threads(values["threads"])
+    import shutil
+
+    from dynamo.fidelity import fidelity
+    from dynamo.fit import RUN, Fit
+    from dynamo.population import Population
+    from dynamo.presets import PRESETS
+    from dynamo.recording import record
+    from dynamo.report import check_label, write_fidelity, write_map
+    from dynamo.storage import check_writable
+    from dynamo.trainer import FitOptions, Trainer
+
+    if values["preset"] not in PRESETS:
+        raise DynamoError(f"no preset is called {values['preset']!r}: {did_you_mean(values['preset'], PRESETS)}")
+    options = build_options(FitOptions, {**PRESETS[values["preset"]], **_given("fit", values)}, where="dynamo fit")
+    out = values["out"] or population.with_name(f"{population.resolve().name}-run")
+    checkpoint = out / "checkpoint.pt"
+    if (out / RUN).exists():
+        raise DynamoError(f"{out} holds a finished run already: choose another folder with --out")
+    if checkpoint.exists() != values["resume"]:
+        hint = (
+            "add --resume to go on from it, or choose another folder" if checkpoint.exists() else "leave --resume out"
+        )
+        raise DynamoError(f"{out} has {'a' if checkpoint.exists() else 'no'} checkpoint: {hint}")
+    loaded = Population.load(population)
+    trainer = Trainer(loaded, options)
+    check_label(Fit.of(trainer), values["colour_by"])
+    if values["resume"]:
+        trainer.resume(checkpoint)
+    check_writable(out)
+    store = out / "recording" if values["on_disk"] else None
+    with _progress() as bar:
+        task = bar.add_task("recording base models", total=len(loaded), note="")
+        trainer.recordings = record(loaded, store, lambda done, total: bar.update(task, completed=done))
+        task = bar.add_task("fitting", total=trainer.steps, completed=trainer.step, note="")
+        trainer.run(checkpoint, lambda step, steps, loss: bar.update(task, completed=step, note=f"loss {loss:.4f}"))
+        result = Fit.of(trainer)
+        task = bar.add_task("measuring fidelity", total=len(loaded), note="")
+        measured = fidelity(result, loaded, lambda done, total: bar.update(task, completed=done))
+    write_fidelity(measured, out)
+    write_map(result, out, values["colour_by"])
+    result.save(out)
+    checkpoint.unlink(missing_ok=True)
+    if store is not None:
+        shutil.rmtree(store, ignore_errors=True)
+    _tell(result, measured, out, values["colour_by"])
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--colour-by", default=None, metavar="LABEL", help="draw the map again, coloured by this label")
+def show(run: Path, colour_by: str | None) -> None:
+    """Tell what a run found: fidelity of every model, spectrum, and how the labelled groups lie on the map."""
+    from dynamo.fit import Fit
+    from dynamo.report import check_label, read_fidelity, write_map
+
+    loaded = Fit.load(run)
+    check_label(loaded, colour_by)
+    measured = read_fidelity(run)
+    if colour_by is not None:
+        write_map(loaded, run, colour_by)
+    _fidelity_table(measured)
+    _tell(loaded, measured, run, colour_by)
+
+
+@cli.command()
+@click.argument("name", required=False)
+def plugins(name: str | None) -> None:
+    """List every component with its plugin; with NAME, its options too."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from dynamo.plugins import registry
+
+    owned = registry().owned()
+    if name is not None:
+        owned = [item for item in owned if item.component.name == name]
+        if not owned:
+            raise DynamoError(
+                f"no component is called {name!r}: {did_you_mean(name, {item.component.name for item in registry().owned()})}"
+            )
+    table = Table("kind", "name", "what it is", "plugin", box=None, pad_edge=False)
+    for item in owned:
+        table.add_row(item.component.kind, item.component.name, item.component.help, item.owner)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    for item in owned if name is not None else []:
+        fields = attrs.fields(item.component.options)
+        options = Table(
+            "option",
+            "type",
+            "default",
+            "what it sets",
+            box=None,
+            pad_edge=False,
+            title=f"\n{item.component}",
+            title_justify="left",
+        )
+        for field in fields:
+            options.add_row(field.name, type_name(field.type), repr(field.default), str(field.metadata.get("help", "")))
+        console.print(options if fields else f"\n{item.component} has no options")
+    for broken in registry().broken:
+        click.echo(f"skipped plugin {broken.owner}: {broken.reason}", err=True)
+
+
+def _labels(given: Sequence[str]) -> dict[str, str | int | float | bool]:
+    labels: dict[str, str | int | float | bool] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise DynamoError(f"cannot read the label {text!r}: write --label KEY=VALUE")
+        labels[key] = _value(value)
+    return labels
+
+
+def _value(text: str) -> str | int | float | bool:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text, text)
+
+
+def _threads(count: int | None) -> None:
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+@contextmanager
+def _progress() -> Iterator["Progress"]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+        yield bar
+
+
+def _fidelity_table(measured: "Fidelity") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "model", "hidden R²", "output divergence", "agreement", "base score", "emulator score", box=None, pad_edge=False
+    )
+    for model in measured.models:
+        table.add_row(model.name, *(f"{value:.3f}" for value in attrs.astuple(model)[1:]))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _tell(fit: "Fit", measured: "Fidelity", folder: Path, label: str | None) -> None:
+    from dynamo.analysis.clusters import group_agreement
+    from dynamo.analysis.spectrum import spectrum
+    from dynamo.report import colouring
+
+    theta = fit.theta.double().numpy()
+    result = spectrum(theta)
+    label = label or colouring(fit.labels)
+    lines = [
+        f"models {len(fit.names)}, steps {int(fit.history[-1][0]) if fit.history else 0}",
+        f"components for 95 % of the variance: {result.components_for()} of {len(result.eigenvalues)} (participation ratio {result.participation_ratio:.2f})",
+        f"hidden R² {measured.mean('hidden_r2'):.3f}   agreement {measured.mean('agreement'):.3f}   "
+        f"score of base models {measured.mean('base_score'):.3f}, of their emulators {measured.mean('emulator_score'):.3f}   (test data, means)",
+    ]
+    groups = fit.label(label) if label is not None else []
+    if 2 <= len({str(group) for group in groups}) < len(groups):
+        found = group_agreement(theta, groups)
+        lines.append(f"groups by {label}: k-means ARI {found.ari:.2f}, silhouette {found.silhouette:.2f}")
+    lines += [
+        f"map          {folder / 'map.png'} (coloured by {label})",
+        f"embeddings   {folder / 'embedding.csv'}",
+        f"fidelity     {folder / 'fidelity.csv'}",
+        f"run folder   {folder}",
+    ]
+    click.echo("\n".join(lines))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors that the user can mend are one line, without a traceback."""
+    try:
+        cli.main(args=None if arguments is None else list(arguments), prog_name="dynamo", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(128 + signal.SIGINT)
+    except Interrupted as error:
+        click.echo(str(error), err=True)
+        sys.exit(128 + signal.SIGINT)
+    except DynamoError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

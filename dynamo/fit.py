@@ -1,0 +1,161 @@
+"""A fit: what training leaves. It is saved as a run folder and needs neither the population nor its data to be used again."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from dynamo import __version__
+from dynamo.emulator import Emulator, blueprint_table, read_blueprint
+from dynamo.errors import DynamoError, did_you_mean
+from dynamo.options import build_options
+from dynamo.population import Label, load_weights
+from dynamo.protocols import DynamicalModel
+from dynamo.storage import read_tensors, read_toml, sha256, tensors_to_bytes, write_bytes, write_csv, write_toml
+from dynamo.trainer import HISTORY, FitOptions, Trainer
+
+RUN = "run.toml"
+WEIGHTS = "fit.safetensors"
+FORMAT = 1
+
+
+@attrs.frozen(eq=False)
+class Fit:
+    """A trained emulator with the record of how it was made.
+
+    Attributes:
+        emulator: meta-model, heads, state maps, thetas.
+        options: how it was fitted.
+        labels: the labels of each base model, in order.
+        source: the population's folder, its fingerprint and those of its data sets.
+        history: a row of ``dynamo.trainer.HISTORY`` for each step.
+    """
+
+    emulator: Emulator
+    options: FitOptions
+    labels: Sequence[Mapping[str, Label]]
+    source: Mapping[str, Any] = attrs.field(factory=dict)
+    history: Sequence[tuple[float, ...]] = ()
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> "Fit":
+        """What a trainer has reached."""
+        population = trainer.population
+        datasets = {id(dataset): dataset for dataset in (population.dataset(base) for base in population)}
+        source = {
+            "path": str(population.path) if population.path else None,
+            "fingerprint": population.fingerprint,
+            "data": [dataset.fingerprint() for dataset in datasets.values()],
+        }
+        return cls(
+            trainer.emulator, trainer.options, [dict(base.labels) for base in population], source, trainer.history
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The base models' names, in the order of the thetas."""
+        return [subject.name for subject in self.emulator.blueprint.subjects]
+
+    @property
+    def theta(self) -> Tensor:
+        """The model embeddings θ_n, ``[N, d]``, on the CPU."""
+        return torch.stack([theta.detach().cpu() for theta in self.emulator.thetas])
+
+    def label(self, key: str) -> list[Label]:
+        """One label of all base models.
+
+        Raises:
+            DynamoError: some lack it.
+        """
+        for name, labels in zip(self.names, self.labels, strict=True):
+            if key not in labels:
+                raise DynamoError(f"model {name!r} has no label {key!r}: {did_you_mean(key, labels)}")
+        return [labels[key] for labels in self.labels]
+
+    def model_at(self, theta: Tensor | Sequence[float] | str, head: str | None = None) -> DynamicalModel:
+        """The meta-model at one θ, as an ordinary ``torch.nn.Module`` that shares nothing with this fit.
+
+        Args:
+            theta: ``[d]``, or the name of a base model (its θ_n and its head).
+            head: the name of the head; needed for a bare θ where there are several.
+
+        Raises:
+            DynamoError: a θ of another size, an unknown name, or a head that is not there or not said.
+        """
+        heads = [name for name, _ in self.emulator.blueprint.heads]
+        if isinstance(theta, str):
+            if theta not in self.names:
+                raise DynamoError(f"no base model is called {theta!r}: {did_you_mean(theta, self.names)}")
+            number = self.names.index(theta)
+            head = head or heads[self.emulator.blueprint.subjects[number].head]
+            theta = self.emulator.thetas[number]
+        if head is None and len(heads) > 1:
+            raise DynamoError(f"this fit has several heads: say which with head=, one of {', '.join(heads)}")
+        if head is not None and head not in heads:
+            raise DynamoError(f"no head is called {head!r}: {did_you_mean(head, heads)}")
+        like = self.emulator.thetas[0]
+        theta = torch.as_tensor(theta, dtype=like.dtype, device=like.device)
+        if theta.shape != like.shape:
+            raise DynamoError(f"theta has shape {tuple(theta.shape)}; this fit's have {tuple(like.shape)}")
+        return self.emulator.model_at(theta, heads.index(head) if head else 0)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the run folder: ``fit.safetensors``, ``history.csv``, and last ``run.toml``, without which it is no run.
+
+        Raises:
+            DynamoError: the disk refuses.
+        """
+        folder = Path(folder)
+        content = tensors_to_bytes(self.emulator.state_dict())
+        write_bytes(folder / WEIGHTS, content)
+        write_csv(folder / "history.csv", HISTORY, [(int(row[0]), *row[1:]) for row in self.history])
+        table = {
+            "format": FORMAT,
+            "dynamo": __version__,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "sha256": sha256(content),
+            "population": dict(self.source),
+            "options": attrs.asdict(self.options),
+            "emulator": blueprint_table(self.emulator.blueprint),
+            "labels": [dict(labels) for labels in self.labels],
+        }
+        write_toml(folder / RUN, table)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Fit":
+        """Read a run folder.
+
+        Raises:
+            DynamoError: it is missing, unfinished, damaged, of another version, or names a component that is not installed.
+        """
+        folder = Path(folder)
+        if not (folder / RUN).exists():
+            hint = (
+                "its fit is not finished: go on with `dynamo fit --resume`"
+                if folder.is_dir()
+                else "make one with `dynamo fit POPULATION`"
+            )
+            raise DynamoError(f"there is no finished run at {folder}: {hint}")
+        table = read_toml(folder / RUN, what="run folder", format_version=FORMAT)
+        where = str(folder / RUN)
+        missing = {"emulator", "options", "labels", "sha256"} - table.keys()
+        if missing:
+            raise DynamoError(f"{where} lacks {', '.join(sorted(missing))}")
+        emulator = Emulator(read_blueprint(table["emulator"], where))
+        load_weights(emulator, read_tensors(folder / WEIGHTS, table["sha256"]), str(folder / WEIGHTS))
+        none_fields = {field.name: None for field in attrs.fields(FitOptions) if field.name not in table["options"]}
+        options = build_options(FitOptions, {**none_fields, **table["options"]}, where=where)
+        history = _read_history(folder / "history.csv")
+        return cls(emulator.eval(), options, table["labels"], table.get("population", {}), history)
+
+
+def _read_history(path: Path) -> list[tuple[float, ...]]:
+    try:
+        lines = path.read_text().splitlines()[1:]
+        return [tuple(float(cell) for cell in line.split(",")) for line in lines]
+    except (OSError, ValueError) as error:
+        raise DynamoError(f"cannot read {path}: {error}") from None

@@ -1,0 +1,79 @@
+"""The first picture: the map of the models above its spectrum (the two rows of Figure 3)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from dynamo.analysis.spectrum import Spectrum
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; the marks differ too.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def plot_map(result: Spectrum, label: str | None, values: Sequence[object] | None, title: str = "") -> Figure:
+    """Draw the map and the spectrum.
+
+    Args:
+        result: the principal components of the thetas.
+        label: the name of the label that colours the points; None for one colour.
+        values: the label of each model. Numbers with many different values get a colour scale, everything else a legend.
+        title: what stands above.
+    """
+    figure = Figure(figsize=(6.4, 7.6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=[2.4, 1])
+    _points(top, result, label, values)
+    _bars(bottom, result)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _points(axes: Axes, result: Spectrum, label: str | None, values: Sequence[object] | None) -> None:
+    xy = np.zeros((len(result.coordinates), 2))
+    shown = min(2, result.coordinates.shape[1])
+    xy[:, :shown] = result.coordinates[:, :shown]
+    if values is None or label is None:
+        axes.scatter(xy[:, 0], xy[:, 1], c=COLOURS[0], s=48)
+    elif is_scale(values):
+        numbers = np.array([float(str(value)) for value in values])
+        drawn = axes.scatter(xy[:, 0], xy[:, 1], c=numbers, cmap="viridis", norm=Normalize(), s=42)
+        axes.figure.colorbar(drawn, ax=axes, label=label)
+    else:
+        for number, group in enumerate(sorted({str(value) for value in values})):
+            chosen = np.array([str(value) == group for value in values])
+            colour, mark = COLOURS[number % len(COLOURS)], MARKS[(number // len(COLOURS) + number) % len(MARKS)]
+            axes.scatter(*xy[chosen].T, c=colour, marker=mark, s=52, label=group, edgecolors="white", linewidths=0.6)
+        axes.legend(title=label, frameon=False)
+    shares = [*result.shares, 0.0, 0.0]
+    axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
+    axes.set_ylabel(f"second component ({shares[1]:.0%})")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _bars(axes: Axes, result: Spectrum) -> None:
+    count = result.components_for(0.95)
+    positions = np.arange(1, len(result.shares) + 1)
+    axes.bar(positions, result.shares, color=COLOURS[0])
+    if count:
+        axes.axvline(count + 0.5, linestyle=":", color="black")
+        axes.annotate(
+            f"95 % in {count}",
+            (count + 0.5, 0.95),
+            xycoords=("data", "axes fraction"),
+            xytext=(5, -10),
+            textcoords="offset points",
+        )
+    axes.set_xlabel("component")
+    axes.set_ylabel("share of variance")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def is_scale(values: Sequence[object]) -> bool:
+    """Whether labels are numbers with so many different values that a colour scale serves better than a legend."""
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return numeric and len(set(values)) > len(COLOURS) - 2

@@ -1,0 +1,89 @@
+"""The contracts of state maps and heads, which act on each example and step by itself."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dynamo.protocols import Head, StateMap
+from dynamo.testing.claims import Answers, claim, claim_close, claim_floats
+from dynamo.testing.modules import (
+    M,
+    check_calls,
+    check_gradients,
+    check_state_dict,
+    double,
+    evaluated,
+    own_device,
+    own_dtype,
+    random_sum,
+)
+
+BATCH, STEPS = 3, 4
+
+
+def check_state_map(state_map: StateMap, *, rebuild: Callable[[], StateMap] | None = None) -> None:
+    """Check the contract of :class:`dynamo.StateMap`.
+
+    Args:
+        state_map: the state map.
+        rebuild: makes a new one of the same options, to test that the state dict holds all that was learnt.
+
+    Raises:
+        AssertionError: a contract is broken; the message names it.
+    """
+    claim(isinstance(state_map, StateMap), f"contract: {type(state_map).__name__} is no StateMap")
+    _check_map(state_map, state_map.meta_shape, state_map.base_shape, rebuild)
+
+
+def check_head(head: Head, *, rebuild: Callable[[], Head] | None = None) -> None:
+    """Check the contract of :class:`dynamo.Head`.
+
+    Args:
+        head: the head.
+        rebuild: makes a new one of the same options, to test that the state dict holds all that was learnt.
+
+    Raises:
+        AssertionError: a contract is broken; the message names it.
+    """
+    claim(isinstance(head, Head), f"contract: {type(head).__name__} is no Head")
+    _check_map(head, (head.feature_size,), (head.outputs.size,), rebuild)
+    features = _examples((head.feature_size,)).to(own_device(head))
+    head = evaluated(head).double()
+    claim_close(
+        head(features[0]),
+        head(features)[0],
+        "shape: features [N, feature_size] are mapped otherwise than [B, T, feature_size]",
+    )
+
+
+def _check_map(module: M, taken: tuple[int, ...], given: tuple[int, ...], rebuild: Callable[[], M] | None) -> None:
+    """Check a module that maps ``[B, T, *taken] -> [B, T, *given]`` position by position."""
+    values = _examples(taken).to(own_device(module))
+    mapped = evaluated(module)(values.to(own_dtype(module)))
+    claim_floats(mapped, (BATCH, STEPS, *given), own_dtype(module), "mapped values")
+
+    def call(module: M) -> Answers:
+        return {"mapped values": module(values)}
+
+    before = values.clone()
+    module = double(module, call)
+    check_calls(module, call)
+    claim(torch.equal(before, values), "purity: a call changes the values it is given, in place")
+    for b in range(BATCH):
+        for t in range(STEPS):
+            claim_close(
+                module(values[b : b + 1, t : t + 1])[0, 0],
+                module(values)[b, t],
+                "position independence: a state alone is mapped otherwise than among others",
+            )
+    leaf = values.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(random_sum({"": module(leaf)}), leaf, allow_unused=True)
+    claim(gradient is not None and bool((gradient != 0).any()), "gradient: none reaches the values that are mapped")
+    if list(module.parameters()):
+        check_gradients(module, call)
+    check_state_dict(module, call, rebuild)
+
+
+def _examples(shape: tuple[int, ...]) -> Tensor:
+    return torch.randn(BATCH, STEPS, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

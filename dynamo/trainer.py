@@ -1,0 +1,457 @@
+"""The generic trainer: Algorithm 1 and its multi-model form, for any plugins."""
+
+import io
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
+from dynamo.errors import DynamoError, Interrupted
+from dynamo.objective import hidden_loss, model_loss, output_loss, population_loss
+from dynamo.options import Spec, fraction, option, positive
+from dynamo.plugins import full_spec, make
+from dynamo.population import BaseModel, Population
+from dynamo.protocols import Divergence
+from dynamo.recording import Recording, record
+from dynamo.schedule import cosine_7_32
+from dynamo.spaces import OutputSpace
+from dynamo.storage import read_bytes, sha256, write_bytes
+from dynamo.trajectory import Trajectory, collate, pad_time
+
+CHECKPOINT_FORMAT = 1
+HISTORY = ("step", "learning_rate", "loss", "hidden", "output")
+AUTO = {"classes": "kl", "real": "l2"}
+
+Progress = Callable[[int, int, float], None]
+
+
+@attrs.frozen
+class FitOptions:
+    """How a meta-model is fitted. The defaults are the paper's (section 4, appendix B, Table 1)."""
+
+    meta_model: str = option("gru", "the meta-model F̃, NAME or NAME:OPTION=VALUE,...")
+    state_map: str = option("affine", "the state maps V_n")
+    head: str = option("linear", "the hidden-to-output maps G̃_k")
+    head_by: str = option(
+        "output", "what base models share a head: output (equal output spaces), all, or a label's name"
+    )
+    hidden_divergence: str = option(
+        "l2", "distance between hidden states; SELECTOR=NAME;... gives some models their own"
+    )
+    output_divergence: str = option(
+        "auto", "distance between outputs; auto: kl for classes, l2 for real outputs; SELECTOR=NAME;... as above"
+    )
+    theta_dim: int = positive(16, "d, the size of a model embedding")
+    output_weight: float = option(
+        1.0, "λ, the weight of the output loss", check=lambda value: value >= 0, rule="at least 0"
+    )
+    scale_hidden: bool = option(
+        False, "divide each model's hidden loss by the variance of its states (the paper does not)"
+    )
+    models_per_step: int | None = option(
+        1,
+        "K base models in each batch, drawn uniformly; 1 is Algorithm 1; none = all",
+        check=lambda value: value > 0,
+        rule="above 0",
+    )
+    batch_size: int = positive(128, "examples in each batch, over all its base models")
+    epochs: float = positive(100.0, "how often each base model's data is seen, in the mean")
+    steps: int | None = option(
+        None, "optimiser steps; none = as many as the epochs need", check=lambda value: value > 0, rule="above 0"
+    )
+    learning_rate: float = positive(1e-3, "AdamW's learning rate, annealed as cos(2π·7/32·k/K)")
+    theta_learning_rate: float | None = option(
+        None, "the learning rate of the thetas; none = the same", check=lambda value: value > 0, rule="above 0"
+    )
+    beta1: float = fraction(0.9, "AdamW's first β")
+    beta2: float = fraction(0.999, "AdamW's second β")
+    epsilon: float = positive(1e-8, "AdamW's ε")
+    weight_decay: float = fraction(1e-4, "AdamW's weight decay")
+    seed: int = option(
+        0, "seed of the initial weights and of the sampling", check=lambda value: value >= 0, rule="at least 0"
+    )
+    device: str = option("cpu", "where the meta-model is trained: cpu, cuda, cuda:1, mps")
+    precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 = autocast of the meta-model's passes")
+    checkpoint_every: int = positive(500, "steps between checkpoints")
+
+
+class Trainer:
+    """Fits a meta-model to a population. It knows no architecture: all it uses are the contracts in :mod:`dynamo.protocols`.
+
+    Args:
+        population: the base models.
+        options: how to fit.
+        recordings: the base models' trajectories, in the population's order; made in memory where they are not given.
+
+    Attributes:
+        emulator: what is being trained.
+        step: steps done.
+        history: a row of :data:`HISTORY` for every step.
+
+    Raises:
+        DynamoError: components, options and population do not fit one another. Nothing has been written then.
+    """
+
+    def __init__(
+        self, population: Population, options: FitOptions | None = None, recordings: Sequence[Recording] | None = None
+    ) -> None:
+        self.population, self.options = population, options or FitOptions()
+        self._device = _device(self.options.device)
+        spaces = [base.model.outputs for base in population]
+        heads, numbers = group_heads(spaces, [_group(base, self.options.head_by) for base in population])
+        names = [heads[number][0] for number in numbers]
+        self._hidden = [
+            _divergence(self.options.hidden_divergence, base.name, group, "states", "l2")
+            for base, group in zip(population, names, strict=True)
+        ]
+        self._output = [
+            output_divergence(self.options, base.name, group, base.model.outputs)
+            for base, group in zip(population, names, strict=True)
+        ]
+        blueprint = Blueprint(
+            full_spec("meta-model", self.options.meta_model),
+            full_spec("head", self.options.head),
+            full_spec("state-map", self.options.state_map),
+            population.inputs,
+            self.options.theta_dim,
+            heads,
+            tuple(
+                Subject(base.name, number, base.model.state_shapes)
+                for base, number in zip(population, numbers, strict=True)
+            ),
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.options.seed)
+            self.emulator = Emulator(blueprint).to(self._device)
+            self._rng = torch.get_rng_state()
+        self._per_step = min(self.options.models_per_step or len(population), len(population))
+        if self.options.batch_size < self._per_step:
+            raise DynamoError(
+                f"a batch of {self.options.batch_size} examples cannot serve {self._per_step} models: raise batch_size or lower models_per_step"
+            )
+        for base in population:
+            population.dataset(base)  # a data set that is missing or has changed is told before the work starts
+        if recordings is not None:
+            self.recordings = recordings
+        self.step = 0
+        self.history: list[tuple[float, ...]] = []
+        self._optimizer, self._schedule = self._make_optimizer()
+
+    @cached_property
+    def recordings(self) -> Sequence[Recording]:
+        """The base models' trajectories on their probe data, in the population's order; made in memory unless they are set."""
+        return record(self.population)
+
+    @property
+    def steps(self) -> int:
+        """The steps of the whole fit: as given, or enough for each model's data to be seen ``epochs`` times."""
+        if self.options.steps is not None:
+            return self.options.steps
+        examples = sum(self.population.dataset(base).probe_size for base in self.population)
+        return max(1, round(self.options.epochs * examples / (self._per_step * self._share)))
+
+    @property
+    def _share(self) -> int:
+        return self.options.batch_size // self._per_step
+
+    def _make_optimizer(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        options, emulator = self.options, self.emulator
+        thetas = list(emulator.thetas)
+        marked = {id(theta) for theta in thetas}
+        rest = [parameter for parameter in emulator.parameters() if id(parameter) not in marked]
+        groups = [{"params": rest}, {"params": thetas, "lr": options.theta_learning_rate or options.learning_rate}]
+        optimizer = torch.optim.AdamW(
+            groups,
+            lr=options.learning_rate,
+            betas=(options.beta1, options.beta2),
+            eps=options.epsilon,
+            weight_decay=options.weight_decay,
+        )
+        steps = self.steps
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_7_32(step, steps))
+
+    @cached_property
+    def scales(self) -> list[float]:
+        """What divides each model's hidden loss: 1, or the variance of its states summed over units and averaged over sites."""
+        return [
+            state_variance(recording.trajectory) if self.options.scale_hidden else 1.0 for recording in self.recordings
+        ]
+
+    def draw(self, step: int) -> tuple[list[int], list[Tensor]]:
+        """The base models of a step and the rows of data that each sees: a function of the seed and the step alone."""
+        generator = np.random.default_rng([self.options.seed, step])
+        chosen = generator.choice(len(self.population), size=self._per_step, replace=False)
+        rows = [
+            torch.from_numpy(generator.integers(len(self.recordings[number]), size=self._share)) for number in chosen
+        ]
+        return [int(number) for number in chosen], rows
+
+    def losses(self, chosen: Sequence[int], rows: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The hidden and the output loss (equations 2 and 1) of each chosen model on its rows, from one pass of the meta-model."""
+        emulator, device = self.emulator, self._device
+        recordings = [self.recordings[number] for number in chosen]
+        inputs = collate([recording.inputs[row] for recording, row in zip(recordings, rows, strict=True)]).to(device)
+        theta = torch.cat(
+            [emulator.thetas[number].expand(len(row), -1) for number, row in zip(chosen, rows, strict=True)]
+        )
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            states = emulator.meta_model.states(inputs, theta)
+            features = emulator.meta_model.features(states)
+        features, states = _same(features, theta), tuple(_same(state, theta) for state in states)
+        hidden, output, start = [], [], 0
+        for number, row, recording in zip(chosen, rows, recordings, strict=True):
+            part = slice(start, start + len(row))
+            start += len(row)
+            base = _to(recording.trajectory[row], features.shape[1], device)
+            hidden.append(
+                hidden_loss(
+                    self._hidden[number],
+                    emulator.maps_of(number),
+                    [state[part] for state in states],
+                    base.states,
+                    base.mask,
+                )
+            )
+            output.append(
+                output_loss(self._output[number], emulator.head_of(number)(features[part]), base.outputs, base.mask)
+            )
+        return hidden, output
+
+    def loss(self, chosen: Sequence[int], hidden: Sequence[Tensor], output: Sequence[Tensor]) -> Tensor:
+        """Equation 4 over the chosen models."""
+        weight = self.options.output_weight
+        return population_loss(
+            [model_loss(h, o, weight, self.scales[number]) for number, h, o in zip(chosen, hidden, output, strict=True)]
+        )
+
+    def run(self, checkpoint: Path | None = None, progress: Progress = lambda step, steps, loss: None) -> None:
+        """Train from :attr:`step` to the end.
+
+        Args:
+            checkpoint: where to save on the way and on Ctrl-C; nothing is saved where it is None.
+            progress: called with (step, steps, loss) after each step.
+
+        Raises:
+            Interrupted: Ctrl-C; the message says where the checkpoint is.
+            DynamoError: a loss is not finite; the message names the step, the model and the loss.
+        """
+        self.emulator.train()
+        outer = torch.get_rng_state()
+        torch.set_rng_state(self._rng)
+        try:
+            with _interrupts() as interrupted:
+                while self.step < self.steps:
+                    progress(self.step + 1, self.steps, self._advance())
+                    if checkpoint is not None and (
+                        interrupted.is_set() or self.step % self.options.checkpoint_every == 0
+                    ):
+                        self.save(checkpoint)
+                    if interrupted.is_set():
+                        saved = f"saved in {checkpoint}" if checkpoint else "nothing was saved"
+                        raise Interrupted(f"stopped at step {self.step} of {self.steps}; {saved}")
+        finally:
+            torch.set_rng_state(outer)
+        self.emulator.eval()
+
+    def _advance(self) -> float:
+        """One optimiser step; the models that were not drawn keep their θ and V untouched (Algorithm 1)."""
+        chosen, rows = self.draw(self.step)
+        hidden, output = self.losses(chosen, rows)
+        loss = self.loss(chosen, hidden, output)
+        if not bool(loss.isfinite()):
+            self._blame(chosen, hidden, output)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        rate = self._optimizer.param_groups[0]["lr"]
+        self._optimizer.step()
+        self._schedule.step()
+        self.step += 1
+        self._rng = torch.get_rng_state()
+        means = [float(torch.stack(list(part)).mean()) for part in (hidden, output)]
+        self.history.append((self.step, rate, float(loss), *means))
+        return float(loss)
+
+    def _blame(self, chosen: Sequence[int], hidden: Sequence[Tensor], output: Sequence[Tensor]) -> None:
+        for number, *losses in zip(chosen, hidden, output, strict=True):
+            for kind, value in zip(("hidden", "output"), losses, strict=True):
+                if not bool(value.isfinite()):
+                    name = self.population[number].name
+                    raise DynamoError(
+                        f"the {kind} loss of model {name!r} is {value.item()} at step {self.step + 1}: lower learning_rate (or precision float32); "
+                        "the last checkpoint, if one was saved, is from before"
+                    )
+        raise DynamoError(f"the loss is not finite at step {self.step + 1}: lower learning_rate")
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        content = {
+            "format": CHECKPOINT_FORMAT,
+            "step": self.step,
+            "population": self.population.fingerprint,
+            "options": attrs.asdict(self.options),
+            "emulator": self.emulator.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": {key: value for key, value in self._schedule.state_dict().items() if key != "lr_lambdas"},
+            "rng": self._rng,
+            "history": torch.tensor(self.history, dtype=torch.float64),
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        payload = buffer.getvalue()
+        write_bytes(path, sha256(payload).encode() + payload)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint: on the CPU the result is bit for bit that of an uninterrupted run.
+
+        Raises:
+            DynamoError: it is missing, damaged, of another format, population or options.
+        """
+        content = read_checkpoint(path)
+        if content["population"] != self.population.fingerprint:
+            raise DynamoError(
+                f"{path} belongs to another population (its models' names or weights differ); fit into a new folder"
+            )
+        mine = attrs.asdict(self.options)
+        differing = [
+            name
+            for name in mine
+            if mine[name] != content["options"].get(name) and name not in ("device", "checkpoint_every")
+        ]
+        if differing:
+            raise DynamoError(
+                f"{path} was made with other options ({', '.join(differing)}); resume with the same, or fit into a new folder"
+            )
+        self.emulator.load_state_dict(content["emulator"])
+        self._optimizer.load_state_dict(content["optimizer"])
+        self._schedule.load_state_dict(content["schedule"])
+        self.step = content["step"]
+        self._rng = content["rng"]
+        self.history = [tuple(row) for row in content["history"].tolist()]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, read as plain tensors and values.
+
+    Raises:
+        DynamoError: missing, damaged, or of another format.
+    """
+    content = read_bytes(path)
+    digest, payload = content[:64], content[64:]
+    if sha256(payload).encode() != digest:
+        raise DynamoError(
+            f"{path} is no whole checkpoint (its checksum differs): it is truncated or was changed; start again without it"
+        )
+    loaded: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    if loaded.get("format") != CHECKPOINT_FORMAT:
+        raise DynamoError(
+            f"{path} is a checkpoint of format {loaded.get('format')}; this version reads format {CHECKPOINT_FORMAT}"
+        )
+    return loaded
+
+
+def state_variance(trajectory: Trajectory) -> float:
+    """The variance of a base model's states over real steps, summed over units and averaged over sites."""
+    totals = []
+    for state in trajectory.states:
+        real = state.flatten(2)[trajectory.mask]
+        totals.append(float((real - real.mean(0)).square().sum(1).mean()))
+    return max(sum(totals) / len(totals), 1e-12)
+
+
+def choose(text: str, selectors: Sequence[str]) -> str | None:
+    """The spec that ``NAME`` or ``SELECTOR=NAME; ...`` gives for one of ``selectors``, tried in their order.
+
+    >>> choose("l2; digits=l1:reduction=mean", ["digits"])
+    'l1:reduction=mean'
+    """
+    chosen: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)=(.+)", part)
+        chosen["" if match is None else match[1]] = part if match is None else match[2]
+    return next((chosen[selector] for selector in (*selectors, "") if selector in chosen), None)
+
+
+def _divergence(text: str, name: str, group: str, domain: str, default: str) -> Divergence:
+    spec = choose(text, [name, group])
+    spec = default if spec in (None, "auto") else spec
+    divergence = make("divergence", Spec.of(spec), Divergence)
+    if divergence.domain not in (domain, "any"):
+        raise DynamoError(
+            f"the divergence {str(spec)!r} compares {divergence.domain}; it cannot compare the {domain} of model {name!r}"
+        )
+    return divergence
+
+
+def output_divergence(options: FitOptions, name: str, group: str, outputs: OutputSpace) -> Divergence:
+    """The divergence that the options give for the outputs of a base model."""
+    domain = "logits" if outputs.kind == "classes" else "states"
+    return _divergence(options.output_divergence, name, group, domain, AUTO[outputs.kind])
+
+
+def _group(base: BaseModel, head_by: str) -> str:
+    if head_by == "all":
+        return "shared"
+    if head_by == "output":
+        space = base.model.outputs
+        return space.group
+    if head_by not in base.labels:
+        raise DynamoError(
+            f"head_by names the label {head_by!r}, which model {base.name!r} lacks: it has {', '.join(sorted(base.labels)) or 'none'}"
+        )
+    return str(base.labels[head_by])
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DynamoError(f"the device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _same(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor.to(like.dtype)
+
+
+def _to(trajectory: Trajectory, steps: int, device: torch.device) -> Trajectory:
+    """A recorded trajectory on the device, cut to as many steps as the batch has."""
+    sequence = trajectory.mask.shape[1] > 1
+    parts = [
+        pad_time(part, steps) if sequence else part
+        for part in (*trajectory.states, trajectory.outputs, trajectory.mask)
+    ]
+    parts = [part.to(device, non_blocking=True) for part in parts]
+    return Trajectory(tuple(parts[:-2]), parts[-2], parts[-1])
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets; a second Ctrl-C interrupts at once. Outside the main thread signals are left alone."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,119 @@
+"""Text to token ids: split it into words, choose the words to know, encode.
+
+Id 0 is the padding ``<pad>`` and id 1 any word that is not known, ``<unk>``.
+"""
+
+import hashlib
+import html
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import attrs
+import numpy as np
+import torch
+
+from dynamo import Dataset, DynamoError, Examples, Inputs, InputSpace, OutputSpace
+from dynamo_datasets.files import read_text
+
+PADDING = "<pad>"
+UNKNOWN = "<unk>"
+
+_TAG = re.compile(r"</?[a-z][^<>]*>")
+_TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[!?]")
+
+
+@attrs.frozen
+class LabelledTexts:
+    """Texts and the class of each, from 0."""
+
+    texts: Sequence[str]
+    labels: Sequence[int]
+
+
+def tokenise(text: str) -> list[str]:
+    """The words of a text in lower case, those with apostrophes whole, and its ``!`` and ``?``.
+
+    HTML entities are resolved; tags such as ``<br />`` part words and are dropped, as is all other punctuation.
+    """
+    plain = html.unescape(text.lower()).replace("’", "'")
+    return _TOKEN.findall(_TAG.sub(" ", plain))
+
+
+def count_words(texts: Iterable[str]) -> Counter[str]:
+    """How often each word comes in the texts."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(tokenise(text))
+    return counts
+
+
+def most_frequent(counts: Counter[str], size: int) -> tuple[str, ...]:
+    """A vocabulary of at most ``size`` words: ``<pad>``, ``<unk>``, then the most frequent; ties in alphabetical order.
+
+    Raises:
+        DynamoError: there are no words.
+    """
+    if not counts:
+        raise DynamoError("there are no words in the training texts to make a vocabulary of")
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return (PADDING, UNKNOWN, *(word for word, _ in ranked[: size - 2]))
+
+
+def read_vocabulary(path: Path) -> tuple[str, ...]:
+    """A vocabulary from a text file with one word a line; ``<pad>`` and ``<unk>`` come first, written there or not.
+
+    Raises:
+        DynamoError: there is no such file, or it has no words, more than one word in a line, or a word twice.
+    """
+    words: list[str] = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        found = line.split()
+        if len(found) > 1:
+            raise DynamoError(f"vocabulary {path}, line {number}: {line!r} is more than one word; write one a line")
+        words += [word for word in found if word not in (PADDING, UNKNOWN)]
+    if not words:
+        raise DynamoError(f"vocabulary {path} has no words: write one a line")
+    word, times = Counter(words).most_common(1)[0]
+    if times > 1:
+        raise DynamoError(f"vocabulary {path} has the word {word!r} {times} times: keep one")
+    return (PADDING, UNKNOWN, *words)
+
+
+def token_space(words: Sequence[str]) -> InputSpace:
+    """The input space of a vocabulary; equal vocabularies have equal spaces."""
+    digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
+    return InputSpace("tokens", (len(words),), digest)
+
+
+def encode(sentences: Iterable[Sequence[str]], words: Sequence[str]) -> Inputs:
+    """Sentences as token ids ``[B, T]`` padded on the right, T being the words of the longest."""
+    ids = {word: index for index, word in enumerate(words)}
+    unknown = ids[UNKNOWN]
+    rows = [[ids.get(word, unknown) for word in sentence] for sentence in sentences]
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    values = np.full(mask.shape, ids[PADDING], dtype=np.int64)
+    values[mask] = np.fromiter(chain.from_iterable(rows), np.int64, count=int(lengths.sum()))
+    return Inputs(torch.from_numpy(values), torch.from_numpy(mask))
+
+
+def text_dataset(
+    train: LabelledTexts, test: LabelledTexts, *, words: Sequence[str], max_length: int, outputs: OutputSpace
+) -> Dataset:
+    """Texts as a data set: each cut after ``max_length`` words; texts without any word are left out."""
+    return Dataset(
+        token_space(words),
+        outputs,
+        _examples(train, words, max_length),
+        _examples(test, words, max_length),
+        tuple(words),
+    )
+
+
+def _examples(part: LabelledTexts, words: Sequence[str], max_length: int) -> Examples:
+    inputs = encode((tokenise(text)[:max_length] for text in part.texts), words)
+    has_words = inputs.mask.any(1)
+    return Examples(inputs[has_words], torch.tensor(part.labels, dtype=torch.int64)[has_words])

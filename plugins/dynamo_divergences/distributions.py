@@ -1,0 +1,55 @@
+"""Divergences between the softmax distributions of two vectors of logits."""
+
+from math import log
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from dynamo import Divergence
+
+
+@final
+class KullbackLeibler(Divergence):
+    """T² · KL(softmax(target / T) ‖ softmax(prediction / T)), in nats.
+
+    The factor T² keeps the size of the gradient, which would otherwise shrink as 1/T², comparable across temperatures
+    (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015).
+    """
+
+    domain: Literal["logits"] = "logits"
+    is_symmetric = False
+    is_metric = False
+
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """``[..., K], [..., K] -> [...]``."""
+        log_q = (prediction / self.temperature).log_softmax(-1)
+        log_p = (target / self.temperature).log_softmax(-1)
+        return self.temperature**2 * _kl(log_p, log_q)
+
+
+@final
+class JensenShannon(Divergence):
+    """½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2, for the softmaxes p and q; in nats, at most ln 2 (Lin, 1991).
+
+    It is symmetric. Its square root is a metric on distributions (Endres and Schindelin, 2003); it is not.
+    """
+
+    domain: Literal["logits"] = "logits"
+    is_symmetric = True
+    is_metric = False
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """``[..., K], [..., K] -> [...]``."""
+        log_q = prediction.log_softmax(-1)
+        log_p = target.log_softmax(-1)
+        log_m = torch.logaddexp(log_p, log_q) - log(2)
+        return (_kl(log_p, log_m) + _kl(log_q, log_m)) / 2
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p ‖ q) ``[...]`` from log-probabilities ``[..., K]``; the clamp removes rounding below zero."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1).clamp_min(0)

@@ -1,0 +1,39 @@
+"""Heads ``[..., feature_size] -> [..., K]``."""
+
+from typing import final
+
+from torch import Tensor, nn
+
+from dynamo import Head, OutputSpace
+
+
+@final
+class Linear(Head):
+    """G̃(h) = W h (+ b)."""
+
+    def __init__(self, feature_size: int, outputs: OutputSpace, bias: bool) -> None:
+        super().__init__()
+        self.feature_size = feature_size
+        self.outputs = outputs
+        self.map = nn.Linear(feature_size, outputs.size, bias=bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[..., feature_size] -> [..., K]``."""
+        outputs: Tensor = self.map(features)
+        return outputs
+
+
+@final
+class MLP(Head):
+    """G̃(h) = a perceptron with one hidden layer of GELU units."""
+
+    def __init__(self, feature_size: int, outputs: OutputSpace, hidden_size: int) -> None:
+        super().__init__()
+        self.feature_size = feature_size
+        self.outputs = outputs
+        self.map = nn.Sequential(nn.Linear(feature_size, hidden_size), nn.GELU(), nn.Linear(hidden_size, outputs.size))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[..., feature_size] -> [..., K]``."""
+        outputs: Tensor = self.map(features)
+        return outputs
