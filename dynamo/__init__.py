@@ -17,7 +17,7 @@ _WHERE = {
     "DynamoError": "dynamo.errors",
     "Examples": "dynamo.data",
     "Fit": "dynamo.fit",
-    "FitOptions": "dynamo.trainer",
+    "FitOptions": "dynamo.fit_options",
     "Head": "dynamo.protocols",
     "Inputs": "dynamo.trajectory",
     "InputSpace": "dynamo.spaces",
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from dynamo.errors import DynamoError as DynamoError
     from dynamo.fidelity import fidelity as fidelity
     from dynamo.fit import Fit as Fit
+    from dynamo.fit_options import FitOptions as FitOptions
     from dynamo.hookspecs import hookimpl as hookimpl
     from dynamo.options import Spec as Spec
     from dynamo.options import option as option
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
     from dynamo.recording import record as record
     from dynamo.spaces import InputSpace as InputSpace
     from dynamo.spaces import OutputSpace as OutputSpace
-    from dynamo.trainer import FitOptions as FitOptions
     from dynamo.trainer import Trainer as Trainer
     from dynamo.trajectory import Inputs as Inputs
     from dynamo.trajectory import Trajectory as Trajectory

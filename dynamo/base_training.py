@@ -20,7 +20,9 @@ from dynamo.spaces import OutputSpace
 
 @attrs.frozen
 class BaseTrainingOptions:
-    """How base models are trained; the defaults are Table 1 (a vanilla RNN wants learning rate 1e-4 and 50 epochs there)."""
+    """How base models are trained; the defaults are Table 1 (a vanilla RNN wants learning rate 1e-4 and 50 epochs
+    there).
+    """
 
     epochs: int = positive(20, "passes over the training examples")
     batch_size: int = positive(128, "examples in a batch")
@@ -58,7 +60,8 @@ def jobs(prefix: str, architectures: Sequence[Spec], fractions: Sequence[float],
     made = [Job(prefix, *parts) for parts in product(architectures, fractions, seeds)]
     if len({job.name for job in made}) < len(made):
         raise DynamoError(
-            "two of the models asked for would have one name: train the same architecture with other options in a second call, "
+            "two of the models asked for would have one name: train the same architecture with other options in a "
+            "second call, "
             "with another --prefix"
         )
     return made
@@ -100,7 +103,8 @@ def train_base_model(
 ) -> Iterator[tuple[int, DynamicalModel]]:
     """Train one network; yields (epoch, model) after each epoch, the model being the same object each time.
 
-    A run depends on the job, the data and the options alone: the seed sets the initial weights, dropout and the order of the examples.
+    A run depends on the job, the data and the options alone: the seed sets the initial weights, dropout and the order
+    of the examples.
 
     Args:
         job: what to train.
@@ -127,7 +131,7 @@ def train_base_model(
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(state)
             model.train()
-            for index, rows in enumerate(torch.randperm(len(examples)).split(options.batch_size)):
+            for index, rows in enumerate(torch.split(torch.randperm(len(examples)), options.batch_size)):
                 batch = examples[rows]
                 trajectory = model.trajectory(batch.inputs)
                 loss = task_loss(
@@ -135,7 +139,8 @@ def train_base_model(
                 )
                 if not bool(loss.isfinite()):
                     raise DynamoError(
-                        f"{job.name}: the loss is {loss.item()} in epoch {epoch}: lower --learning-rate or set --clip-norm"
+                        f"{job.name}: the loss is {loss.item()} in epoch {epoch}: lower --learning-rate or set "
+                        "--clip-norm"
                     )
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -151,7 +156,9 @@ def train_base_model(
 def as_base_model(
     job: Job, model: DynamicalModel, data: Spec, dataset: Dataset, epoch: int | None, labels: Mapping[str, Label]
 ) -> BaseModel:
-    """A trained network with the labels that tell where it comes from; ``epoch`` is given for one of several checkpoints of a run."""
+    """A trained network with the labels that tell where it comes from; ``epoch`` is given for one of several
+    checkpoints of a run.
+    """
     known: dict[str, Label] = {
         "architecture": job.architecture.name,
         "task": dataset.outputs.group,

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,10 +13,10 @@ import click
 
 from dynamo import __version__
 from dynamo.errors import DynamoError, Interrupted, did_you_mean
-from dynamo.options import Spec, build_options, type_name
+from dynamo.options import build_options, type_name
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from dynamo.fidelity import Fidelity
     from dynamo.fit import Fit
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Where the options of a command come from: read as text, since importing the classes themselves would import torch.
-LAZY_OPTIONS = {"train": ("dynamo.base_training", "BaseTrainingOptions"), "fit": ("dynamo.trainer", "FitOptions")}
+LAZY_OPTIONS = {"train": ("dynamo.base_training", "BaseTrainingOptions"), "fit": ("dynamo.fit_options", "FitOptions")}
 
 
 class _OptionsCommand(click.Command):
@@ -62,8 +63,8 @@ def _given(command: str, values: dict[str, Any]) -> dict[str, Any]:
 def cli() -> None:
     """DYNAMO draws a map of trained neural networks.
 
-    Three steps: `dynamo train` makes a population of base models, `dynamo fit` fits a meta-model to it and draws the map,
-    `dynamo show` looks at a run again. `dynamo plugins` lists what can be used by name.
+    Three steps: `dynamo train` makes a population of base models, `dynamo fit` fits a meta-model to it and draws the
+    map, `dynamo show` looks at a run again. `dynamo plugins` lists what can be used by name.
 
     A component is given as NAME or NAME:OPTION=VALUE,OPTION=VALUE (for example low-rank:rank=8).
     """
@@ -100,8 +101,8 @@ def cli() -> None:
 def train(population: Path, **values: Any) -> None:
     """Train base models and add them to the folder POPULATION.
 
-    Every architecture is trained on every fraction with every seed. Base models see the first half of the training data (or the
-    given share of it); the other half is kept, without labels, for the meta-model.
+    Every architecture is trained on every fraction with every seed. Base models see the first half of the training
+    data (or the given share of it); the other half is kept, without labels, for the meta-model.
     """
     _threads(values["threads"])
     from dynamo.base_training import BaseTrainingOptions, as_base_model, jobs, train_base_model
@@ -123,16 +124,15 @@ def train(population: Path, **values: Any) -> None:
     }
     if done and not values["skip_existing"]:
         raise DynamoError(
-            f"{population} has {sorted(done)[0]!r} already: use --skip-existing, --first-seed or --prefix, or another folder"
+            f"{population} has {sorted(done)[0]!r} already: use --skip-existing, --first-seed or --prefix, or "
+            "another folder"
         )
     todo = [job for job in todo if job.name not in done]
     with _progress() as bar:
         overall = bar.add_task("models", total=len(todo), note="")
         for job in todo:
             task = bar.add_task(job.name, total=None, note="")
-            for epoch, model in train_base_model(
-                job, dataset, options, lambda step, steps: bar.update(task, completed=step, total=steps)
-            ):
+            for epoch, model in train_base_model(job, dataset, options, partial(_tick, bar, task)):
                 if values["keep_epochs"] or epoch == options.epochs:
                     made = as_base_model(job, model, data, dataset, epoch if values["keep_epochs"] else None, labels)
                     writer.add(made)
@@ -164,20 +164,21 @@ def train(population: Path, **values: Any) -> None:
 def fit(population: Path, **values: Any) -> None:
     """Fit a meta-model to the base models in the folder POPULATION.
 
-    Leaves a run folder with the fit, the map (map.png, map.svg), embedding.csv, fidelity.csv and history.csv. Ctrl-C saves a
-    checkpoint from which --resume goes on.
+    Leaves a run folder with the fit, the map (map.png, map.svg), embedding.csv, fidelity.csv and history.csv. Ctrl-C
+    saves a checkpoint from which --resume goes on.
     """
     _threads(values["threads"])
     import shutil
 
     from dynamo.fidelity import fidelity
     from dynamo.fit import RUN, Fit
+    from dynamo.fit_options import FitOptions
     from dynamo.population import Population
     from dynamo.presets import PRESETS
     from dynamo.recording import record
     from dynamo.report import check_label, write_fidelity, write_map
     from dynamo.storage import check_writable
-    from dynamo.trainer import FitOptions, Trainer
+    from dynamo.trainer import Trainer
 
     if values["preset"] not in PRESETS:
         raise DynamoError(f"no preset is called {values['preset']!r}: {did_you_mean(values['preset'], PRESETS)}")
@@ -200,12 +201,12 @@ def fit(population: Path, **values: Any) -> None:
     store = out / "recording" if values["on_disk"] else None
     with _progress() as bar:
         task = bar.add_task("recording base models", total=len(loaded), note="")
-        trainer.recordings = record(loaded, store, lambda done, total: bar.update(task, completed=done))
+        trainer.recordings = record(loaded, store, partial(_tick, bar, task))
         task = bar.add_task("fitting", total=trainer.steps, completed=trainer.step, note="")
-        trainer.run(checkpoint, lambda step, steps, loss: bar.update(task, completed=step, note=f"loss {loss:.4f}"))
+        trainer.run(checkpoint, partial(_tick, bar, task))
         result = Fit.of(trainer)
         task = bar.add_task("measuring fidelity", total=len(loaded), note="")
-        measured = fidelity(result, loaded, lambda done, total: bar.update(task, completed=done))
+        measured = fidelity(result, loaded, partial(_tick, bar, task))
     write_fidelity(measured, out)
     write_map(result, out, values["colour_by"])
     result.save(out)
@@ -238,6 +239,7 @@ def plugins(name: str | None) -> None:
     """List every component with its plugin; with NAME, its options too."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from dynamo.plugins import registry
 
@@ -246,11 +248,12 @@ def plugins(name: str | None) -> None:
         owned = [item for item in owned if item.component.name == name]
         if not owned:
             raise DynamoError(
-                f"no component is called {name!r}: {did_you_mean(name, {item.component.name for item in registry().owned()})}"
+                f"no component is called {name!r}: "
+                f"{did_you_mean(name, {item.component.name for item in registry().owned()})}"
             )
     table = Table("kind", "name", "what it is", "plugin", box=None, pad_edge=False)
     for item in owned:
-        table.add_row(item.component.kind, item.component.name, item.component.help, item.owner)
+        table.add_row(item.component.kind, item.component.name, Text(item.component.help), item.owner)
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
     for item in owned if name is not None else []:
@@ -266,7 +269,8 @@ def plugins(name: str | None) -> None:
             title_justify="left",
         )
         for field in fields:
-            options.add_row(field.name, type_name(field.type), repr(field.default), str(field.metadata.get("help", "")))
+            help_text = Text(str(field.metadata.get("help", "")))
+            options.add_row(field.name, Text(type_name(field.type)), Text(repr(field.default)), help_text)
         console.print(options if fields else f"\n{item.component} has no options")
     for broken in registry().broken:
         click.echo(f"skipped plugin {broken.owner}: {broken.reason}", err=True)
@@ -296,6 +300,11 @@ def _threads(count: int | None) -> None:
         import torch
 
         torch.set_num_threads(count)
+
+
+def _tick(bar: "Progress", task: "TaskID", done: int, total: int, loss: float | None = None) -> None:
+    note = bar.tasks[bar.task_ids.index(task)].fields["note"] if loss is None else f"loss {loss:.4f}"
+    bar.update(task, completed=done, total=total, note=note)
 
 
 @contextmanager
@@ -344,9 +353,11 @@ def _tell(fit: "Fit", measured: "Fidelity", folder: Path, label: str | None) -> 
     label = label or colouring(fit.labels)
     lines = [
         f"models {len(fit.names)}, steps {int(fit.history[-1][0]) if fit.history else 0}",
-        f"components for 95 % of the variance: {result.components_for()} of {len(result.eigenvalues)} (participation ratio {result.participation_ratio:.2f})",
+        f"components for 95 % of the variance: {result.components_for()} of {len(result.eigenvalues)} (participation "
+        f"ratio {result.participation_ratio:.2f})",
         f"hidden R² {measured.mean('hidden_r2'):.3f}   agreement {measured.mean('agreement'):.3f}   "
-        f"score of base models {measured.mean('base_score'):.3f}, of their emulators {measured.mean('emulator_score'):.3f}   (test data, means)",
+        f"score of base models {measured.mean('base_score'):.3f}, of their emulators "
+        f"{measured.mean('emulator_score'):.3f}   (test data, means)",
     ]
     groups = fit.label(label) if label is not None else []
     if 2 <= len({str(group) for group in groups}) < len(groups):

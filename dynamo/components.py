@@ -65,5 +65,6 @@ def check_made(made: Any, contract: type, component: Component) -> None:
     """Raise a clear error where a plugin built something that is not of its contract."""
     if not isinstance(made, contract):
         raise DynamoError(
-            f"{component} built a {type(made).__name__}, which is no {contract.__name__}; this is an error of its plugin"
+            f"{component} built a {type(made).__name__}, which is no {contract.__name__}; this is an error of its "
+            "plugin"
         )

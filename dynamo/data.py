@@ -1,4 +1,6 @@
-"""Data sets: labelled examples, and the split into a half that trains base models and an unlabelled half that trains the meta-model."""
+"""Data sets: labelled examples, and the split into a half that trains base models and an unlabelled half that trains
+the meta-model.
+"""
 
 import hashlib
 
@@ -17,7 +19,8 @@ class Examples:
 
     Attributes:
         inputs: the inputs, ``len(inputs)`` examples.
-        targets: classes ``[B]`` (or ``[B, T]`` with readout ``every``) as int64; real targets ``[B, K]`` (or ``[B, T, K]``).
+        targets: classes ``[B]`` (or ``[B, T]`` with readout ``every``) as int64; real targets ``[B, K]`` (or ``[B, T,
+        K]``).
     """
 
     inputs: Inputs
@@ -72,10 +75,11 @@ class Dataset:
                 )
 
     def halves(self, seed: int = 0) -> tuple[Examples, Inputs]:
-        """The training examples in two (section 4): one half for base models, the other, without labels, for the meta-model.
+        """The training examples in two (section 4): one half for base models, the other, without labels, for the
+        meta-model.
 
-        The first half comes in a fixed random order, so that ``half[:k]`` is the same subset for every model trained on it and smaller
-        fractions are contained in larger ones.
+        The first half comes in a fixed random order, so that ``half[:k]`` is the same subset for every model trained
+        on it and smaller fractions are contained in larger ones.
 
         Raises:
             DynamoError: fewer than two training examples.

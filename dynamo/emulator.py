@@ -1,4 +1,6 @@
-"""The emulator: a meta-model with its heads, and the θ_n and V_n of every base model. What is trained, and what a fit keeps."""
+"""The emulator: a meta-model with its heads, and the θ_n and V_n of every base model. What is trained, and what a fit
+keeps.
+"""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -161,7 +163,8 @@ def group_heads(
         first = heads.setdefault(group, space)
         if (first.kind, first.size, first.readout) != (space.kind, space.size, space.readout):
             raise DynamoError(
-                f"the head of group {group!r} would serve outputs that differ ({first}; {space}): give them heads of their own "
+                f"the head of group {group!r} would serve outputs that differ ({first}; {space}): give them heads of "
+                "their own "
                 "(head-by = output, or a label that tells them apart)"
             )
     numbers = {group: number for number, group in enumerate(heads)}

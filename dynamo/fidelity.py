@@ -10,11 +10,11 @@ from torch import Tensor
 from dynamo.base_training import task_score
 from dynamo.data import Examples
 from dynamo.fit import Fit
+from dynamo.fit_options import output_divergence
 from dynamo.objective import output_loss
 from dynamo.population import BaseModel, Population
 from dynamo.recording import run
 from dynamo.spaces import OutputSpace
-from dynamo.trainer import output_divergence
 from dynamo.trajectory import Trajectory
 
 
@@ -24,9 +24,9 @@ class ModelFidelity:
 
     Attributes:
         name: the base model.
-        hidden_r2: share of the variance of its states that V_n explains from the meta-model's, over real steps and units; the mean over sites.
-        output_divergence: the output loss of equation 1, in the divergence that was trained.
-        agreement: share of decisions that are the same (classes); R² of the outputs (real outputs).
+        hidden_r2: share of the variance of its states that V_n explains from the meta-model's, over real steps and
+        units; the mean over sites. output_divergence: the output loss of equation 1, in the divergence that was
+        trained. agreement: share of decisions that are the same (classes); R² of the outputs (real outputs).
         base_score: the base model's accuracy (classes) or R² (real outputs) on the task.
         emulator_score: the meta-model's at θ_n.
     """

@@ -1,4 +1,6 @@
-"""A fit: what training leaves. It is saved as a run folder and needs neither the population nor its data to be used again."""
+"""A fit: what training leaves. It is saved as a run folder and needs neither the population nor its data to be used
+again.
+"""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,11 +14,12 @@ from torch import Tensor
 from dynamo import __version__
 from dynamo.emulator import Emulator, blueprint_table, read_blueprint
 from dynamo.errors import DynamoError, did_you_mean
+from dynamo.fit_options import FitOptions
 from dynamo.options import build_options
 from dynamo.population import Label, load_weights
 from dynamo.protocols import DynamicalModel
 from dynamo.storage import read_tensors, read_toml, sha256, tensors_to_bytes, write_bytes, write_csv, write_toml
-from dynamo.trainer import HISTORY, FitOptions, Trainer
+from dynamo.trainer import HISTORY, Trainer
 
 RUN = "run.toml"
 WEIGHTS = "fit.safetensors"
@@ -104,7 +107,8 @@ class Fit:
         return self.emulator.model_at(theta, heads.index(head) if head else 0)
 
     def save(self, folder: Path | str) -> None:
-        """Write the run folder: ``fit.safetensors``, ``history.csv``, and last ``run.toml``, without which it is no run.
+        """Write the run folder: ``fit.safetensors``, ``history.csv``, and last ``run.toml``, without which it is no
+        run.
 
         Raises:
             DynamoError: the disk refuses.
@@ -130,7 +134,8 @@ class Fit:
         """Read a run folder.
 
         Raises:
-            DynamoError: it is missing, unfinished, damaged, of another version, or names a component that is not installed.
+            DynamoError: it is missing, unfinished, damaged, of another version, or names a component that is not
+            installed.
         """
         folder = Path(folder)
         if not (folder / RUN).exists():

@@ -16,4 +16,6 @@ hookimpl = pluggy.HookimplMarker(NAME)
 
 @hookspec
 def dynamo_components() -> "Iterable[Component]":  # type: ignore[empty-body]
-    """All components that the plugin offers: architectures, data sets, meta-models, state maps, divergences and heads."""
+    """All components that the plugin offers: architectures, data sets, meta-models, state maps, divergences and
+    heads.
+    """

@@ -1,7 +1,7 @@
 """The objective: equations 1 to 7, one function each.
 
-For sequences the means run over real steps (equations 1 and 2), for blocks as time over sites with one step each (equations 5 and 6); see
-:mod:`dynamo.trajectory`. Equations 4 and 7 are the mean of :func:`model_loss` over models.
+For sequences the means run over real steps (equations 1 and 2), for blocks as time over sites with one step each
+(equations 5 and 6); see :mod:`dynamo.trajectory`. Equations 4 and 7 are the mean of :func:`model_loss` over models.
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,8 +53,8 @@ def hidden_loss(
 def model_loss(hidden: Tensor, output: Tensor, output_weight: float, hidden_scale: float = 1.0) -> Tensor:
     """Equation 3: L_hidden + λ L_output for one model.
 
-    ``hidden_scale`` divides the hidden loss; 1 is the paper. With the variance of the model's states it becomes 1 − R², so that models with
-    small and large states count alike.
+    ``hidden_scale`` divides the hidden loss; 1 is the paper. With the variance of the model's states it becomes 1 −
+    R², so that models with small and large states count alike.
     """
     return hidden / hidden_scale + output_weight * output
 

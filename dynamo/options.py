@@ -2,8 +2,8 @@
 
 A component's options are a frozen attrs class whose fields are made with :func:`option`. A :class:`Spec` names a
 component and gives some of its options, as text (``low-rank:rank=8``) or as a table in TOML
-(``{name = "low-rank", rank = 8}``). :func:`build_options` turns a spec's values into an instance of the options class, or says
-exactly which option is wrong.
+(``{name = "low-rank", rank = 8}``). :func:`build_options` turns a spec's values into an instance of the options
+class, or says exactly which option is wrong.
 """
 
 import types

@@ -1,7 +1,7 @@
 """Finding plugins, and looking components up by name.
 
-Plugins are entry points of the group ``dynamo``. Each is loaded by itself, so that a broken one is skipped and named rather than stopping the
-program. Two plugins that offer the same name are an error that names both.
+Plugins are entry points of the group ``dynamo``. Each is loaded by itself, so that a broken one is skipped and named
+rather than stopping the program. Two plugins that offer the same name are an error that names both.
 """
 
 import os
@@ -91,7 +91,8 @@ class Registry:
         """The component of that kind and name.
 
         Raises:
-            DynamoError: there is none; the message has the nearest names, and the broken plugins that may have offered it.
+            DynamoError: there is none; the message has the nearest names, and the broken plugins that may have
+            offered it.
         """
         if (kind, name) in self._owned:
             return self._owned[kind, name].component
@@ -121,7 +122,8 @@ def read_entry_points(found: Iterable[EntryPoint], disabled: Iterable[str] = ())
             continue
         if seen.get(entry.name, distribution) != distribution:
             raise DynamoError(
-                f"two distributions offer a plugin called {entry.name!r}: {seen[entry.name]!r} and {distribution!r}; uninstall one of them"
+                f"two distributions offer a plugin called {entry.name!r}: {seen[entry.name]!r} and {distribution!r}; "
+                "uninstall one of them"
             )
         if entry.name in seen:  # the same distribution, seen through two paths
             continue
@@ -138,7 +140,9 @@ def read_entry_points(found: Iterable[EntryPoint], disabled: Iterable[str] = ())
 
 @cache
 def registry() -> Registry:
-    """The registry of the installed plugins, less those named in the environment variable ``DYNAMO_DISABLED_PLUGINS``."""
+    """The registry of the installed plugins, less those named in the environment variable
+    ``DYNAMO_DISABLED_PLUGINS``.
+    """
     disabled = [name.strip() for name in os.environ.get(DISABLED, "").split(",")]
     return read_entry_points(entry_points(group=hookspecs.NAME), disabled)
 

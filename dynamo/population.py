@@ -1,7 +1,7 @@
 """A population: trained base models with their names, labels and data, in memory and on disk.
 
-On disk it is a folder with ``population.toml`` (the manifest) and one file of weights per model. Reading it runs no code but that of installed
-plugins: a model's architecture is looked up by name, its weights are read as plain tensors.
+On disk it is a folder with ``population.toml`` (the manifest) and one file of weights per model. Reading it runs no
+code but that of installed plugins: a model's architecture is looked up by name, its weights are read as plain tensors.
 """
 
 import re
@@ -52,7 +52,8 @@ class Population(Sequence[BaseModel]):
     """Base models that take the same inputs, in a fixed order.
 
     Raises:
-        DynamoError: no models, names used twice or unfit for a file, weights that are not finite, or input spaces that differ.
+        DynamoError: no models, names used twice or unfit for a file, weights that are not finite, or input spaces
+        that differ.
     """
 
     def __init__(self, models: Sequence[BaseModel], *, path: Path | None = None) -> None:
@@ -69,8 +70,10 @@ class Population(Sequence[BaseModel]):
             seen.add(base.name)
             if base.model.inputs != models[0].model.inputs:
                 raise DynamoError(
-                    f"models {models[0].name!r} and {base.name!r} take different inputs ({models[0].model.inputs}; {base.model.inputs}): "
-                    "one meta-model needs one input space; make them of data sets that share a vocabulary or an input size"
+                    f"models {models[0].name!r} and {base.name!r} take different inputs ({models[0].model.inputs}; "
+                    f"{base.model.inputs}): "
+                    "one meta-model needs one input space; make them of data sets that share a vocabulary or an "
+                    "input size"
                 )
 
     @classmethod
@@ -141,7 +144,8 @@ class Population(Sequence[BaseModel]):
         """Write the population to a new folder.
 
         Raises:
-            DynamoError: the folder has a population already, a live model has no registered architecture, or the disk refuses.
+            DynamoError: the folder has a population already, a live model has no registered architecture, or the disk
+            refuses.
         """
         folder = Path(folder)
         if (folder / MANIFEST).exists():
@@ -157,7 +161,8 @@ class Population(Sequence[BaseModel]):
         """Read a population.
 
         Raises:
-            DynamoError: what is missing, truncated, mis-shaped, of another version, or naming a component that is not installed.
+            DynamoError: what is missing, truncated, mis-shaped, of another version, or naming a component that is not
+            installed.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -195,7 +200,8 @@ class PopulationWriter:
         _check_model(base)
         if base.architecture is None or not isinstance(base.data, Spec):
             raise DynamoError(
-                f"model {base.name!r} is a live module: to save it, register its architecture and its data set as components and give their specs "
+                f"model {base.name!r} is a live module: to save it, register its architecture and its data set as "
+                "components and give their specs "
                 "(BaseModel(..., architecture=Spec('name'), data=Spec('name')))"
             )
         if base.name in self.names:
@@ -229,8 +235,10 @@ def _check_model(base: BaseModel) -> None:
         raise DynamoError(f"{base.name!r} cannot be a model's name: use letters, digits, '.', '_' and '-'")
     if not isinstance(base.model, DynamicalModel):
         raise DynamoError(
-            f"model {base.name!r} is a {type(base.model).__name__}, which is no DynamicalModel: derive from dynamo.DynamicalModel, or wrap its "
-            "layers in an architecture of a plugin (for recurrent layers of torch: dynamo_rnn.models.GRU, TanhRNN or LSTM)"
+            f"model {base.name!r} is a {type(base.model).__name__}, which is no DynamicalModel: derive from "
+            "dynamo.DynamicalModel, or wrap its "
+            "layers in an architecture of a plugin (for recurrent layers of torch: dynamo_rnn.models.GRU, TanhRNN or "
+            "LSTM)"
         )
     for key, tensor in base.model.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-#: ``paper`` is Table 1, the defaults themselves. ``laptop`` makes a map of some tens of small networks in minutes on two cores: a smaller
+#: ``paper`` is Table 1, the defaults themselves. ``laptop`` makes a map of some tens of small networks in minutes on
+#: two cores: a smaller
 #: meta-model, every base model in every batch, and thetas that move faster than the weights.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},

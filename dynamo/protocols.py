@@ -1,8 +1,8 @@
 """The contracts that plugins fulfil: what the trainer and the analyses rely on, and all that they rely on.
 
-Each class is abstract. A plugin derives from one, implements what is abstract and overrides nothing else. ``dynamo.testing`` has a check for each
-contract. Shapes follow the legend in :mod:`dynamo.trajectory`. All are batched; none may change its parameters or buffers when it is called
-in eval mode.
+Each class is abstract. A plugin derives from one, implements what is abstract and overrides nothing else.
+``dynamo.testing`` has a check for each contract. Shapes follow the legend in :mod:`dynamo.trajectory`. All are
+batched; none may change its parameters or buffers when it is called in eval mode.
 """
 
 from abc import ABC, abstractmethod
@@ -50,7 +50,9 @@ class RecurrentModel(DynamicalModel):
 
     @abstractmethod
     def encode(self, values: Tensor) -> Tensor:
-        """What enters the map at each step: ``[B, T] or [B, T, D] -> x [B, T, E]`` (token embeddings, or the inputs themselves)."""
+        """What enters the map at each step: ``[B, T] or [B, T, D] -> x [B, T, E]`` (token embeddings, or the inputs
+        themselves).
+        """
 
     @abstractmethod
     def initial_state(self, batch: int) -> Tensor:
@@ -66,7 +68,8 @@ class RecurrentModel(DynamicalModel):
 
 
 class MetaModel(nn.Module, ABC):
-    """The emulator's dynamics F̃(θ, x, h), for a batch in which every example carries its own θ. Heads G̃_k read its features.
+    """The emulator's dynamics F̃(θ, x, h), for a batch in which every example carries its own θ. Heads G̃_k read its
+    features.
 
     The initial state must not depend on θ (section 2.2).
 

@@ -16,7 +16,9 @@ from dynamo.trajectory import Inputs, Trajectory
 
 @attrs.frozen(eq=False)
 class Recording:
-    """One base model's trajectories on its probe inputs. Tensors may be memory-mapped files; rows are read as they are asked for."""
+    """One base model's trajectories on its probe inputs. Tensors may be memory-mapped files; rows are read as they
+    are asked for.
+    """
 
     inputs: Inputs
     trajectory: Trajectory
@@ -54,7 +56,9 @@ def record(
 
 @torch.no_grad()
 def run(model: DynamicalModel, inputs: Inputs, store: Path | None = None, batch_size: int = 512) -> Trajectory:
-    """A model's trajectory on any number of inputs, in batches, in eval mode; kept in memory or in files below ``store``."""
+    """A model's trajectory on any number of inputs, in batches, in eval mode; kept in memory or in files below
+    ``store``.
+    """
     was_training = model.training
     model.eval()
     arrays: list[Tensor] = []

@@ -52,7 +52,8 @@ def write_map(fit: Fit, folder: Path, label: str | None) -> Spectrum:
 
 
 def colouring(tables: Sequence[Mapping[str, Label]]) -> str | None:
-    """The label that tells most about a population at a glance: of those that all models have, the one with fewest values above one.
+    """The label that tells most about a population at a glance: of those that all models have, the one with fewest
+    values above one.
 
     Ties go to the first of: architecture, task, fraction, epoch, then the alphabet. ``seed`` and ``score`` come last.
     """

@@ -14,8 +14,8 @@ class InputSpace:
     """The inputs a model takes.
 
     ``tokens``: ids below ``shape[0]``, the size of the vocabulary. ``real``: vectors of ``shape[0]`` numbers a step.
-    ``image``: ``shape`` is (channels, height, width). ``vocabulary`` identifies the words behind the ids (a digest), so that two
-    models whose ids mean different words are not taken for alike.
+    ``image``: ``shape`` is (channels, height, width). ``vocabulary`` identifies the words behind the ids (a digest),
+    so that two models whose ids mean different words are not taken for alike.
     """
 
     kind: Literal["tokens", "real", "image"]
@@ -50,8 +50,9 @@ class InputSpace:
 class OutputSpace:
     """The outputs of a model, and when its decision is read.
 
-    ``classes``: ``size`` logits. ``real``: ``size`` numbers. ``readout`` says whether the task's answer is the output at the last real
-    step or at every step. ``group`` names the task: models of one output space share a hidden-to-output map G̃_k.
+    ``classes``: ``size`` logits. ``real``: ``size`` numbers. ``readout`` says whether the task's answer is the output
+    at the last real step or at every step. ``group`` names the task: models of one output space share a
+    hidden-to-output map G̃_k.
     """
 
     kind: Literal["classes", "real"]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, flush it to the disk and rename it, so that readers see the old content or the new.
+    """Write a file under a temporary name, flush it to the disk and rename it, so that readers see the old content or
+    the new.
 
     Raises:
         DynamoError: the disk is full, or the folder cannot be written.
@@ -91,7 +92,8 @@ def read_toml(path: Path, *, what: str, format_version: int) -> dict[str, Any]:
     if table.get("format") != format_version:
         raise DynamoError(
             f"{path} is a {what} of format {table.get('format')!r}; this version reads format {format_version}: "
-            f"make it again, or install the version of dynamo-embedding that wrote it ({table.get('dynamo', 'unknown')})"
+            "make it again, or install the version of dynamo-embedding that wrote it "
+            f"({table.get('dynamo', 'unknown')})"
         )
     return table
 
@@ -121,7 +123,8 @@ def tensors_to_bytes(tensors: Mapping[str, "Tensor"]) -> bytes:
 
 
 def read_tensors(path: Path, digest: str | None = None) -> dict[str, "Tensor"]:
-    """Tensors from ``.safetensors``, or from a state dict saved by torch (``.pt``, ``.pth``), which is read with ``weights_only=True``.
+    """Tensors from ``.safetensors``, or from a state dict saved by torch (``.pt``, ``.pth``), which is read with
+    ``weights_only=True``.
 
     Args:
         path: the file.

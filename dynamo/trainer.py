@@ -1,7 +1,6 @@
 """The generic trainer: Algorithm 1 and its multi-model form, for any plugins."""
 
 import io
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import numpy as np
@@ -18,76 +17,24 @@ from torch import Tensor
 
 from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
+from dynamo.fit_options import FitOptions, hidden_divergence, output_divergence
 from dynamo.objective import hidden_loss, model_loss, output_loss, population_loss
-from dynamo.options import Spec, fraction, option, positive
-from dynamo.plugins import full_spec, make
+from dynamo.plugins import full_spec
 from dynamo.population import BaseModel, Population
-from dynamo.protocols import Divergence
 from dynamo.recording import Recording, record
 from dynamo.schedule import cosine_7_32
-from dynamo.spaces import OutputSpace
 from dynamo.storage import read_bytes, sha256, write_bytes
 from dynamo.trajectory import Trajectory, collate, pad_time
 
 CHECKPOINT_FORMAT = 1
 HISTORY = ("step", "learning_rate", "loss", "hidden", "output")
-AUTO = {"classes": "kl", "real": "l2"}
 
 Progress = Callable[[int, int, float], None]
 
 
-@attrs.frozen
-class FitOptions:
-    """How a meta-model is fitted. The defaults are the paper's (section 4, appendix B, Table 1)."""
-
-    meta_model: str = option("gru", "the meta-model F̃, NAME or NAME:OPTION=VALUE,...")
-    state_map: str = option("affine", "the state maps V_n")
-    head: str = option("linear", "the hidden-to-output maps G̃_k")
-    head_by: str = option(
-        "output", "what base models share a head: output (equal output spaces), all, or a label's name"
-    )
-    hidden_divergence: str = option(
-        "l2", "distance between hidden states; SELECTOR=NAME;... gives some models their own"
-    )
-    output_divergence: str = option(
-        "auto", "distance between outputs; auto: kl for classes, l2 for real outputs; SELECTOR=NAME;... as above"
-    )
-    theta_dim: int = positive(16, "d, the size of a model embedding")
-    output_weight: float = option(
-        1.0, "λ, the weight of the output loss", check=lambda value: value >= 0, rule="at least 0"
-    )
-    scale_hidden: bool = option(
-        False, "divide each model's hidden loss by the variance of its states (the paper does not)"
-    )
-    models_per_step: int | None = option(
-        1,
-        "K base models in each batch, drawn uniformly; 1 is Algorithm 1; none = all",
-        check=lambda value: value > 0,
-        rule="above 0",
-    )
-    batch_size: int = positive(128, "examples in each batch, over all its base models")
-    epochs: float = positive(100.0, "how often each base model's data is seen, in the mean")
-    steps: int | None = option(
-        None, "optimiser steps; none = as many as the epochs need", check=lambda value: value > 0, rule="above 0"
-    )
-    learning_rate: float = positive(1e-3, "AdamW's learning rate, annealed as cos(2π·7/32·k/K)")
-    theta_learning_rate: float | None = option(
-        None, "the learning rate of the thetas; none = the same", check=lambda value: value > 0, rule="above 0"
-    )
-    beta1: float = fraction(0.9, "AdamW's first β")
-    beta2: float = fraction(0.999, "AdamW's second β")
-    epsilon: float = positive(1e-8, "AdamW's ε")
-    weight_decay: float = fraction(1e-4, "AdamW's weight decay")
-    seed: int = option(
-        0, "seed of the initial weights and of the sampling", check=lambda value: value >= 0, rule="at least 0"
-    )
-    device: str = option("cpu", "where the meta-model is trained: cpu, cuda, cuda:1, mps")
-    precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 = autocast of the meta-model's passes")
-    checkpoint_every: int = positive(500, "steps between checkpoints")
-
-
 class Trainer:
-    """Fits a meta-model to a population. It knows no architecture: all it uses are the contracts in :mod:`dynamo.protocols`.
+    """Fits a meta-model to a population. It knows no architecture: all it uses are the contracts in
+    :mod:`dynamo.protocols`.
 
     Args:
         population: the base models.
@@ -112,8 +59,7 @@ class Trainer:
         heads, numbers = group_heads(spaces, [_group(base, self.options.head_by) for base in population])
         names = [heads[number][0] for number in numbers]
         self._hidden = [
-            _divergence(self.options.hidden_divergence, base.name, group, "states", "l2")
-            for base, group in zip(population, names, strict=True)
+            hidden_divergence(self.options, base.name, group) for base, group in zip(population, names, strict=True)
         ]
         self._output = [
             output_divergence(self.options, base.name, group, base.model.outputs)
@@ -138,7 +84,8 @@ class Trainer:
         self._per_step = min(self.options.models_per_step or len(population), len(population))
         if self.options.batch_size < self._per_step:
             raise DynamoError(
-                f"a batch of {self.options.batch_size} examples cannot serve {self._per_step} models: raise batch_size or lower models_per_step"
+                f"a batch of {self.options.batch_size} examples cannot serve {self._per_step} models: "
+                "raise batch_size or lower models_per_step"
             )
         for base in population:
             population.dataset(base)  # a data set that is missing or has changed is told before the work starts
@@ -150,7 +97,9 @@ class Trainer:
 
     @cached_property
     def recordings(self) -> Sequence[Recording]:
-        """The base models' trajectories on their probe data, in the population's order; made in memory unless they are set."""
+        """The base models' trajectories on their probe data, in the population's order; made in memory unless they
+        are set.
+        """
         return record(self.population)
 
     @property
@@ -170,7 +119,10 @@ class Trainer:
         thetas = list(emulator.thetas)
         marked = {id(theta) for theta in thetas}
         rest = [parameter for parameter in emulator.parameters() if id(parameter) not in marked]
-        groups = [{"params": rest}, {"params": thetas, "lr": options.theta_learning_rate or options.learning_rate}]
+        groups: list[dict[str, Any]] = [
+            {"params": rest},
+            {"params": thetas, "lr": options.theta_learning_rate or options.learning_rate},
+        ]
         optimizer = torch.optim.AdamW(
             groups,
             lr=options.learning_rate,
@@ -183,7 +135,9 @@ class Trainer:
 
     @cached_property
     def scales(self) -> list[float]:
-        """What divides each model's hidden loss: 1, or the variance of its states summed over units and averaged over sites."""
+        """What divides each model's hidden loss: 1, or the variance of its states summed over units and averaged over
+        sites.
+        """
         return [
             state_variance(recording.trajectory) if self.options.scale_hidden else 1.0 for recording in self.recordings
         ]
@@ -198,7 +152,9 @@ class Trainer:
         return [int(number) for number in chosen], rows
 
     def losses(self, chosen: Sequence[int], rows: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """The hidden and the output loss (equations 2 and 1) of each chosen model on its rows, from one pass of the meta-model."""
+        """The hidden and the output loss (equations 2 and 1) of each chosen model on its rows, from one pass of the
+        meta-model.
+        """
         emulator, device = self.emulator, self._device
         recordings = [self.recordings[number] for number in chosen]
         inputs = collate([recording.inputs[row] for recording, row in zip(recordings, rows, strict=True)]).to(device)
@@ -278,9 +234,9 @@ class Trainer:
         self._schedule.step()
         self.step += 1
         self._rng = torch.get_rng_state()
-        means = [float(torch.stack(list(part)).mean()) for part in (hidden, output)]
-        self.history.append((self.step, rate, float(loss), *means))
-        return float(loss)
+        means = [torch.stack(list(part)).mean().item() for part in (hidden, output)]
+        self.history.append((self.step, rate, loss.item(), *means))
+        return loss.item()
 
     def _blame(self, chosen: Sequence[int], hidden: Sequence[Tensor], output: Sequence[Tensor]) -> None:
         for number, *losses in zip(chosen, hidden, output, strict=True):
@@ -288,8 +244,8 @@ class Trainer:
                 if not bool(value.isfinite()):
                     name = self.population[number].name
                     raise DynamoError(
-                        f"the {kind} loss of model {name!r} is {value.item()} at step {self.step + 1}: lower learning_rate (or precision float32); "
-                        "the last checkpoint, if one was saved, is from before"
+                        f"the {kind} loss of model {name!r} is {value.item()} at step {self.step + 1}: "
+                        "lower learning_rate (or use precision float32); the last checkpoint is from before"
                     )
         raise DynamoError(f"the loss is not finite at step {self.step + 1}: lower learning_rate")
 
@@ -330,7 +286,8 @@ class Trainer:
         ]
         if differing:
             raise DynamoError(
-                f"{path} was made with other options ({', '.join(differing)}); resume with the same, or fit into a new folder"
+                f"{path} was made with other options ({', '.join(differing)}); resume with the same, or fit into a "
+                "new folder"
             )
         self.emulator.load_state_dict(content["emulator"])
         self._optimizer.load_state_dict(content["optimizer"])
@@ -350,7 +307,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     digest, payload = content[:64], content[64:]
     if sha256(payload).encode() != digest:
         raise DynamoError(
-            f"{path} is no whole checkpoint (its checksum differs): it is truncated or was changed; start again without it"
+            f"{path} is no whole checkpoint (its checksum differs): it is truncated or was changed; start again "
+            "without it"
         )
     loaded: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     if loaded.get("format") != CHECKPOINT_FORMAT:
@@ -369,36 +327,6 @@ def state_variance(trajectory: Trajectory) -> float:
     return max(sum(totals) / len(totals), 1e-12)
 
 
-def choose(text: str, selectors: Sequence[str]) -> str | None:
-    """The spec that ``NAME`` or ``SELECTOR=NAME; ...`` gives for one of ``selectors``, tried in their order.
-
-    >>> choose("l2; digits=l1:reduction=mean", ["digits"])
-    'l1:reduction=mean'
-    """
-    chosen: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(";"))):
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)=(.+)", part)
-        chosen["" if match is None else match[1]] = part if match is None else match[2]
-    return next((chosen[selector] for selector in (*selectors, "") if selector in chosen), None)
-
-
-def _divergence(text: str, name: str, group: str, domain: str, default: str) -> Divergence:
-    spec = choose(text, [name, group])
-    spec = default if spec in (None, "auto") else spec
-    divergence = make("divergence", Spec.of(spec), Divergence)
-    if divergence.domain not in (domain, "any"):
-        raise DynamoError(
-            f"the divergence {str(spec)!r} compares {divergence.domain}; it cannot compare the {domain} of model {name!r}"
-        )
-    return divergence
-
-
-def output_divergence(options: FitOptions, name: str, group: str, outputs: OutputSpace) -> Divergence:
-    """The divergence that the options give for the outputs of a base model."""
-    domain = "logits" if outputs.kind == "classes" else "states"
-    return _divergence(options.output_divergence, name, group, domain, AUTO[outputs.kind])
-
-
 def _group(base: BaseModel, head_by: str) -> str:
     if head_by == "all":
         return "shared"
@@ -407,7 +335,8 @@ def _group(base: BaseModel, head_by: str) -> str:
         return space.group
     if head_by not in base.labels:
         raise DynamoError(
-            f"head_by names the label {head_by!r}, which model {base.name!r} lacks: it has {', '.join(sorted(base.labels)) or 'none'}"
+            f"head_by names the label {head_by!r}, which model {base.name!r} lacks: it has "
+            f"{', '.join(sorted(base.labels)) or 'none'}"
         )
     return str(base.labels[head_by])
 

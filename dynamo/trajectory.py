@@ -9,8 +9,9 @@ Shape legend, used throughout the project:
     K  outputs     logits or real outputs
     d  theta       dimension of the model embedding
 
-A network that runs over a sequence has one site and T steps; a feed-forward network with blocks as time has many sites with one step each. So
-the mean over time in equations 1 and 2 and the mean over blocks in equations 5 and 6 are one operation: a mean over sites and real steps.
+A network that runs over a sequence has one site and T steps; a feed-forward network with blocks as time has many
+sites with one step each. So the mean over time in equations 1 and 2 and the mean over blocks in equations 5 and 6 are
+one operation: a mean over sites and real steps.
 """
 
 from collections.abc import Sequence
@@ -97,7 +98,8 @@ def check_inputs(inputs: Inputs, *, where: str, vocabulary: int | None = None) -
         vocabulary: the vocabulary's size, for token ids.
 
     Raises:
-        DynamoError: no examples, a zero-length or all-padding example, padding that is not on the right, ids out of range, NaN or Inf.
+        DynamoError: no examples, a zero-length or all-padding example, padding that is not on the right, ids out of
+        range, NaN or Inf.
     """
     if len(inputs) == 0:
         raise DynamoError(f"{where} has no examples")

@@ -20,8 +20,8 @@ def plot_map(result: Spectrum, label: str | None, values: Sequence[object] | Non
     Args:
         result: the principal components of the thetas.
         label: the name of the label that colours the points; None for one colour.
-        values: the label of each model. Numbers with many different values get a colour scale, everything else a legend.
-        title: what stands above.
+        values: the label of each model. Numbers with many different values get a colour scale, everything else a
+        legend. title: what stands above.
     """
     figure = Figure(figsize=(6.4, 7.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=[2.4, 1])
@@ -46,7 +46,16 @@ def _points(axes: Axes, result: Spectrum, label: str | None, values: Sequence[ob
         for number, group in enumerate(sorted({str(value) for value in values})):
             chosen = np.array([str(value) == group for value in values])
             colour, mark = COLOURS[number % len(COLOURS)], MARKS[(number // len(COLOURS) + number) % len(MARKS)]
-            axes.scatter(*xy[chosen].T, c=colour, marker=mark, s=52, label=group, edgecolors="white", linewidths=0.6)
+            axes.scatter(
+                xy[chosen, 0],
+                xy[chosen, 1],
+                c=colour,
+                marker=mark,
+                s=52,
+                label=group,
+                edgecolors="white",
+                linewidths=0.6,
+            )
         axes.legend(title=label, frameon=False)
     shares = [*result.shares, 0.0, 0.0]
     axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")

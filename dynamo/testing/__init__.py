@@ -7,8 +7,8 @@ One line tests a component, with whatever checks its kind calls for::
     def test_my_architecture():
         check_component(my_component)
 
-The other functions check an object that is already built. Each raises ``AssertionError`` with a message that begins with the name of the broken
-contract ("causality: ..."). They work on copies and leave what they are given, and torch's random state, as they found it.
+The other functions check an object that is already built. Each raises ``AssertionError`` with a message that begins
+with the name of the broken contract ("causality: ..."). They work on copies and leave torch's random state alone.
 """
 
 from dynamo.testing.components import check_component

@@ -18,7 +18,7 @@ def claim_close(got: Tensor, expected: Tensor, broken: str) -> None:
     """Claim that two tensors are equal up to rounding in double precision; the message gets the largest difference."""
     claim(got.shape == expected.shape, f"{broken} (shapes {tuple(got.shape)} and {tuple(expected.shape)})")
     if not torch.allclose(got, expected, rtol=1e-6, atol=1e-8):
-        raise AssertionError(f"{broken} (largest difference {float((got - expected).abs().max()):.3g})")
+        raise AssertionError(f"{broken} (largest difference {float((got - expected).detach().abs().max()):.3g})")
 
 
 def claim_answers_close(got: Answers, expected: Answers, broken: str) -> None:

@@ -23,7 +23,7 @@ TOKENS, REAL, IMAGE = InputSpace("tokens", (11,)), InputSpace("real", (3,)), Inp
 CLASSES, NUMBERS = OutputSpace("classes", 4), OutputSpace("real", 2, readout="every")
 FLAT, WIDE, CHANNELS = (6,), (9,), (4, 6, 6)
 
-#: What each kind is built with: the arguments after the options, by the names of the attributes that must hold them afterwards.
+#: What each kind is built with: the arguments after the options, by the attributes that must hold them afterwards.
 CASES: dict[Kind, tuple[dict[str, Any], ...]] = {
     "architecture": (
         {"inputs": TOKENS, "outputs": CLASSES},

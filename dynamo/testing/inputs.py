@@ -8,7 +8,7 @@ from dynamo.trajectory import Inputs, pad_time
 
 
 def example_inputs(space: InputSpace, batch: int = 5, steps: int = 7, seed: int = 0) -> Inputs:
-    """Random inputs of a space: sequences of several lengths, the first of ``steps`` steps, or images (``steps`` is ignored).
+    """Random inputs of a space: sequences of several lengths, the first of ``steps`` steps; or images, of one step.
 
     Padding is zero. Numbers are normal and of torch's default dtype; token ids are uniform.
     """
@@ -31,8 +31,9 @@ def example_thetas(batch: int, theta_dim: int) -> Tensor:
 
 
 def as_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
-    """The same inputs with numbers of that dtype; token ids stay as they are."""
-    return Inputs(inputs.values.to(dtype), inputs.mask) if inputs.values.is_floating_point() else inputs
+    """A copy of the inputs with numbers of that dtype; token ids keep theirs."""
+    values = inputs.values.to(dtype) if inputs.values.is_floating_point() else inputs.values
+    return Inputs(values.clone(), inputs.mask.clone())
 
 
 def changed(inputs: Inputs, where: Tensor, space: InputSpace) -> Inputs:
@@ -49,5 +50,5 @@ def padded(inputs: Inputs, steps: int) -> Inputs:
 
 
 def real_steps(tensor: Tensor, inputs: Inputs) -> Tensor:
-    """What ``tensor [B, T, ...]`` has at the real steps, ``[N, ...]``; everything where it has one step for the whole input."""
+    """The real steps ``[N, ...]`` of a tensor ``[B, T, ...]``; all of it where one step stands for the whole input."""
     return tensor[inputs.mask] if tensor.shape[1] == inputs.mask.shape[1] else tensor.flatten(0, 1)

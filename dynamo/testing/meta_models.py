@@ -44,17 +44,18 @@ def check_meta_model(
     claim(isinstance(meta_model, MetaModel), f"contract: {type(meta_model).__name__} is no MetaModel")
     inputs = (example_inputs(meta_model.inputs) if inputs is None else inputs).to(own_device(meta_model))
     thetas = example_thetas(len(inputs), meta_model.theta_dim).to(own_device(meta_model))
-    dtype = own_dtype(meta_model)
-    _check_shapes(evaluated(meta_model), as_dtype(inputs, dtype), thetas.to(dtype))
-
-    inputs = as_dtype(inputs, torch.float64)
-    meta_model = double(meta_model, lambda meta_model: _answers(meta_model, inputs, thetas))
 
     def run(inputs: Inputs, thetas: Tensor) -> Answers:
         return _answers(meta_model, inputs, thetas)
 
+    dtype = own_dtype(meta_model)
+    meta_model = evaluated(meta_model)
+    check_arguments_unchanged(run, as_dtype(inputs, dtype), thetas.to(dtype, copy=True))
+    _check_shapes(meta_model, as_dtype(inputs, dtype), thetas.to(dtype))
+
+    inputs = as_dtype(inputs, torch.float64)
+    meta_model = double(meta_model, lambda meta_model: _answers(meta_model, inputs, thetas))
     check_calls(meta_model, lambda meta_model: _answers(meta_model, inputs, thetas))
-    check_arguments_unchanged(run, inputs, thetas)
     _check_theta_per_example(meta_model, inputs, thetas)
     _check_theta_gradient(meta_model, inputs)
     check_batch_independence(run, inputs, thetas)
@@ -87,7 +88,7 @@ def _check_shapes(meta_model: MetaModel, inputs: Inputs, thetas: Tensor) -> None
     steps = states[0].shape[1]
     claim(
         steps in (1, inputs.mask.shape[1]),
-        f"shape: the states have {steps} steps, neither the {inputs.mask.shape[1]} of the inputs nor one for the whole input",
+        f"shape: the states have {steps} steps, neither {inputs.mask.shape[1]} as the inputs nor one",
     )
     shapes = [*meta_model.state_shapes, (meta_model.feature_size,)]
     for (name, tensor), shape in zip(_answers(meta_model, inputs, thetas).items(), shapes, strict=True):
@@ -107,12 +108,13 @@ def _check_theta_per_example(meta_model: MetaModel, inputs: Inputs, thetas: Tens
 
 
 def _check_theta_gradient(meta_model: MetaModel, inputs: Inputs) -> None:
-    """A gradient of the states reaches each component of theta at theta = 0, from which training starts (Algorithm 1)."""
-    thetas = example_thetas(len(inputs), meta_model.theta_dim).to(own_device(meta_model)).zero_().requires_grad_()
+    """A gradient of the states reaches each component of theta at theta = 0, where training starts (Algorithm 1)."""
+    zeros = torch.zeros(len(inputs), meta_model.theta_dim, dtype=torch.float64, device=own_device(meta_model))
+    thetas = zeros.requires_grad_()
     states = meta_model.states(inputs, thetas)
     total = random_sum({str(site): real_steps(tensor, inputs) for site, tensor in enumerate(states)})
     (gradient,) = torch.autograd.grad(total, thetas, allow_unused=True) if total.requires_grad else (None,)
-    reached = gradient is not None and bool((gradient.isfinite().all() & (gradient != 0).any(0).all()))
+    reached = gradient is not None and bool(gradient.isfinite().all() & (gradient != 0).any(0).all())
     claim(
         reached,
         "theta: at theta = 0, no finite gradient of the states reaches some component; it could never be learnt",

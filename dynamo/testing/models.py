@@ -33,7 +33,7 @@ def check_model(
 
     Args:
         model: the model.
-        inputs: what to run it on: at least two examples, sequences of at least two steps and of several lengths. Generated if left out.
+        inputs: what to run it on, generated if left out; several examples, sequences of several lengths.
         rebuild: makes a new model of the same options, to test that the state dict holds all that was learnt.
 
     Raises:
@@ -41,17 +41,18 @@ def check_model(
     """
     claim(isinstance(model, DynamicalModel), f"contract: {type(model).__name__} is no DynamicalModel")
     inputs = (example_inputs(model.inputs) if inputs is None else inputs).to(own_device(model))
-    _check_shapes(evaluated(model), as_dtype(inputs, own_dtype(model)))
-
-    inputs = as_dtype(inputs, torch.float64)
-    model = double(model, lambda model: _answers(model, inputs))
     no_thetas = torch.zeros(len(inputs), 0)
 
     def run(inputs: Inputs, thetas: Tensor) -> Answers:
         return _answers(model, inputs)
 
+    model = evaluated(model)
+    check_arguments_unchanged(run, as_dtype(inputs, own_dtype(model)), no_thetas)
+    _check_shapes(model, as_dtype(inputs, own_dtype(model)))
+
+    inputs = as_dtype(inputs, torch.float64)
+    model = double(model, lambda model: _answers(model, inputs))
     check_calls(model, lambda model: _answers(model, inputs))
-    check_arguments_unchanged(run, inputs, no_thetas)
     check_batch_independence(run, inputs, no_thetas)
     if inputs.is_sequence:
         check_padding(run, inputs, no_thetas, model.inputs)

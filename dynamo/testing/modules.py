@@ -1,4 +1,4 @@
-"""Contracts of every ``nn.Module`` in the project. A call is a function of the module; its answers have names for the messages."""
+"""Contracts of every ``nn.Module``. A call is a function of the module; its answers have names for the messages."""
 
 import copy
 from collections.abc import Callable
@@ -78,8 +78,8 @@ def check_gradients(module: M, call: Callable[[M], Answers]) -> None:
 def check_state_dict(module: M, call: Callable[[M], Answers], rebuild: Callable[[], M] | None) -> None:
     """A module with the state dict of another, loaded strictly, answers as that one does.
 
-    ``rebuild`` makes a new module of the same options. Without it a changed copy is taken, which shows less: what a module keeps outside its
-    state dict is copied too.
+    ``rebuild`` makes a new module of the same options. Without it a changed copy is taken, which shows less: what a
+    module keeps outside its state dict is copied too.
     """
     state = module.state_dict()
     for name, tensor in state.items():
@@ -98,15 +98,27 @@ def check_state_dict(module: M, call: Callable[[M], Answers], rebuild: Callable[
 def moved_copy(module: M) -> M:
     """A copy of a module with a little noise on its parameters."""
     moved = copy.deepcopy(module)
+    noise = _Noise()
     with torch.no_grad():
         for parameter in moved.parameters():
-            parameter.add_(0.01 * torch.randn_like(parameter))
+            parameter.add_(0.01 * noise.like(parameter))
     return moved
 
 
 def random_sum(answers: Answers) -> Tensor:
     """A sum of all answers with normal weights: a loss to which nothing is constant by accident."""
-    return torch.stack([(tensor * torch.randn_like(tensor)).sum() for tensor in answers.values()]).sum()
+    noise = _Noise()
+    return torch.stack([(tensor * noise.like(tensor)).sum() for tensor in answers.values()]).sum()
+
+
+class _Noise:
+    """Normal tensors from a generator of its own."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+
+    def like(self, tensor: Tensor) -> Tensor:
+        return torch.randn(tensor.shape, generator=self.generator, dtype=tensor.dtype).to(tensor.device)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

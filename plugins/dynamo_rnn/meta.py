@@ -14,7 +14,8 @@ from dynamo.trajectory import Inputs
 class MetaGRU(RecurrentMetaModel):
     """A GRU that reads [x_t; θ] at every step, so that θ acts as a bias that does not change with time.
 
-    For token inputs x_t is the meta-model's own embedding of the token; real inputs enter as they are. h_0 = 0 whatever θ is.
+    For token inputs x_t is the meta-model's own embedding of the token; real inputs enter as they are. h_0 = 0
+    whatever θ is.
     """
 
     def __init__(self, inputs: InputSpace, theta_dim: int, hidden_size: int, embedding_size: int) -> None:
@@ -34,7 +35,7 @@ class MetaGRU(RecurrentMetaModel):
 
     def initial_state(self, batch: int) -> Tensor:
         """Zeros."""
-        return self.rnn.weight_hh_l0.new_zeros(batch, self.rnn.hidden_size)
+        return cast(Tensor, self.rnn.weight_hh_l0).new_zeros(batch, self.rnn.hidden_size)
 
     def step(self, theta: Tensor, x: Tensor, h: Tensor) -> Tensor:
         """One GRU update on [x; θ]."""

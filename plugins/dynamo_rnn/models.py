@@ -1,7 +1,7 @@
 """Recurrent base models built of torch's own layers.
 
-A trained ``nn.GRU``, ``nn.RNN`` or ``nn.LSTM`` of one layer, with its embedding and its readout, becomes a base model by passing the modules to the
-class: ``GRU(inputs, outputs, rnn, readout_layer, embedding)``.
+A trained ``nn.GRU``, ``nn.RNN`` or ``nn.LSTM`` of one layer, with its embedding and its readout, becomes a base model
+by passing the modules to the class: ``GRU(inputs, outputs, rnn, readout_layer, embedding)``.
 """
 
 from abc import abstractmethod
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class TorchRecurrent(RecurrentModel):
-    """What the recurrent base models share: an optional token embedding, one recurrent layer of torch, and a linear readout.
+    """What the recurrent base models share: an optional token embedding, one recurrent layer of torch, and a linear
+    readout.
 
     Args:
         inputs: token or real inputs.
@@ -122,7 +123,9 @@ class TanhRNN(TorchRecurrent):
 
 
 class LSTM(TorchRecurrent):
-    """A long short-term memory (Hochreiter and Schmidhuber 1997) whose state is [h; c], all that its next step depends on."""
+    """A long short-term memory (Hochreiter and Schmidhuber 1997) whose state is [h; c], all that its next step
+    depends on.
+    """
 
     layer = nn.LSTM
 

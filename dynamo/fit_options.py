@@ -1,0 +1,109 @@
+"""How a meta-model is fitted: the options, and the divergences that they give each base model."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+from dynamo.errors import DynamoError
+from dynamo.options import Spec, fraction, option, positive
+from dynamo.plugins import make
+
+if TYPE_CHECKING:
+    from dynamo.protocols import Divergence
+    from dynamo.spaces import OutputSpace
+
+AUTO = {"classes": "kl", "real": "l2"}
+
+
+@attrs.frozen
+class FitOptions:
+    """How a meta-model is fitted. The defaults are the paper's (section 4, appendix B, Table 1)."""
+
+    meta_model: str = option("gru", "the meta-model F̃, NAME or NAME:OPTION=VALUE,...")
+    state_map: str = option("affine", "the state maps V_n")
+    head: str = option("linear", "the hidden-to-output maps G̃_k")
+    head_by: str = option(
+        "output", "what base models share a head: output (equal output spaces), all, or a label's name"
+    )
+    hidden_divergence: str = option(
+        "l2", "distance between hidden states; SELECTOR=NAME;... gives some models their own"
+    )
+    output_divergence: str = option(
+        "auto", "distance between outputs; auto: kl for classes, l2 for real outputs; SELECTOR=NAME;... as above"
+    )
+    theta_dim: int = positive(16, "d, the size of a model embedding")
+    output_weight: float = option(
+        1.0, "λ, the weight of the output loss", check=lambda value: value >= 0, rule="at least 0"
+    )
+    scale_hidden: bool = option(
+        False, "divide each model's hidden loss by the variance of its states (the paper does not)"
+    )
+    models_per_step: int | None = option(
+        1,
+        "K base models in each batch, drawn uniformly; 1 is Algorithm 1; none = all",
+        check=lambda value: value > 0,
+        rule="above 0",
+    )
+    batch_size: int = positive(128, "examples in each batch, over all its base models")
+    epochs: float = positive(100.0, "how often each base model's data is seen, in the mean")
+    steps: int | None = option(
+        None, "optimiser steps; none = as many as the epochs need", check=lambda value: value > 0, rule="above 0"
+    )
+    learning_rate: float = positive(1e-3, "AdamW's learning rate, annealed as cos(2π·7/32·k/K)")
+    theta_learning_rate: float | None = option(
+        None, "the learning rate of the thetas; none = the same", check=lambda value: value > 0, rule="above 0"
+    )
+    beta1: float = fraction(0.9, "AdamW's first β")
+    beta2: float = fraction(0.999, "AdamW's second β")
+    epsilon: float = positive(1e-8, "AdamW's ε")
+    weight_decay: float = fraction(1e-4, "AdamW's weight decay")
+    seed: int = option(
+        0, "seed of the initial weights and of the sampling", check=lambda value: value >= 0, rule="at least 0"
+    )
+    device: str = option("cpu", "where the meta-model is trained: cpu, cuda, cuda:1, mps")
+    precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 = autocast of the meta-model's passes")
+    checkpoint_every: int = positive(500, "steps between checkpoints")
+
+
+def choose(text: str, selectors: Sequence[str]) -> str | None:
+    """The spec that ``NAME`` or ``SELECTOR=NAME; ...`` gives for one of ``selectors``, tried in their order.
+
+    >>> choose("l2; digits=l1:reduction=mean", ["digits"])
+    'l1:reduction=mean'
+    """
+    chosen: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)=(.+)", part)
+        chosen["" if match is None else match[1]] = part if match is None else match[2]
+    return next((chosen[selector] for selector in (*selectors, "") if selector in chosen), None)
+
+
+def hidden_divergence(options: FitOptions, name: str, group: str) -> "Divergence":
+    """The divergence that the options give for the hidden states of a base model.
+
+    Raises:
+        DynamoError: it does not compare states.
+    """
+    return _divergence(options.hidden_divergence, name, group, "states", "l2")
+
+
+def _divergence(text: str, name: str, group: str, domain: str, default: str) -> "Divergence":
+    from dynamo.protocols import Divergence
+
+    spec = choose(text, [name, group])
+    spec = default if spec in (None, "auto") else spec
+    divergence = make("divergence", Spec.of(spec), Divergence)
+    if divergence.domain not in (domain, "any"):
+        raise DynamoError(
+            f"the divergence {str(spec)!r} compares {divergence.domain}; "
+            f"it cannot compare the {domain} of model {name!r}"
+        )
+    return divergence
+
+
+def output_divergence(options: FitOptions, name: str, group: str, outputs: "OutputSpace") -> "Divergence":
+    """The divergence that the options give for the outputs of a base model."""
+    domain = "logits" if outputs.kind == "classes" else "states"
+    return _divergence(options.output_divergence, name, group, domain, AUTO[outputs.kind])
