@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Component": "dynamo.components",
+    "component": "dynamo.plugins",
     "Dataset": "dynamo.data",
     "Divergence": "dynamo.protocols",
     "DynamicalModel": "dynamo.protocols",
@@ -19,23 +20,22 @@ _WHERE = {
     "Fit": "dynamo.fit",
     "FitOptions": "dynamo.fit_options",
     "Head": "dynamo.protocols",
+    "hookimpl": "dynamo.hookspecs",
     "Inputs": "dynamo.trajectory",
     "InputSpace": "dynamo.spaces",
+    "measure_fidelity": "dynamo.fidelity",
     "MetaModel": "dynamo.protocols",
+    "option": "dynamo.options",
     "OutputSpace": "dynamo.spaces",
     "Population": "dynamo.population",
+    "record": "dynamo.recording",
     "RecurrentMetaModel": "dynamo.protocols",
     "RecurrentModel": "dynamo.protocols",
+    "register": "dynamo.plugins",
     "Spec": "dynamo.options",
     "StateMap": "dynamo.protocols",
     "Trainer": "dynamo.trainer",
     "Trajectory": "dynamo.trajectory",
-    "component": "dynamo.plugins",
-    "fidelity": "dynamo.fidelity",
-    "hookimpl": "dynamo.hookspecs",
-    "option": "dynamo.options",
-    "record": "dynamo.recording",
-    "register": "dynamo.plugins",
 }
 
 __all__ = [*_WHERE, "__version__"]
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from dynamo.data import Dataset as Dataset
     from dynamo.data import Examples as Examples
     from dynamo.errors import DynamoError as DynamoError
-    from dynamo.fidelity import fidelity as fidelity
+    from dynamo.fidelity import measure_fidelity as measure_fidelity
     from dynamo.fit import Fit as Fit
     from dynamo.fit_options import FitOptions as FitOptions
     from dynamo.hookspecs import hookimpl as hookimpl

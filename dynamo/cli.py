@@ -170,7 +170,7 @@ def fit(population: Path, **values: Any) -> None:
     _threads(values["threads"])
     import shutil
 
-    from dynamo.fidelity import fidelity
+    from dynamo.fidelity import measure_fidelity
     from dynamo.fit import RUN, Fit
     from dynamo.fit_options import FitOptions
     from dynamo.population import Population
@@ -206,7 +206,7 @@ def fit(population: Path, **values: Any) -> None:
         trainer.run(checkpoint, partial(_tick, bar, task))
         result = Fit.of(trainer)
         task = bar.add_task("measuring fidelity", total=len(loaded), note="")
-        measured = fidelity(result, loaded, partial(_tick, bar, task))
+        measured = measure_fidelity(result, loaded, partial(_tick, bar, task))
     write_fidelity(measured, out)
     write_map(result, out, values["colour_by"])
     result.save(out)

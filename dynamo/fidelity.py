@@ -51,7 +51,7 @@ class Fidelity:
 
 
 @torch.no_grad()
-def fidelity(
+def measure_fidelity(
     fit: Fit, population: Population, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Fidelity:
     """Measure every base model's imitation on the test examples of its own data set.
