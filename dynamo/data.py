@@ -62,17 +62,20 @@ class Dataset:
             check_inputs(
                 examples.inputs, where=where, vocabulary=self.inputs.size if self.inputs.kind == "tokens" else None
             )
-            if len(examples.targets) != len(examples.inputs):
-                raise DynamoError(f"{where} has {len(examples.inputs)} inputs and {len(examples.targets)} targets")
-            targets = examples.targets
+            targets, (count, steps) = examples.targets, examples.inputs.mask.shape
+            wanted = (count, steps) if self.outputs.readout == "every" else (count,)
+            if self.outputs.kind == "real":
+                wanted = (*wanted, self.outputs.size)
+            if tuple(targets.shape) != wanted:
+                raise DynamoError(
+                    f"{where} has targets of shape {tuple(targets.shape)}; its output space asks for {wanted}"
+                )
+            if self.outputs.kind == "real" and not bool(targets.isfinite().all()):
+                raise DynamoError(f"{where} has targets that are NaN or infinite")
             if self.outputs.kind == "classes" and not (
                 0 <= int(targets.min()) <= int(targets.max()) < self.outputs.size
             ):
                 raise DynamoError(f"{where} has classes outside 0 to {self.outputs.size - 1}")
-            if self.outputs.kind == "real" and targets.shape[-1] != self.outputs.size:
-                raise DynamoError(
-                    f"{where} has targets of size {targets.shape[-1]}; its output space says {self.outputs.size}"
-                )
 
     def halves(self, seed: int = 0) -> tuple[Examples, Inputs]:
         """The training examples in two (section 4): one half for base models, the other, without labels, for the

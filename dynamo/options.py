@@ -146,7 +146,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
             try:
                 number = kind(value)
-            except ValueError:
+            except (ValueError, OverflowError):
                 number = None
             if number is not None and (isinstance(value, str) or number == value):
                 return number

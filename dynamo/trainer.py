@@ -93,7 +93,7 @@ class Trainer:
             self.recordings = recordings
         self.step = 0
         self.history: list[tuple[float, ...]] = []
-        self._optimizer, self._schedule = self._make_optimizer()
+        self._optimizer = self._make_optimizer()
 
     @cached_property
     def recordings(self) -> Sequence[Recording]:
@@ -102,7 +102,7 @@ class Trainer:
         """
         return record(self.population)
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """The steps of the whole fit: as given, or enough for each model's data to be seen ``epochs`` times."""
         if self.options.steps is not None:
@@ -114,24 +114,18 @@ class Trainer:
     def _share(self) -> int:
         return self.options.batch_size // self._per_step
 
-    def _make_optimizer(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    def _make_optimizer(self) -> torch.optim.Optimizer:
         options, emulator = self.options, self.emulator
         thetas = list(emulator.thetas)
         marked = {id(theta) for theta in thetas}
         rest = [parameter for parameter in emulator.parameters() if id(parameter) not in marked]
+        theta_rate = options.theta_learning_rate or options.learning_rate
         groups: list[dict[str, Any]] = [
-            {"params": rest},
-            {"params": thetas, "lr": options.theta_learning_rate or options.learning_rate},
+            {"params": rest, "peak": options.learning_rate},
+            {"params": thetas, "peak": theta_rate},
         ]
-        optimizer = torch.optim.AdamW(
-            groups,
-            lr=options.learning_rate,
-            betas=(options.beta1, options.beta2),
-            eps=options.epsilon,
-            weight_decay=options.weight_decay,
-        )
-        steps = self.steps
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_7_32(step, steps))
+        betas, decay = (options.beta1, options.beta2), options.weight_decay
+        return torch.optim.AdamW(groups, lr=options.learning_rate, betas=betas, eps=options.epsilon, weight_decay=decay)
 
     @cached_property
     def scales(self) -> list[float]:
@@ -229,13 +223,13 @@ class Trainer:
             self._blame(chosen, hidden, output)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        rate = self._optimizer.param_groups[0]["lr"]
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak"] * cosine_7_32(self.step, self.steps)
         self._optimizer.step()
-        self._schedule.step()
         self.step += 1
         self._rng = torch.get_rng_state()
         means = [torch.stack(list(part)).mean().item() for part in (hidden, output)]
-        self.history.append((self.step, rate, loss.item(), *means))
+        self.history.append((self.step, self._optimizer.param_groups[0]["lr"], loss.item(), *means))
         return loss.item()
 
     def _blame(self, chosen: Sequence[int], hidden: Sequence[Tensor], output: Sequence[Tensor]) -> None:
@@ -258,7 +252,6 @@ class Trainer:
             "options": attrs.asdict(self.options),
             "emulator": self.emulator.state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "schedule": {key: value for key, value in self._schedule.state_dict().items() if key != "lr_lambdas"},
             "rng": self._rng,
             "history": torch.tensor(self.history, dtype=torch.float64),
         }
@@ -291,7 +284,6 @@ class Trainer:
             )
         self.emulator.load_state_dict(content["emulator"])
         self._optimizer.load_state_dict(content["optimizer"])
-        self._schedule.load_state_dict(content["schedule"])
         self.step = content["step"]
         self._rng = content["rng"]
         self.history = [tuple(row) for row in content["history"].tolist()]

@@ -1,0 +1,46 @@
+"""Shared problems: small data sets and populations whose answers are known exactly."""
+
+import torch
+
+from dynamo import Dataset, Examples, Inputs, InputSpace, OutputSpace, Population, Spec
+from dynamo.plugins import make
+from dynamo.population import BaseModel
+from dynamo.protocols import DynamicalModel
+
+
+def sequences(count: int, steps: int, features: int, seed: int = 0) -> Inputs:
+    """Real sequences of different lengths, padded on the right."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, steps + 1, (count,), generator=generator)
+    lengths[0] = steps
+    return Inputs(torch.randn(count, steps, features, generator=generator), torch.arange(steps) < lengths[:, None])
+
+
+def dataset(
+    classes: int = 3, features: int = 2, examples: int = 24, steps: int = 5, group: str = "toy", kind: str = "classes"
+) -> Dataset:
+    """A small task over real sequences."""
+
+    def part(seed: int) -> Examples:
+        inputs = sequences(examples, steps, features, seed)
+        generator = torch.Generator().manual_seed(seed + 100)
+        targets = torch.randint(classes, (examples,), generator=generator)
+        return Examples(inputs, targets if kind == "classes" else torch.randn(examples, classes, generator=generator))
+
+    space = OutputSpace("classes" if kind == "classes" else "real", classes, "last", group)
+    return Dataset(InputSpace("real", (features,)), space, part(1), part(2))
+
+
+def base_model(name: str, data: Dataset, architecture: str = "gru", hidden: int = 4, seed: int = 0, **labels) -> BaseModel:
+    """An untrained network with fixed weights."""
+    spec = Spec(architecture, {"hidden_size": hidden, "embedding_size": 3})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = make("architecture", spec, DynamicalModel, data.inputs, data.outputs)
+    return BaseModel(name, model.eval().requires_grad_(False), data, labels, spec)
+
+
+def population(count: int = 3, **kwargs) -> Population:
+    """GRUs of different widths on one task."""
+    data = dataset(**kwargs)
+    return Population([base_model(f"m{n}", data, hidden=3 + n, seed=n, number=n) for n in range(count)])

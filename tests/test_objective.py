@@ -1,0 +1,64 @@
+"""Equations 1 to 7 against values worked out by hand and against slow loops."""
+
+import pytest
+import torch
+from torch import nn
+
+from dynamo.objective import hidden_loss, masked_mean, model_loss, output_loss, population_loss
+from dynamo.plugins import make
+from dynamo.protocols import Divergence
+
+
+def divergence(spec):
+    return make("divergence", spec, Divergence)
+
+
+def test_masked_mean_by_hand():
+    values = torch.tensor([[1.0, 3.0, 100.0], [5.0, 100.0, 100.0]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    # 1/T over real steps first: (1 + 3)/2 = 2 and 5/1 = 5; then the mean over the batch.
+    assert masked_mean(values, mask).item() == pytest.approx(3.5)
+
+
+def test_padded_steps_reach_neither_value_nor_gradient():
+    values = torch.tensor([[1.0, float("nan")], [2.0, float("inf")]], requires_grad=True)
+    loss = masked_mean(values, torch.tensor([[True, False], [True, False]]))
+    loss.backward()
+    assert loss.item() == pytest.approx(1.5)
+    assert values.grad.tolist() == [[0.5, 0.0], [0.5, 0.0]]
+
+
+def test_equation_1_against_a_loop():
+    prediction, target = torch.randn(4, 3, 5), torch.randn(4, 3, 5)
+    lengths = [3, 1, 2, 3]
+    mask = torch.arange(3) < torch.tensor(lengths)[:, None]
+    kl = divergence("kl")
+    wanted = sum(sum(kl(prediction[b, t], target[b, t]) for t in range(n)) / n for b, n in enumerate(lengths)) / 4
+    torch.testing.assert_close(output_loss(kl, prediction, target, mask), wanted)
+
+
+def test_equation_2_by_hand():
+    # V doubles; states (1, 2) and (3, 0) against (2, 5) and (6, 1): squared errors 0 + 1 and 0 + 1.
+    double = nn.Linear(2, 2, bias=False)
+    double.weight.data = 2 * torch.eye(2)
+    meta, base = torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]), torch.tensor([[[2.0, 5.0], [6.0, 1.0]]])
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    assert hidden_loss(divergence("l2"), [double], [meta], [base], mask).item() == pytest.approx(1.0)
+
+
+def test_equation_6_is_a_mean_over_blocks():
+    # Three blocks of images with one step each; the divergence sums over channels and positions.
+    shapes = [(2, 4, 4), (3, 2, 2), (5, 1, 1)]
+    meta = [torch.randn(2, 1, *shape) for shape in shapes]
+    base = [torch.randn(2, 1, *shape) for shape in shapes]
+    found = hidden_loss(divergence("l2"), [nn.Identity()] * 3, meta, base, torch.ones(2, 1, dtype=torch.bool))
+    wanted = sum(((a - b) ** 2).sum() / 2 for a, b in zip(meta, base, strict=True)) / 3
+    torch.testing.assert_close(found, wanted)
+
+
+def test_equations_3_and_4_by_hand():
+    one = model_loss(torch.tensor(4.0), torch.tensor(3.0), output_weight=0.5)
+    two = model_loss(torch.tensor(4.0), torch.tensor(3.0), output_weight=0.0, hidden_scale=8.0)
+    assert one.item() == 5.5
+    assert two.item() == 0.5
+    assert population_loss([one, two]).item() == 3.0
