@@ -2,11 +2,10 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -16,12 +15,9 @@ from dynamo.errors import DynamoError, Interrupted, did_you_mean
 from dynamo.options import build_options, type_name
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from dynamo.plugins import Owned
+    from dynamo.population import Population
 
-    from dynamo.fidelity import Fidelity
-    from dynamo.fit import Fit
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 #: Where the options of a command come from: read as text, since importing the classes themselves would import torch.
 LAZY_OPTIONS = {"train": ("dynamo.base_training", "BaseTrainingOptions"), "fit": ("dynamo.fit_options", "FitOptions")}
@@ -105,6 +101,7 @@ def train(population: Path, **values: Any) -> None:
     data (or the given share of it); the other half is kept, without labels, for the meta-model.
     """
     _threads(values["threads"])
+    from dynamo import terminal
     from dynamo.base_training import BaseTrainingOptions, as_base_model, jobs, train_base_model
     from dynamo.data import Dataset
     from dynamo.plugins import full_spec, make
@@ -128,17 +125,16 @@ def train(population: Path, **values: Any) -> None:
             "another folder"
         )
     todo = [job for job in todo if job.name not in done]
-    with _progress() as bar:
-        overall = bar.add_task("models", total=len(todo), note="")
-        for job in todo:
-            task = bar.add_task(job.name, total=None, note="")
-            for epoch, model in train_base_model(job, dataset, options, partial(_tick, bar, task)):
+    with terminal.progress() as bar:
+        overall = terminal.task(bar, "models", len(todo))
+        for number, job in enumerate(todo):
+            tick = terminal.task(bar, job.name, None)
+            for epoch, model in train_base_model(job, dataset, options, tick):
                 if values["keep_epochs"] or epoch == options.epochs:
                     made = as_base_model(job, model, data, dataset, epoch if values["keep_epochs"] else None, labels)
                     writer.add(made)
-                    bar.update(task, note=f"score {made.labels['score']:.3f}")
-            bar.remove_task(task)
-            bar.update(overall, advance=1, note=f"{job.name}: test score {made.labels['score']:.3f}")
+            tick.remove()
+            overall(number + 1, len(todo), f"{job.name}: test score {made.labels['score']:.3f}")
     click.echo(f"{len(writer.entries)} models in {population}\nnext: dynamo fit {population} --preset laptop")
 
 
@@ -152,6 +148,12 @@ def train(population: Path, **values: Any) -> None:
     default="paper",
     show_default=True,
     help="options to start from: paper (Table 1) or laptop; flags below go first",
+)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="fit only models with this label; again: other values, or other keys",
 )
 @click.option(
     "--colour-by", default=None, metavar="LABEL", help="the label that colours the map [default: one is chosen]"
@@ -170,6 +172,7 @@ def fit(population: Path, **values: Any) -> None:
     _threads(values["threads"])
     import shutil
 
+    from dynamo import terminal
     from dynamo.fidelity import measure_fidelity
     from dynamo.fit import RUN, Fit
     from dynamo.fit_options import FitOptions
@@ -192,28 +195,45 @@ def fit(population: Path, **values: Any) -> None:
             "add --resume to go on from it, or choose another folder" if checkpoint.exists() else "leave --resume out"
         )
         raise DynamoError(f"{out} has {'a' if checkpoint.exists() else 'no'} checkpoint: {hint}")
-    loaded = Population.load(population)
+    loaded = _where(Population.load(population), values["where"])
     trainer = Trainer(loaded, options)
     check_label(Fit.of(trainer), values["colour_by"])
     if values["resume"]:
         trainer.resume(checkpoint)
     check_writable(out)
     store = out / "recording" if values["on_disk"] else None
-    with _progress() as bar:
-        task = bar.add_task("recording base models", total=len(loaded), note="")
-        trainer.recordings = record(loaded, store, partial(_tick, bar, task))
-        task = bar.add_task("fitting", total=trainer.steps, completed=trainer.step, note="")
-        trainer.run(checkpoint, partial(_tick, bar, task))
-        result = Fit.of(trainer)
-        task = bar.add_task("measuring fidelity", total=len(loaded), note="")
-        measured = measure_fidelity(result, loaded, partial(_tick, bar, task))
+    try:
+        with terminal.progress() as bar:
+            tick = terminal.task(bar, "recording base models", len(loaded))
+            trainer.recordings = record(loaded, store, tick)
+            trainer.run(checkpoint, terminal.task(bar, "fitting", trainer.steps))
+            result = Fit.of(trainer)
+            measured = measure_fidelity(result, loaded, terminal.task(bar, "measuring fidelity", len(loaded)))
+    finally:
+        shutil.rmtree(out / "recording", ignore_errors=True)
+        with suppress(OSError):
+            out.rmdir()  # where nothing was saved, nothing is left
     write_fidelity(measured, out)
     write_map(result, out, values["colour_by"])
     result.save(out)
     checkpoint.unlink(missing_ok=True)
-    if store is not None:
-        shutil.rmtree(store, ignore_errors=True)
-    _tell(result, measured, out, values["colour_by"])
+    terminal.summary(result, measured, out, values["colour_by"])
+
+
+def _where(population: "Population", conditions: Sequence[str]) -> "Population":
+    """The models whose labels have, for every key that is named, one of its values."""
+    wanted: dict[str, set[object]] = {}
+    for text in conditions:
+        for key, value in _labels([text]).items():
+            wanted.setdefault(key, set()).add(value)
+    known = {key for base in population for key in base.labels}
+    for key in wanted:
+        if key not in known:
+            raise DynamoError(f"no label is called {key!r}: {did_you_mean(key, known)}")
+    fits = [all(base.labels.get(key) in values for key, values in wanted.items()) for base in population]
+    if not any(fits):
+        raise DynamoError(f"no model has the labels that --where asks for: {', '.join(conditions)}")
+    return population.select(fits)
 
 
 @cli.command()
@@ -221,6 +241,7 @@ def fit(population: Path, **values: Any) -> None:
 @click.option("--colour-by", default=None, metavar="LABEL", help="draw the map again, coloured by this label")
 def show(run: Path, colour_by: str | None) -> None:
     """Tell what a run found: fidelity of every model, spectrum, and how the labelled groups lie on the map."""
+    from dynamo import terminal
     from dynamo.fit import Fit
     from dynamo.report import check_label, read_fidelity, write_map
 
@@ -229,51 +250,31 @@ def show(run: Path, colour_by: str | None) -> None:
     measured = read_fidelity(run)
     if colour_by is not None:
         write_map(loaded, run, colour_by)
-    _fidelity_table(measured)
-    _tell(loaded, measured, run, colour_by)
+    terminal.fidelity_table(measured)
+    terminal.summary(loaded, measured, run, colour_by)
 
 
 @cli.command()
 @click.argument("name", required=False)
 def plugins(name: str | None) -> None:
     """List every component with its plugin; with NAME, its options too."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    from dynamo import terminal
     from dynamo.plugins import registry
 
     owned = registry().owned()
+    chosen = [item for item in owned if name in (None, item.component.name)]
+    if not chosen:
+        raise DynamoError(f"no component is called {name!r}: {did_you_mean(str(name), _names(owned))}")
+    terminal.components_table(chosen)
     if name is not None:
-        owned = [item for item in owned if item.component.name == name]
-        if not owned:
-            raise DynamoError(
-                f"no component is called {name!r}: "
-                f"{did_you_mean(name, {item.component.name for item in registry().owned()})}"
-            )
-    table = Table("kind", "name", "what it is", "plugin", box=None, pad_edge=False)
-    for item in owned:
-        table.add_row(item.component.kind, item.component.name, Text(item.component.help), item.owner)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table)
-    for item in owned if name is not None else []:
-        fields = attrs.fields(item.component.options)
-        options = Table(
-            "option",
-            "type",
-            "default",
-            "what it sets",
-            box=None,
-            pad_edge=False,
-            title=f"\n{item.component}",
-            title_justify="left",
-        )
-        for field in fields:
-            help_text = Text(str(field.metadata.get("help", "")))
-            options.add_row(field.name, Text(type_name(field.type)), Text(repr(field.default)), help_text)
-        console.print(options if fields else f"\n{item.component} has no options")
+        for item in chosen:
+            terminal.options_table(item.component)
     for broken in registry().broken:
         click.echo(f"skipped plugin {broken.owner}: {broken.reason}", err=True)
+
+
+def _names(owned: Sequence["Owned"]) -> set[str]:
+    return {item.component.name for item in owned}
 
 
 def _labels(given: Sequence[str]) -> dict[str, str | int | float | bool]:
@@ -300,76 +301,6 @@ def _threads(count: int | None) -> None:
         import torch
 
         torch.set_num_threads(count)
-
-
-def _tick(bar: "Progress", task: "TaskID", done: int, total: int, loss: float | None = None) -> None:
-    note = bar.tasks[bar.task_ids.index(task)].fields["note"] if loss is None else f"loss {loss:.4f}"
-    bar.update(task, completed=done, total=total, note=note)
-
-
-@contextmanager
-def _progress() -> Iterator["Progress"]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
-        yield bar
-
-
-def _fidelity_table(measured: "Fidelity") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        "model", "hidden R²", "output divergence", "agreement", "base score", "emulator score", box=None, pad_edge=False
-    )
-    for model in measured.models:
-        table.add_row(model.name, *(f"{value:.3f}" for value in attrs.astuple(model)[1:]))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
-def _tell(fit: "Fit", measured: "Fidelity", folder: Path, label: str | None) -> None:
-    from dynamo.analysis.clusters import group_agreement
-    from dynamo.analysis.spectrum import spectrum
-    from dynamo.report import colouring
-
-    theta = fit.theta.double().numpy()
-    result = spectrum(theta)
-    label = label or colouring(fit.labels)
-    lines = [
-        f"models {len(fit.names)}, steps {int(fit.history[-1][0]) if fit.history else 0}",
-        f"components for 95 % of the variance: {result.components_for()} of {len(result.eigenvalues)} (participation "
-        f"ratio {result.participation_ratio:.2f})",
-        f"hidden R² {measured.mean('hidden_r2'):.3f}   agreement {measured.mean('agreement'):.3f}   "
-        f"score of base models {measured.mean('base_score'):.3f}, of their emulators "
-        f"{measured.mean('emulator_score'):.3f}   (test data, means)",
-    ]
-    groups = fit.label(label) if label is not None else []
-    if 2 <= len({str(group) for group in groups}) < len(groups):
-        found = group_agreement(theta, groups)
-        lines.append(f"groups by {label}: k-means ARI {found.ari:.2f}, silhouette {found.silhouette:.2f}")
-    lines += [
-        f"map          {folder / 'map.png'} (coloured by {label})",
-        f"embeddings   {folder / 'embedding.csv'}",
-        f"fidelity     {folder / 'fidelity.csv'}",
-        f"run folder   {folder}",
-    ]
-    click.echo("\n".join(lines))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,7 +5,7 @@ code but that of installed plugins: a model's architecture is looked up by name,
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -108,9 +108,9 @@ class Population(Sequence[BaseModel]):
         """The input space that all models share."""
         return self._models[0].model.inputs
 
-    def select(self, keep: Callable[[BaseModel], bool]) -> "Population":
-        """The models for which ``keep`` is true."""
-        chosen = Population([base for base in self if keep(base)], path=self.path)
+    def select(self, keep: Sequence[bool]) -> "Population":
+        """The models for which ``keep``, one truth value a model, is true."""
+        chosen = Population([base for base, kept in zip(self, keep, strict=True) if kept], path=self.path)
         chosen._datasets = self._datasets
         return chosen
 

@@ -47,14 +47,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make sure that files can be made in a folder, which is made if it is missing.
+    """Make sure that files can be made in a folder, before long work starts; leaves nothing behind.
 
     Raises:
         DynamoError: it cannot be made or written.
     """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     probe = folder / ".writable"
     write_bytes(probe, b"")
     probe.unlink()
+    for place in missing:
+        place.rmdir()
 
 
 def read_bytes(path: Path) -> bytes:

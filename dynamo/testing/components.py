@@ -74,7 +74,8 @@ def check_component(component: Component, options: Mapping[str, Any] | None = No
             try:
                 _check_case(component, options or {}, case)
             except AssertionError as error:
-                raise AssertionError(f"{component} ({case_text}) breaks a contract: {error}") from error
+                where = f"{component} ({case_text})" if case else str(component)
+                raise AssertionError(f"{where} breaks a contract: {error}") from error
     accepts = len(refused) < len(CASES[component.kind])
     claim(accepts, f"building: {component} accepts none of the generated spaces; {'; '.join(refused)}")
 
