@@ -31,7 +31,9 @@ def dataset(
     return Dataset(InputSpace("real", (features,)), space, part(1), part(2))
 
 
-def base_model(name: str, data: Dataset, architecture: str = "gru", hidden: int = 4, seed: int = 0, **labels) -> BaseModel:
+def base_model(
+    name: str, data: Dataset, architecture: str = "gru", hidden: int = 4, seed: int = 0, **labels
+) -> BaseModel:
     """An untrained network with fixed weights."""
     spec = Spec(architecture, {"hidden_size": hidden, "embedding_size": 3})
     with torch.random.fork_rng(devices=[]):

@@ -1,0 +1,255 @@
+"""The command line, as a user meets it: the way through, and every wrong turn."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import pytest
+import torch
+
+from dynamo.cli import main
+
+TRAIN = ["-a", "gru:hidden_size=6", "-d", "digits-rows", "--epochs", "1"]
+FIT = ["--meta-model", "gru:hidden_size=8", "--theta-dim", "3", "--models-per-step", "none", "--steps", "4"]
+
+
+def dynamo(*arguments):
+    """Run a command in this process; its exit status."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "population"
+    assert (
+        dynamo("train", folder, *TRAIN, "-a", "rnn:hidden_size=5", "--seeds", 2, "-l", "site=lab", "-l", "rank=3") == 0
+    )
+    return folder
+
+
+def test_train_fit_show(population, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert dynamo("fit", population, "-o", run, *FIT, "--colour-by", "architecture") == 0
+    told = capsys.readouterr().out
+    assert f"run folder   {run}" in told
+    assert "groups by architecture: k-means ARI" in told
+    assert sorted(path.name for path in run.iterdir()) == [
+        "embedding.csv", "fidelity.csv", "fit.safetensors", "history.csv", "map.png", "map.svg", "run.toml",
+    ]  # fmt: skip
+    assert len(list(csv.DictReader((run / "embedding.csv").open()))) == 4
+    before = (run / "map.svg").read_bytes()
+    assert dynamo("show", run, "--colour-by", "seed") == 0
+    assert "digits-gru-100-s1" in capsys.readouterr().out
+    assert (run / "map.svg").read_bytes() != before
+
+
+def test_the_manifest_says_what_was_trained(population):
+    models = tomllib.loads((population / "population.toml").read_text())["models"]
+    assert [model["name"] for model in models] == [
+        f"digits-{kind}-100-s{seed}" for kind in ("gru", "rnn") for seed in (0, 1)
+    ]
+    labels = models[2]["labels"]
+    assert (labels["architecture"], labels["fraction"], labels["seed"], labels["task"]) == ("rnn", 1.0, 0, "digits")
+    assert (labels["site"], labels["rank"]) == ("lab", 3)
+
+
+def test_keep_epochs_and_skip_existing(tmp_path, capsys):
+    folder = tmp_path / "population"
+    assert dynamo("train", folder, *TRAIN[:-1], 3, "--keep-epochs") == 0
+    names = [model["name"] for model in tomllib.loads((folder / "population.toml").read_text())["models"]]
+    assert names == [f"digits-gru-100-s0-e00{epoch}" for epoch in (1, 2, 3)]
+    assert dynamo("train", folder, *TRAIN) == 2
+    assert "has 'digits-gru-100-s0' already: use --skip-existing" in capsys.readouterr().err
+    assert dynamo("train", folder, *TRAIN, "--seeds", 2, "--skip-existing") == 0
+    assert "4 models in" in capsys.readouterr().out
+
+
+def test_base_training_depends_on_its_seed_alone(tmp_path):
+    weights = []
+    for folder, noise in (("a", 1), ("b", 2)):
+        torch.manual_seed(noise)
+        assert dynamo("train", tmp_path / folder, *TRAIN) == 0
+        weights.append((tmp_path / folder / "weights" / "digits-gru-100-s0.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_where_chooses_models(population, tmp_path):
+    assert dynamo("fit", population, "-o", tmp_path / "run", *FIT, "--where", "architecture=rnn", "--on-disk") == 0
+    rows = list(csv.DictReader((tmp_path / "run" / "embedding.csv").open()))
+    assert [row["architecture"] for row in rows] == ["rnn", "rnn"]
+    assert not (tmp_path / "run" / "recording").exists()
+
+
+def test_one_model_only(population, tmp_path, capsys):
+    where = ["--where", "architecture=rnn", "--where", "seed=0"]
+    assert dynamo("fit", population, "-o", tmp_path / "run", *FIT, *where) == 0
+    assert "models 1" in capsys.readouterr().out
+
+
+def test_a_named_preset_and_the_flags_above_it(population, tmp_path):
+    assert dynamo("fit", population, "-o", tmp_path / "run", "--preset", "laptop", "--steps", 2, "--theta-dim", 5) == 0
+    options = tomllib.loads((tmp_path / "run" / "run.toml").read_text())["options"]
+    assert (options["steps"], options["theta_dim"]) == (2, 5)
+    assert "hidden_size=128" in options["meta_model"]
+
+
+def test_help_of_every_command_names_its_options(capsys):
+    for command, flags in (
+        ("train", ["--learning-rate", "--keep-epochs"]),
+        ("fit", ["--theta-dim", "--output-weight"]),
+        ("show", ["--colour-by"]),
+        ("plugins", []),
+    ):
+        assert dynamo(command, "--help") == 0
+        told = capsys.readouterr().out
+        assert all(flag in told for flag in flags)
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; from dynamo.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_plugins_lists_every_kind_with_owners(capsys):
+    assert dynamo("plugins") == 0
+    told = capsys.readouterr().out
+    for kind in ("architecture", "dataset", "meta-model", "state-map", "divergence", "head"):
+        assert kind in told
+    assert "rnn (dynamo-embedding)" in told
+    assert dynamo("plugins", "low-rank") == 0
+    assert "rank" in capsys.readouterr().out
+
+
+WRONG_TRAIN = [
+    (["-a", "gruu", "-d", "digits-rows"], "no architecture is called 'gruu': did you mean 'gru'"),
+    (["-a", "gru:hiden_size=3", "-d", "digits-rows"], "no option 'hiden_size': did you mean 'hidden_size'"),
+    (["-a", "gru:hidden_size=many", "-d", "digits-rows"], "option 'hidden_size' is 'many': it must be int"),
+    (["-a", "gru:hidden_size", "-d", "digits-rows"], "write NAME:OPTION=VALUE"),
+    (["-a", "gru", "-d", "digit-rows"], "no dataset is called 'digit-rows': did you mean 'digits-rows'"),
+    (["-a", "gru", "-d", "digits-rows", "-f", "0"], "the fraction 0.0 must be above 0"),
+    (["-a", "gru", "-d", "digits-rows", "-f", "0.00001"], "leaves none"),
+    (["-a", "gru", "-a", "gru:hidden_size=3", "-d", "digits-rows"], "would have one name"),
+    (["-a", "gru", "-d", "digits-rows", "--learning-rate", "-1"], "'learning_rate' is -1.0: it must be above 0"),
+    (["-a", "gru", "-d", "digits-rows", "-l", "novalue"], "cannot read the label 'novalue'"),
+    (["-a", "gru:hidden_size=6", "-d", "digits-rows", "--learning-rate", "1e30"], "lower --learning-rate"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_TRAIN, ids=[message for _, message in WRONG_TRAIN])
+def test_what_train_refuses_leaves_nothing(arguments, message, tmp_path, capsys):
+    assert dynamo("train", tmp_path / "population", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+WRONG_FIT = [
+    (["--preset", "lap"], "no preset is called 'lap': did you mean 'laptop'"),
+    (["--meta-model", "gruu"], "no meta-model is called 'gruu'"),
+    (["--theta-dim", "none"], "option 'theta_dim' is 'none': it must be int"),
+    (["--hidden-divergence", "kl"], "compares logits"),
+    (["--colour-by", "colour"], "no label is called 'colour'"),
+    (["--where", "architecture=lstm"], "no model has the labels"),
+    (["--where", "arch=lstm"], "no label is called 'arch': did you mean 'architecture'"),
+    (["--resume"], "has no checkpoint"),
+    (["--learning-rate", "1e30"], "lower learning_rate"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_FIT, ids=[message for _, message in WRONG_FIT])
+def test_what_fit_refuses_leaves_nothing(population, arguments, message, tmp_path, capsys):
+    assert dynamo("fit", population, "-o", tmp_path / "run", *FIT, *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_cannot_be_used(population, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert dynamo("train", tmp_path / "file" / "population", *TRAIN) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert dynamo("fit", population, "-o", tmp_path / "file" / "run", *FIT) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert dynamo("fit", tmp_path / "nothing") == 2
+    assert "there is no population at" in capsys.readouterr().err
+    assert dynamo("show", tmp_path / "nothing") == 2
+    assert "there is no finished run at" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_file(population, tmp_path, monkeypatch, capsys):
+    import errno
+
+    from dynamo import storage
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+    assert dynamo("fit", population, "-o", tmp_path / "run", *FIT) == 2
+    assert "No space left on device; free some room" in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_finished_run_is_not_overwritten(population, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert dynamo("fit", population, "-o", run, *FIT) == 0
+    before = (run / "run.toml").read_bytes()
+    assert dynamo("fit", population, "-o", run, *FIT) == 2
+    assert "holds a finished run already" in capsys.readouterr().err
+    assert (run / "run.toml").read_bytes() == before
+
+
+def test_ctrl_c_and_resume_give_the_uninterrupted_run(population, tmp_path):
+    """In processes of their own, with a real signal."""
+    command = [sys.executable, "-m", "dynamo.cli", "fit", str(population)]
+    options = ["--meta-model", "gru:hidden_size=8", "--theta-dim", "3", "--steps", "300", "--threads", "1"]
+    run = tmp_path / "run"
+    started = subprocess.Popen([*command, "-o", str(run), *options, "--checkpoint-every", "5"], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    started.send_signal(signal.SIGINT)
+    _, error = started.communicate(timeout=60)
+    assert started.returncode == 130, error.decode()
+    assert b"stopped at step" in error
+    assert b"Traceback" not in error
+    assert not (run / "run.toml").exists()
+    resume = [*command, "-o", str(run), *options, "--checkpoint-every", "5", "--resume"]
+    subprocess.run(resume, check=True, capture_output=True)
+    whole = tmp_path / "whole"
+    subprocess.run([*command, "-o", str(whole), *options], check=True, capture_output=True)
+    for name in ("embedding.csv", "fidelity.csv", "history.csv", "fit.safetensors"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not (run / "checkpoint.pt").exists()
+
+
+def test_a_broken_plugin_is_named_and_the_rest_work(tmp_path):
+    """A third-party distribution whose module cannot be imported."""
+    info = tmp_path / "broken_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[dynamo]\nbroken = broken_plugin\n")
+    (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('bad day')\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, "-m", "dynamo.cli", "plugins"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "skipped plugin broken (broken-plugin): RuntimeError: bad day" in done.stderr
+    assert "digits-rows" in done.stdout
+
+
+def test_labels_keep_their_kind(tmp_path):
+    labels = ["-l", "flag=true", "-l", "share=0.5", "-l", "word=a b"]
+    assert dynamo("train", tmp_path / "population", *TRAIN, *labels) == 0
+    table = tomllib.loads((tmp_path / "population" / "population.toml").read_text())["models"][0]["labels"]
+    assert (table["flag"], table["share"], table["word"]) == (True, 0.5, "a b")

@@ -1,0 +1,175 @@
+"""Populations in memory and on disk, and what is refused on the way."""
+
+import tomllib
+
+import pytest
+import tomli_w
+import torch
+
+from dynamo import DynamoError, Population, Spec
+from dynamo.population import BaseModel, PopulationWriter
+from problems import base_model, dataset, sequences
+
+DIGITS = Spec("digits-rows")
+
+
+def on_digits(name="a", seed=0, **labels):
+    from dynamo import Dataset
+    from dynamo.plugins import make
+
+    made = base_model(name, make("dataset", DIGITS, Dataset), seed=seed, **labels)
+    return BaseModel(made.name, made.model, DIGITS, made.labels, made.architecture)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "population"
+    Population([on_digits("a", 0, fraction=0.25, epoch=3, good=True, site="x"), on_digits("b", 1)]).save(path)
+    return path
+
+
+def edit(folder, change):
+    path = folder / "population.toml"
+    table = tomllib.loads(path.read_text())
+    change(table)
+    path.write_text(tomli_w.dumps(table))
+
+
+def test_save_and_load_give_the_same_models(folder):
+    loaded = Population.load(folder)
+    assert [base.name for base in loaded] == ["a", "b"]
+    assert loaded[0].labels == {"fraction": 0.25, "epoch": 3, "good": True, "site": "x"}
+    inputs = sequences(5, 8, 8)
+    for base, original in zip(loaded, [on_digits("a", 0), on_digits("b", 1)], strict=True):
+        found, wanted = base.model.trajectory(inputs), original.model.trajectory(inputs)
+        assert torch.equal(found.states[0], wanted.states[0])
+        assert torch.equal(found.outputs, wanted.outputs)
+        assert not base.model.training
+        assert not any(parameter.requires_grad for parameter in base.model.parameters())
+    assert loaded.fingerprint == Population.load(folder).fingerprint
+    assert loaded.fingerprint != loaded.select([True, False]).fingerprint
+
+
+def test_a_torch_state_dict_can_stand_for_the_safetensors(folder):
+    base = Population.load(folder)[0]
+    torch.save(base.model.state_dict(), folder / "weights" / "a.pt")
+
+    def change(table):
+        table["models"][0]["weights"] = "weights/a.pt"
+        del table["models"][0]["sha256"]
+
+    edit(folder, change)
+    assert Population.load(folder).fingerprint == Population([on_digits("a", 0), on_digits("b", 1)]).fingerprint
+
+
+def test_a_pickle_is_not_executed(folder):
+    import pickle
+
+    class Bomb:
+        def __reduce__(self):
+            return (exec, (f"open({str(folder / 'executed')!r}, 'w')",))
+
+    (folder / "weights" / "a.pt").write_bytes(pickle.dumps(Bomb()))
+    edit(
+        folder,
+        lambda table: table["models"][0].update(weights="weights/a.pt", sha256="") or table["models"][0].pop("sha256"),
+    )
+    with pytest.raises(DynamoError, match="no readable tensors"):
+        Population.load(folder)
+    assert not (folder / "executed").exists()
+
+
+def test_models_can_be_added_one_at_a_time(folder):
+    writer = PopulationWriter(folder)
+    assert writer.names == {"a", "b"}
+    writer.add(on_digits("c", 2))
+    assert [base.name for base in Population.load(folder)] == ["a", "b", "c"]
+    with pytest.raises(DynamoError, match="called 'c' already"):
+        writer.add(on_digits("c", 3))
+
+
+def test_models_that_share_a_data_set_share_its_object(folder):
+    loaded = Population.load(folder)
+    assert loaded.dataset(loaded[0]) is loaded.dataset(loaded[1])
+
+
+def test_live_modules_make_a_population_that_cannot_be_saved_without_specs(tmp_path):
+    from torch import nn
+
+    from dynamo_rnn.models import GRU
+
+    data = dataset()
+    live = Population.of(
+        {"mine": GRU(data.inputs, data.outputs, nn.GRU(2, 7, batch_first=True), nn.Linear(7, 3))}, data
+    )
+    assert live[0].model(torch.zeros(4, 5, 2)).shape == (4, 3)
+    with pytest.raises(DynamoError, match="'mine' is a live module"):
+        live.save(tmp_path / "population")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def flip_byte(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "weights/a.safetensors").unlink(), "cannot read .*a.safetensors"),
+        (lambda f: (f / "weights/a.safetensors").write_bytes(b"x"), "checksum differs"),
+        (lambda f: flip_byte(f / "weights/a.safetensors"), "checksum differs"),
+        (lambda f: (f / "population.toml").write_text("models = ["), "no valid population"),
+        (lambda f: (f / "population.toml").unlink(), "cannot read"),
+        (lambda f: edit(f, lambda t: t.update(format=99)), "of format 99; this version reads format 1"),
+        (lambda f: edit(f, lambda t: t.update(models=[])), "population is empty"),
+        (lambda f: edit(f, lambda t: t.update(models=3)), "must be a list"),
+        (lambda f: edit(f, lambda t: t["models"][1].update(name="a")), "two models are called 'a'"),
+        (lambda f: edit(f, lambda t: t["models"][1].pop("inputs")), "model 'b' lacks inputs"),
+        (lambda f: edit(f, lambda t: t["models"][0].update(weights="../x.safetensors")), "must lie inside"),
+        (lambda f: edit(f, lambda t: t["models"][0].update(weights="/etc/passwd")), "must lie inside"),
+        (lambda f: edit(f, lambda t: t["models"][0]["architecture"].update(name="gruu")), "did you mean 'gru'"),
+        (
+            lambda f: edit(f, lambda t: t["models"][0]["architecture"].update(hidden_size=9)),
+            r"do not fit the architecture: .* has shape \(12, 8\) instead of \(27, 8\)",
+        ),
+        (lambda f: edit(f, lambda t: t["models"][0]["outputs"].pop("kind")), "no output space"),
+    ],
+)
+def test_a_spoilt_folder_is_refused_with_the_place_and_the_cause(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(DynamoError, match=message):
+        Population.load(folder)
+
+
+def test_there_is_no_population_at_all(tmp_path):
+    with pytest.raises(DynamoError, match="there is no population at .*dynamo train"):
+        Population.load(tmp_path / "nothing")
+
+
+def test_a_folder_with_a_population_is_not_overwritten(folder):
+    with pytest.raises(DynamoError, match="holds a population already"):
+        Population([on_digits("z")]).save(folder)
+
+
+def test_models_that_cannot_stand_in_a_population():
+    with pytest.raises(DynamoError, match="empty"):
+        Population([])
+    with pytest.raises(DynamoError, match="cannot be a model's name"):
+        Population([base_model("../x", dataset())])
+    with pytest.raises(DynamoError, match="is a Linear, which is no DynamicalModel"):
+        Population.of({"x": torch.nn.Linear(2, 2)}, dataset())
+    spoilt = base_model("spoilt", dataset())
+    spoilt.model.readout_layer.bias.data[1] = float("nan")
+    with pytest.raises(DynamoError, match="'spoilt' has NaN or infinite values in 'readout_layer.bias'"):
+        Population([spoilt])
+    with pytest.raises(DynamoError, match="'a' and 'b' take different inputs"):
+        Population([base_model("a", dataset(features=2)), base_model("b", dataset(features=3))])
+
+
+def test_a_data_set_that_no_longer_fits_its_model_is_told():
+    base = base_model("a", dataset(classes=3))
+    changed = BaseModel("a", base.model, DIGITS)
+    with pytest.raises(DynamoError, match="does not fit its data set digits-rows"):
+        Population([changed]).dataset(changed)

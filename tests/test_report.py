@@ -1,0 +1,82 @@
+"""The report: its files and the choice of colours."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from dynamo import DynamoError, Fit, FitOptions, Trainer, measure_fidelity
+from dynamo.plots.map import is_scale, plot_map
+from dynamo.report import colouring, read_fidelity, write_fidelity, write_map
+from problems import population
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    trainer = Trainer(
+        population(4), FitOptions(meta_model="gru:hidden_size=5", theta_dim=3, models_per_step=None, steps=3)
+    )
+    trainer.run()
+    return trainer
+
+
+def test_files_of_the_report(fitted, tmp_path):
+    fit = Fit.of(fitted)
+    result = write_map(fit, tmp_path, None)
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "map.svg").read_bytes()
+    with (tmp_path / "embedding.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == fit.names
+    theta = np.array([[float(row[f"theta_{i + 1}"]) for i in range(3)] for row in rows])
+    np.testing.assert_allclose(theta, fit.theta.numpy(), rtol=1e-6)
+    places = np.array([[float(row[f"pc_{i + 1}"]) for i in range(3)] for row in rows])
+    np.testing.assert_allclose(places, result.coordinates)
+    assert [row["number"] for row in rows] == ["0", "1", "2", "3"]
+
+
+def test_fidelity_survives_its_file(fitted, tmp_path):
+    measured = measure_fidelity(Fit.of(fitted), fitted.population)
+    write_fidelity(measured, tmp_path)
+    assert read_fidelity(tmp_path) == measured
+    last = (tmp_path / "fidelity.csv").read_text().splitlines()[-1].split(",")
+    assert last[0] == "(mean)"
+    assert float(last[3]) == pytest.approx(measured.mean("agreement"))
+    (tmp_path / "fidelity.csv").write_text("name,hidden_r2\nm0,zero\n")
+    with pytest.raises(DynamoError, match="is damaged"):
+        read_fidelity(tmp_path)
+
+
+def test_the_label_that_colours_the_map():
+    rows = [
+        {"architecture": a, "fraction": f, "seed": s, "score": s / 10}
+        for a in "xy"
+        for f in (0.5, 1.0)
+        for s in range(3)
+    ]
+    assert colouring(rows) == "architecture"
+    assert colouring([{**row, "architecture": "x"} for row in rows]) == "fraction"
+    assert colouring([{"seed": n} for n in range(3)]) == "seed"
+    assert colouring([{"a": 1}, {"b": 2}]) is None
+    assert colouring([{"a": 1}, {"a": 1}]) is None
+
+
+def test_many_numbers_have_a_scale_and_everything_else_a_legend(fitted):
+    assert is_scale(list(range(20)))
+    assert not is_scale([1, 2, 1])
+    assert not is_scale([True, False] * 10)
+    assert not is_scale([str(n) for n in range(20)])
+    from dynamo.analysis.spectrum import spectrum
+
+    result = spectrum(np.random.default_rng(0).standard_normal((20, 4)))
+    scaled = plot_map(result, "epoch", list(range(20)))
+    named = plot_map(result, "task", ["a", "b"] * 10)
+    assert len(scaled.axes) == 3  # the third is the colour bar
+    assert [text.get_text() for text in named.axes[0].get_legend().get_texts()] == ["a", "b"]
+    assert sum(len(drawn.get_offsets()) for drawn in named.axes[0].collections) == 20
+
+
+def test_one_model_can_be_drawn():
+    from dynamo.analysis.spectrum import spectrum
+
+    assert len(plot_map(spectrum(np.zeros((1, 3))), None, None).axes) == 2
