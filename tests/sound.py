@@ -1,5 +1,10 @@
 """Something sound of each kind: small, and right about every contract. Mutants of it break one contract each."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 import torch
 from torch import nn
 
@@ -25,6 +30,14 @@ IMAGE = InputSpace("image", (2, 4, 4))
 CLASSES = OutputSpace("classes", 4)
 EVERY = OutputSpace("real", 2, readout="every")
 TWO_CLASSES = OutputSpace("classes", 2)
+
+
+@contextmanager
+def breaks(contract: str) -> Iterator[None]:
+    """Expect a check to fail with a message that begins with a contract (a regular expression)."""
+    with pytest.raises(AssertionError) as failure:
+        yield
+    assert re.match(contract, str(failure.value)), str(failure.value)
 
 
 class SoundModel(RecurrentModel):

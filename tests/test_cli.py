@@ -114,7 +114,11 @@ def test_help_of_every_command_names_its_options(capsys):
 
 
 def test_help_does_not_import_torch():
-    code = "import sys; from dynamo.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    code = (
+        "import sys; from dynamo.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

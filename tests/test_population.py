@@ -5,10 +5,10 @@ import tomllib
 import pytest
 import tomli_w
 import torch
+from problems import base_model, dataset, sequences
 
 from dynamo import DynamoError, Population, Spec
 from dynamo.population import BaseModel, PopulationWriter
-from problems import base_model, dataset, sequences
 
 DIGITS = Spec("digits-rows")
 
@@ -94,9 +94,8 @@ def test_models_that_share_a_data_set_share_its_object(folder):
 
 
 def test_live_modules_make_a_population_that_cannot_be_saved_without_specs(tmp_path):
-    from torch import nn
-
     from dynamo_rnn.models import GRU
+    from torch import nn
 
     data = dataset()
     live = Population.of(
@@ -144,7 +143,7 @@ def test_a_spoilt_folder_is_refused_with_the_place_and_the_cause(folder, spoil, 
 
 
 def test_there_is_no_population_at_all(tmp_path):
-    with pytest.raises(DynamoError, match="there is no population at .*dynamo train"):
+    with pytest.raises(DynamoError, match=r"there is no population at .*dynamo train"):
         Population.load(tmp_path / "nothing")
 
 
@@ -162,7 +161,7 @@ def test_models_that_cannot_stand_in_a_population():
         Population.of({"x": torch.nn.Linear(2, 2)}, dataset())
     spoilt = base_model("spoilt", dataset())
     spoilt.model.readout_layer.bias.data[1] = float("nan")
-    with pytest.raises(DynamoError, match="'spoilt' has NaN or infinite values in 'readout_layer.bias'"):
+    with pytest.raises(DynamoError, match=r"'spoilt' has NaN or infinite values in 'readout_layer\.bias'"):
         Population([spoilt])
     with pytest.raises(DynamoError, match="'a' and 'b' take different inputs"):
         Population([base_model("a", dataset(features=2)), base_model("b", dataset(features=3))])

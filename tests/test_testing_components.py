@@ -3,7 +3,7 @@
 import attrs
 import pytest
 import torch
-from sound import SoundDivergence, SoundHead, SoundMap, SoundMetaModel, SoundModel, sound_dataset
+from sound import SoundDivergence, SoundHead, SoundMap, SoundMetaModel, SoundModel, breaks, sound_dataset
 from torch import nn
 
 from dynamo import Component, DynamoError, InputSpace, option
@@ -12,6 +12,11 @@ from dynamo.testing import check_component, example_inputs
 
 class NoTriangle(SoundDivergence):
     is_metric = True
+
+
+class OtherReadout(SoundModel):
+    def readout(self, h):
+        return self.head(h) * h.ndim
 
 
 def model(options, inputs, outputs):
@@ -85,7 +90,7 @@ MUTANTS = {
     "architecture": ("architecture", after(model, drop), "gradient: none reaches the parameter 'unused'"),
     "recurrent architecture": (
         "architecture",
-        after(model, lambda made: setattr(made, "readout", lambda h: made.head(h) * h.ndim)),
+        lambda options, inputs, outputs: OtherReadout(inputs, outputs),
         "readout",
     ),
     "meta-model": ("meta-model", after(meta_model, drop), "gradient: none reaches the parameter 'unused'"),
@@ -107,7 +112,7 @@ MUTANTS = {
 @pytest.mark.parametrize(("kind", "build", "broken"), MUTANTS.values(), ids=MUTANTS)
 def test_each_kind_is_checked(kind, build, broken):
     component = Component(kind, "broken", build, "help")
-    with pytest.raises(AssertionError, match=rf"{component} \(.*\) breaks a contract: {broken}"):
+    with breaks(rf"{component} (\(.*\) )?breaks a contract: {broken}"):
         check_component(component)
 
 
@@ -116,7 +121,7 @@ def refuse(options, *args):
 
 
 def test_a_component_that_refuses_every_space_fails_with_its_reasons():
-    with pytest.raises(AssertionError, match="accepts none .* token ids below 11.*: not today"):
+    with breaks("building: architecture 'shy' accepts none .* token ids below 11.*: not today"):
         check_component(Component("architecture", "shy", refuse, "help"))
 
 
@@ -134,7 +139,7 @@ def test_options_given_replace_defaults():
         "divergence", "chosen", lambda options: NoTriangle() if options.metric else SoundDivergence(), "help", Options
     )
     check_component(component)
-    with pytest.raises(AssertionError, match="triangle"):
+    with breaks("divergence 'chosen' breaks a contract: triangle inequality"):
         check_component(component, {"metric": True})
 
 
@@ -160,7 +165,7 @@ class Undocumented:
 
 @attrs.frozen
 class TypesAsText:
-    size: "int" = option(1, "help")
+    size: "int" = option(1, "help")  # noqa: RUF009
 
 
 @attrs.frozen
@@ -197,12 +202,12 @@ OPTIONS = {
 
 @pytest.mark.parametrize(("options", "broken"), OPTIONS.items(), ids=lambda item: getattr(item, "__name__", ""))
 def test_options_classes_are_checked(options, broken):
-    with pytest.raises(AssertionError, match=rf"^{broken}"):
+    with breaks(broken):
         check_component(Component("divergence", "l0", lambda options: SoundDivergence(), "help", options))
 
 
 def test_a_component_needs_a_line_of_help():
-    with pytest.raises(AssertionError, match="^help: "):
+    with breaks("help: "):
         check_component(Component("divergence", "l0", lambda options: SoundDivergence(), " "))
 
 
@@ -239,5 +244,5 @@ class TestExampleInputs:
 
 
 def test_the_contract_of_what_is_built_is_checked():
-    with pytest.raises(AssertionError, match="contract: NoneType is no Divergence"):
+    with breaks("divergence 'nothing' breaks a contract: contract: NoneType is no Divergence"):
         check_component(Component("divergence", "nothing", lambda options: None, "help"))

@@ -1,0 +1,53 @@
+# make demo: from nothing to a map. make test: from nothing to tested. Both make their own environment in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PACKAGES := dynamo plugins tests benchmarks examples
+
+DEMO ?= demo
+
+.PHONY: help demo test test-slow lint format figure3 clean
+
+help:
+	@echo "make demo       train a small population on handwritten digits and draw its map (in ./$(DEMO))"
+	@echo "make test       style, types, import rules and the test suite"
+	@echo "make test-slow  the tests that train for minutes"
+	@echo "make format     put the code into the house style"
+	@echo "make figure3    the paper's Figure 3 on real texts (about an hour; see benchmarks/README.md)"
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dynamo needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python's venv module is missing (on Debian: apt-get install python3-venv)"; exit 1; }
+	@echo "installing into $(VENV): PyTorch is large, this takes some minutes"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $(READY)
+
+demo: $(READY)
+	@if [ -e $(DEMO) ]; then echo "$(DEMO) exists already: look at it with '$(BIN)/dynamo show $(DEMO)/run', or remove it"; exit 1; fi
+	$(BIN)/dynamo train $(DEMO)/population --architecture gru:hidden_size=32 --architecture rnn:hidden_size=32 \
+	  --dataset digits-rows --seeds 6 --epochs 12 --batch-size 32 --learning-rate 3e-3
+	$(BIN)/dynamo fit $(DEMO)/population --out $(DEMO)/run --preset laptop --steps 600 --colour-by architecture
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -q
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow --timeout 3600
+
+lint: $(READY)
+	$(BIN)/ruff check $(PACKAGES)
+	$(BIN)/ruff format --check $(PACKAGES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix $(PACKAGES)
+	$(BIN)/ruff format $(PACKAGES)
+
+figure3: $(READY)
+	$(BIN)/python benchmarks/figure3.py --out figure3
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
