@@ -158,24 +158,15 @@ class Trainer:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             states = emulator.meta_model.states(inputs, theta)
             features = emulator.meta_model.features(states)
-        features, states = _same(features, theta), tuple(_same(state, theta) for state in states)
-        hidden, output, start = [], [], 0
-        for number, row, recording in zip(chosen, rows, recordings, strict=True):
-            part = slice(start, start + len(row))
-            start += len(row)
+        # Split, not sliced: the gradient of a split is one concatenation, that of slices a whole tensor for each.
+        sizes = [len(row) for row in rows]
+        shares = zip(*(torch.split(tensor.to(theta.dtype), sizes) for tensor in (features, *states)), strict=True)
+        hidden, output = [], []
+        for number, row, recording, (own_features, *own_states) in zip(chosen, rows, recordings, shares, strict=True):
             base = _to(recording.trajectory[row], features.shape[1], device)
-            hidden.append(
-                hidden_loss(
-                    self._hidden[number],
-                    emulator.maps_of(number),
-                    [state[part] for state in states],
-                    base.states,
-                    base.mask,
-                )
-            )
-            output.append(
-                output_loss(self._output[number], emulator.head_of(number)(features[part]), base.outputs, base.mask)
-            )
+            maps, head = emulator.maps_of(number), emulator.head_of(number)
+            hidden.append(hidden_loss(self._hidden[number], maps, own_states, base.states, base.mask))
+            output.append(output_loss(self._output[number], head(own_features), base.outputs, base.mask))
         return hidden, output
 
     def loss(self, chosen: Sequence[int], hidden: Sequence[Tensor], output: Sequence[Tensor]) -> Tensor:
@@ -340,10 +331,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise DynamoError(f"the device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
     return device
-
-
-def _same(tensor: Tensor, like: Tensor) -> Tensor:
-    return tensor.to(like.dtype)
 
 
 def _to(trajectory: Trajectory, steps: int, device: torch.device) -> Trajectory:

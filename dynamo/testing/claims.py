@@ -27,6 +27,19 @@ def claim_answers_close(got: Answers, expected: Answers, broken: str) -> None:
         claim_close(got[name], tensor, f"{broken}: {name}")
 
 
+def gradients(total: Tensor, *leaves: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradient of a scalar to each leaf; None where there is no path."""
+    if not total.requires_grad:
+        return (None,) * len(leaves)
+    return torch.autograd.grad(total, leaves, allow_unused=True)
+
+
+def claim_gradient(gradient: Tensor | None, name: str) -> None:
+    """Claim that a gradient is there, finite, and not zero throughout."""
+    claim(gradient is not None and bool((gradient != 0).any()), f"gradient: none reaches {name}")
+    claim(gradient is None or bool(gradient.isfinite().all()), f"gradient: that of {name} has NaN or infinite values")
+
+
 def claim_floats(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, name: str) -> None:
     """Claim the shape and the dtype of a tensor, and that it is finite."""
     claim(tuple(tensor.shape) == shape, f"shape: {name} have shape {tuple(tensor.shape)}; the contract says {shape}")

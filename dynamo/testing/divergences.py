@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dynamo.protocols import Divergence
-from dynamo.testing.claims import claim, claim_close
+from dynamo.testing.claims import claim, claim_close, gradients
 
 SIZE = 6
 
@@ -82,8 +82,7 @@ def _check_finite(divergence: Divergence) -> None:
         prediction, target = (vector.clone().requires_grad_() for vector in pair)
         value = divergence(prediction, target)
         claim(bool(value.isfinite().all()), f"finite: the value is NaN or infinite {place}")
-        gradients = torch.autograd.grad(value.sum(), (prediction, target), allow_unused=True)
-        for name, gradient in zip(("prediction", "target"), gradients, strict=True):
+        for name, gradient in zip(("prediction", "target"), gradients(value.sum(), prediction, target), strict=True):
             claim(gradient is not None, f"gradient: none reaches the {name}")
             claim(
                 gradient is None or bool(gradient.isfinite().all()),

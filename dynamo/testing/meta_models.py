@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dynamo.protocols import MetaModel, RecurrentMetaModel
-from dynamo.testing.claims import Answers, claim, claim_answers_close, claim_close, claim_floats
+from dynamo.testing.claims import Answers, claim, claim_answers_close, claim_close, claim_floats, gradients
 from dynamo.testing.inputs import as_dtype, example_inputs, example_thetas, real_steps
 from dynamo.testing.models import check_iteration
 from dynamo.testing.modules import (
@@ -48,10 +48,7 @@ def check_meta_model(
     def run(inputs: Inputs, thetas: Tensor) -> Answers:
         return _answers(meta_model, inputs, thetas)
 
-    dtype = own_dtype(meta_model)
-    meta_model = evaluated(meta_model)
-    check_arguments_unchanged(run, as_dtype(inputs, dtype), thetas.to(dtype, copy=True))
-    _check_shapes(meta_model, as_dtype(inputs, dtype), thetas.to(dtype))
+    _check_native(evaluated(meta_model), as_dtype(inputs, own_dtype(meta_model)), thetas.to(own_dtype(meta_model)))
 
     inputs = as_dtype(inputs, torch.float64)
     meta_model = double(meta_model, lambda meta_model: _answers(meta_model, inputs, thetas))
@@ -78,8 +75,9 @@ def _real_answers(meta_model: MetaModel, inputs: Inputs, thetas: Tensor) -> Answ
     return {name: real_steps(tensor, inputs) for name, tensor in _answers(meta_model, inputs, thetas).items()}
 
 
-def _check_shapes(meta_model: MetaModel, inputs: Inputs, thetas: Tensor) -> None:
+def _check_native(meta_model: MetaModel, inputs: Inputs, thetas: Tensor) -> None:
     """Sites, shapes and dtypes are as the meta-model declares, with the steps of the inputs or one for all."""
+    check_arguments_unchanged(lambda inputs, thetas: _answers(meta_model, inputs, thetas), inputs, thetas)
     states = meta_model.states(inputs, thetas)
     claim(
         len(states) == len(meta_model.state_shapes),
@@ -113,7 +111,7 @@ def _check_theta_gradient(meta_model: MetaModel, inputs: Inputs) -> None:
     thetas = zeros.requires_grad_()
     states = meta_model.states(inputs, thetas)
     total = random_sum({str(site): real_steps(tensor, inputs) for site, tensor in enumerate(states)})
-    (gradient,) = torch.autograd.grad(total, thetas, allow_unused=True) if total.requires_grad else (None,)
+    (gradient,) = gradients(total, thetas)
     reached = gradient is not None and bool(gradient.isfinite().all() & (gradient != 0).any(0).all())
     claim(
         reached,

@@ -46,10 +46,7 @@ def check_model(
     def run(inputs: Inputs, thetas: Tensor) -> Answers:
         return _answers(model, inputs)
 
-    model = evaluated(model)
-    check_arguments_unchanged(run, as_dtype(inputs, own_dtype(model)), no_thetas)
-    _check_shapes(model, as_dtype(inputs, own_dtype(model)))
-
+    _check_native(evaluated(model), as_dtype(inputs, own_dtype(model)))
     inputs = as_dtype(inputs, torch.float64)
     model = double(model, lambda model: _answers(model, inputs))
     check_calls(model, lambda model: _answers(model, inputs))
@@ -130,8 +127,9 @@ def _answers(model: DynamicalModel, inputs: Inputs) -> Answers:
     return {**states, "outputs": trajectory.outputs}
 
 
-def _check_shapes(model: DynamicalModel, inputs: Inputs) -> None:
+def _check_native(model: DynamicalModel, inputs: Inputs) -> None:
     """Sites, shapes and dtypes are as the model declares, and the mask is that of the inputs or one step for all."""
+    check_arguments_unchanged(lambda inputs, thetas: _answers(model, inputs), inputs, torch.zeros(len(inputs), 0))
     trajectory = model.trajectory(inputs)
     claim(
         len(trajectory.states) == len(model.state_shapes),
