@@ -26,14 +26,16 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-NETWORK = "hidden_size=64,embedding_size=64,dropout=0.3"
-SENTIMENT = "snippets:task=sentiment,sources=movie,max_length=24"
-SOURCE = "snippets:task=source,max_length=24"
+NETWORK = "hidden_size=48,embedding_size=32,dropout=0.3"
+TEXTS = "max_length=24,vocabulary_size=1000"
+SENTIMENT = f"snippets:task=sentiment,{TEXTS}"
+SOURCE = f"snippets:task=source,{TEXTS}"
 TRAIN = {
-    "gru": f"-a gru:{NETWORK} -d {SENTIMENT} -f 1 -f 0.25 --seeds 10 --epochs 15 --learning-rate 2e-3",
-    "rnn": f"-a rnn:{NETWORK} -d {SENTIMENT} --seeds 10 --epochs 15 --learning-rate 1e-3 --clip-norm 1",
-    "source": f"-a gru:{NETWORK} -d {SOURCE} --seeds 10 --epochs 8 --learning-rate 2e-3",
-    "epochs": f"-a gru:{NETWORK} -d {SENTIMENT} --seeds 4 --first-seed 20 --epochs 20 --learning-rate 1e-3 --keep-epochs",
+    "gru": f"-a gru:{NETWORK} -d {SENTIMENT} -f 1 -f 0.25 --seeds 10 --epochs 12 --learning-rate 3e-3",
+    "rnn": f"-a rnn:{NETWORK} -d {SENTIMENT} --seeds 10 --epochs 12 --learning-rate 1e-3 --clip-norm 1",
+    "source": f"-a gru:{NETWORK} -d {SOURCE} --seeds 10 --epochs 8 --learning-rate 3e-3",
+    "epochs": f"-a gru:{NETWORK} -d {SENTIMENT} --seeds 4 --first-seed 20 --epochs 20 --learning-rate 1e-3"
+    " --keep-epochs",
 }
 PANELS = {
     "size": ("fraction", ["task=sentiment", "architecture=gru", "checkpoints=false"]),

@@ -70,12 +70,14 @@ def _bars(axes: Axes, result: Spectrum) -> None:
     axes.bar(positions, result.shares, color=COLOURS[0])
     if count:
         axes.axvline(count + 0.5, linestyle=":", color="black")
+        right = count < len(positions) / 2  # where there is room for the words
         axes.annotate(
             f"95 % in {count}",
-            (count + 0.5, 0.95),
+            (count + 0.5, 0.9),
             xycoords=("data", "axes fraction"),
-            xytext=(5, -10),
+            xytext=(5 if right else -5, 0),
             textcoords="offset points",
+            ha="left" if right else "right",
         )
     axes.set_xlabel("component")
     axes.set_ylabel("share of variance")
