@@ -54,7 +54,7 @@ def test_contract_of_the_example_package(component):
     check_component(component)
 
 
-@pytest.mark.parametrize(("kind", "text"), VARIANTS, ids=" ".join)
+@pytest.mark.parametrize(("kind", "text"), VARIANTS, ids=[text for _, text in VARIANTS])
 def test_contract_of_other_options(kind, text):
     spec = Spec.parse(text)
     check(registry().find(kind, spec.name), spec.options)

@@ -145,9 +145,7 @@ class TestBrokenPlugins:
 
     def test_an_unknown_name_mentions_the_plugins_that_were_skipped(self, entry_point):
         found = read_entry_points([entry_point("absent", "first")])
-        with pytest.raises(
-            DynamoError, match=r"no head is called 'x': .*; plugin 'absent \(first\)' was"
-        ):
+        with pytest.raises(DynamoError, match=r"no head is called 'x': .*; plugin 'absent \(first\)' was"):
             found.find("head", "x")
 
     def test_a_plugin_with_a_bad_component_name_is_named(self, entry_point):

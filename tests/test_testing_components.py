@@ -184,6 +184,11 @@ class UnreadableDefault:
 
 
 @attrs.frozen
+class SpacesInDefault:
+    text: str = option(" b ", "help")
+
+
+@attrs.frozen
 class MisreadDefault:
     text: str | None = option("none", "help")
 
@@ -196,11 +201,12 @@ OPTIONS = {
     RefusedDefault: "options: the defaults .* are refused when given",
     RoundedDefault: "options: the defaults .* change when given",
     UnreadableDefault: "options: the defaults .* are refused",
+    SpacesInDefault: "options: the defaults .* change when written",
     MisreadDefault: "options: the defaults .* change when given",
 }
 
 
-@pytest.mark.parametrize(("options", "broken"), OPTIONS.items(), ids=lambda item: getattr(item, "__name__", ""))
+@pytest.mark.parametrize(("options", "broken"), OPTIONS.items(), ids=[mutant.__name__ for mutant in OPTIONS])
 def test_options_classes_are_checked(options, broken):
     with breaks(broken):
         check_component(Component("divergence", "l0", lambda options: SoundDivergence(), "help", options))

@@ -114,6 +114,12 @@ class DetachedPrediction(SoundDivergence):
         return (prediction.detach() - target).square().sum(-1)
 
 
+class NoGradient(SoundDivergence):
+    @torch.no_grad()
+    def of(self, difference, a, b):
+        return super().of(difference, a, b)
+
+
 class WrongGradient(SoundDivergence):
     def of(self, difference, a, b):
         return (difference * (2 * difference - difference.detach())).sum(-1)
@@ -164,6 +170,7 @@ MUTANTS = {
     Overflowing: "finite: the value is NaN or infinite at large vectors",
     DetachedTarget: "gradient: none reaches the target",
     DetachedPrediction: "gradient: none reaches the prediction",
+    NoGradient: "gradient: none reaches the prediction",
     WrongGradient: "gradient: it disagrees",
     SymmetricAfterAll: "symmetry: it declares none",
     NotSymmetric: "symmetry: it declares symmetry",
@@ -173,7 +180,7 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize(("mutant", "broken"), MUTANTS.items(), ids=lambda item: getattr(item, "__name__", ""))
+@pytest.mark.parametrize(("mutant", "broken"), MUTANTS.items(), ids=[mutant.__name__ for mutant in MUTANTS])
 def test_check_divergence_fails_each_mutant(mutant, broken):
     with breaks(broken):
         check_divergence(mutant())

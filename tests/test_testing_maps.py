@@ -72,6 +72,12 @@ class Detached(SoundMap):
         return self.map(states.detach())
 
 
+class NoGradient(SoundMap):
+    @torch.no_grad()
+    def forward(self, states):
+        return self.map(states)
+
+
 class UnusedParameter(SoundMap):
     def __init__(self):
         super().__init__()
@@ -99,12 +105,13 @@ MUTANTS = {
     DependsOnTime: "position independence: ",
     CentersBatch: "position independence: ",
     Detached: "gradient: none reaches the values",
+    NoGradient: "gradient: none reaches the values",
     UnusedParameter: "gradient: none reaches the parameter 'unused'",
     KeptOutsideState: "state dict: ",
 }
 
 
-@pytest.mark.parametrize(("mutant", "broken"), MUTANTS.items(), ids=lambda item: getattr(item, "__name__", ""))
+@pytest.mark.parametrize(("mutant", "broken"), MUTANTS.items(), ids=[mutant.__name__ for mutant in MUTANTS])
 def test_check_state_map_fails_each_mutant(mutant, broken):
     with breaks(broken):
         check_state_map(mutant(), rebuild=mutant)
@@ -125,6 +132,11 @@ class SequencesOnly(SoundHead):
         return self.map(features) if features.ndim == 3 else self.map(features) + 1
 
 
+class KeepsBatch(SoundHead):
+    def forward(self, features):
+        return self.map(features) if features.ndim == 3 else self.map(features)[None]
+
+
 class MixesSteps(SoundHead):
     def forward(self, features):
         return self.map(features.cumsum(1))
@@ -134,11 +146,12 @@ HEAD_MUTANTS = {
     SoundMap: "contract: ",
     WrongOutputs: "shape: mapped values",
     SequencesOnly: "shape: features",
+    KeepsBatch: "shape: features",
     MixesSteps: "position independence: ",
 }
 
 
-@pytest.mark.parametrize(("mutant", "broken"), HEAD_MUTANTS.items(), ids=lambda item: getattr(item, "__name__", ""))
+@pytest.mark.parametrize(("mutant", "broken"), HEAD_MUTANTS.items(), ids=[mutant.__name__ for mutant in HEAD_MUTANTS])
 def test_check_head_fails_each_mutant(mutant, broken):
     with breaks(broken):
         check_head(mutant(), rebuild=mutant)

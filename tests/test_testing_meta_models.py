@@ -102,6 +102,12 @@ class DetachedTheta(SoundMetaModel):
         return super().step(theta.detach(), x, h)
 
 
+class NoGradient(SoundMetaModel):
+    @torch.no_grad()
+    def states(self, inputs, theta):
+        return super().states(inputs, theta)
+
+
 class SquaredTheta(SoundMetaModel):
     """Stuck at θ = 0, from where training starts."""
 
@@ -200,6 +206,7 @@ MUTANTS = {
     NoTheta: "theta: at theta = 0",
     HalfTheta: "theta: at theta = 0",
     DetachedTheta: "theta: at theta = 0",
+    NoGradient: "theta: at theta = 0",
     SquaredTheta: "theta: at theta = 0",
     BatchMean: "batch independence: ",
     ReadsPadding: "padding: the values",
@@ -214,7 +221,7 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize(("mutant", "broken"), MUTANTS.items(), ids=lambda item: getattr(item, "__name__", ""))
+@pytest.mark.parametrize(("mutant", "broken"), MUTANTS.items(), ids=[mutant.__name__ for mutant in MUTANTS])
 def test_check_meta_model_fails_each_mutant(mutant, broken):
     with breaks(broken):
         check_meta_model(mutant(), rebuild=mutant)

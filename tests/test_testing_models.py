@@ -91,6 +91,16 @@ class ChangesParameter(SoundModel):
         return super().run(inputs)
 
 
+class FirstCall(SoundModel):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("started", torch.zeros(()))
+
+    def run(self, inputs):
+        self.started.fill_(1)
+        return super().run(inputs)
+
+
 class WritesInputs(SoundModel):
     def run(self, inputs):
         states = super().run(inputs)
@@ -124,6 +134,12 @@ class UnusedParameter(SoundModel):
 class Detached(SoundModel):
     def readout(self, h):
         return self.head(h.detach())
+
+
+class NoGradient(SoundModel):
+    @torch.no_grad()
+    def trajectory(self, inputs):
+        return super().trajectory(inputs)
 
 
 class NaNGradient(SoundModel):
@@ -179,12 +195,14 @@ MODEL_MUTANTS = {
     MixedPrecision: r"double precision: after .double\(\) the module fails",
     AlwaysDropout: "determinism: .*outputs",
     Counter: "purity: .*'calls'",
+    FirstCall: "purity: .*'started'",
     ChangesParameter: "purity: .*'recurrent.weight'",
     WritesInputs: "purity: a call changes the values",
     BatchMean: "batch independence: ",
     ReadsPadding: "padding: the values",
     CountsPadding: "padding: the number",
     UnusedParameter: "gradient: none reaches the parameter 'unused'",
+    NoGradient: "gradient: none reaches the parameter 'embedding.weight'",
     Detached: "gradient: none reaches the parameter 'embedding.weight'",
     NaNGradient: "gradient: .* NaN",
     KeptOutsideState: "state dict: a module that has loaded it answers otherwise",
@@ -195,7 +213,7 @@ MODEL_MUTANTS = {
 }
 
 
-@pytest.mark.parametrize(("mutant", "broken"), MODEL_MUTANTS.items(), ids=lambda item: getattr(item, "__name__", ""))
+@pytest.mark.parametrize(("mutant", "broken"), MODEL_MUTANTS.items(), ids=[mutant.__name__ for mutant in MODEL_MUTANTS])
 def test_check_model_fails_each_mutant(mutant, broken):
     with breaks(broken):
         check_model(mutant(), rebuild=mutant)

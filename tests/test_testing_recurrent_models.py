@@ -108,7 +108,7 @@ class TwoSites(SoundModel):
         return Trajectory((states, states), self.readout(states), inputs.mask)
 
 
-RECURRENT_MUTANTS = {
+MUTANTS = {
     NoModel: "contract: .* no RecurrentModel",
     BatchMean: "batch independence",
     Backward: "causality: ",
@@ -124,7 +124,7 @@ RECURRENT_MUTANTS = {
 }
 
 
-@pytest.mark.parametrize(("mutant", "broken"), RECURRENT_MUTANTS.items(), ids=lambda m: getattr(m, "__name__", ""))
+@pytest.mark.parametrize(("mutant", "broken"), MUTANTS.items(), ids=[mutant.__name__ for mutant in MUTANTS])
 def test_check_recurrent_model_fails_each_mutant(mutant, broken):
     with breaks(broken):
         check_recurrent_model(mutant(), rebuild=mutant)

@@ -1,7 +1,7 @@
 """Divergences between the softmax distributions of two vectors of logits."""
 
 from math import log
-from typing import Literal, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ class KullbackLeibler(Divergence):
     (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015).
     """
 
-    domain: Literal["logits"] = "logits"
+    domain = "logits"
     is_symmetric = False
     is_metric = False
 
@@ -38,7 +38,7 @@ class JensenShannon(Divergence):
     It is symmetric. Its square root is a metric on distributions (Endres and Schindelin, 2003); it is not.
     """
 
-    domain: Literal["logits"] = "logits"
+    domain = "logits"
     is_symmetric = True
     is_metric = False
 

@@ -21,7 +21,7 @@ def _reduce(terms: Tensor, reduction: Reduction) -> Tensor:
 class L1(Divergence):
     """Σ|a − b|, or its mean over the units; a metric either way."""
 
-    domain: Literal["any"] = "any"
+    domain = "any"
     is_symmetric = True
     is_metric = True
 
@@ -40,7 +40,7 @@ class L2(Divergence):
     The gradient of ‖a − b‖ at a = b is zero, which is one of its subgradients.
     """
 
-    domain: Literal["any"] = "any"
+    domain = "any"
     is_symmetric = True
 
     def __init__(self, squared: bool, reduction: Reduction) -> None:
@@ -61,7 +61,7 @@ class L2(Divergence):
 class Huber(Divergence):
     """Σ of (a − b)²/2 where |a − b| ≤ δ and of δ(|a − b| − δ/2) beyond (Huber, 1964), or its mean over the units."""
 
-    domain: Literal["any"] = "any"
+    domain = "any"
     is_symmetric = True
     is_metric = False
 
@@ -82,7 +82,7 @@ class Cosine(Divergence):
     if they were orthogonal. No metric: it is 0 between vectors of one direction and different lengths.
     """
 
-    domain: Literal["any"] = "any"
+    domain = "any"
     is_symmetric = True
     is_metric = False
 
