@@ -15,7 +15,7 @@ from dynamo import __version__
 from dynamo.emulator import Emulator, blueprint_table, read_blueprint
 from dynamo.errors import DynamoError, did_you_mean
 from dynamo.fit_options import FitOptions
-from dynamo.options import build_options
+from dynamo.options import build_options, plain_table
 from dynamo.population import Label, load_weights
 from dynamo.protocols import DynamicalModel
 from dynamo.storage import read_tensors, read_toml, sha256, tensors_to_bytes, write_bytes, write_csv, write_toml
@@ -123,7 +123,7 @@ class Fit:
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "sha256": sha256(content),
             "population": dict(self.source),
-            "options": attrs.asdict(self.options),
+            "options": plain_table(attrs.asdict(self.options)),
             "emulator": blueprint_table(self.emulator.blueprint),
             "labels": [dict(labels) for labels in self.labels],
         }
@@ -152,8 +152,7 @@ class Fit:
             raise DynamoError(f"{where} lacks {', '.join(sorted(missing))}")
         emulator = Emulator(read_blueprint(table["emulator"], where))
         load_weights(emulator, read_tensors(folder / WEIGHTS, table["sha256"]), str(folder / WEIGHTS))
-        none_fields = {field.name: None for field in attrs.fields(FitOptions) if field.name not in table["options"]}
-        options = build_options(FitOptions, {**none_fields, **table["options"]}, where=where)
+        options = build_options(FitOptions, table["options"], where=where)
         history = _read_history(folder / "history.csv")
         return cls(emulator.eval(), options, table["labels"], table.get("population", {}), history)
 

@@ -7,7 +7,7 @@ class, or says exactly which option is wrong.
 """
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
@@ -67,7 +67,10 @@ class Spec:
             key, equals, value = part.partition("=")
             if not equals or not key.strip():
                 raise DynamoError(f"cannot read {part!r} in {text!r}: write NAME:OPTION=VALUE,OPTION=VALUE")
-            options[key.strip().replace("-", "_")] = value.strip()
+            key = key.strip().replace("-", "_")
+            if key in options:
+                raise DynamoError(f"{text!r} gives the option {key!r} twice")
+            options[key] = value.strip()
         if not name.strip():
             raise DynamoError(f"no component is named in {text!r}: write NAME or NAME:OPTION=VALUE")
         return cls(name.strip(), options)
@@ -85,12 +88,17 @@ class Spec:
 
     def table(self) -> dict[str, Any]:
         """The form that TOML keeps; :meth:`of` reads it back."""
-        return {"name": self.name, **{key: item for key, item in self.options.items() if item is not None}}
+        return {"name": self.name, **plain_table(self.options)}
 
     def __str__(self) -> str:
         if not self.options:
             return self.name
         return self.name + ":" + ",".join(f"{key}={value}" for key, value in self.options.items())
+
+
+def plain_table(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for TOML, which has no None: the word ``none`` stands for it, and :func:`build_options` reads it back."""
+    return {name: "none" if value is None else value for name, value in options.items()}
 
 
 def build_options(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
@@ -104,6 +112,8 @@ def build_options(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     Raises:
         DynamoError: an option that does not exist, has the wrong type, or breaks its rule.
     """
+    if any(isinstance(field.type, str) for field in attrs.fields(cls)):  # type: ignore[arg-type]
+        attrs.resolve_types(cls)  # type: ignore[type-var]  # annotations that are text
     fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
@@ -124,16 +134,28 @@ def type_name(kind: Any) -> str:
     return "none" if kind is type(None) else str(getattr(kind, "__name__", kind))
 
 
+def _convert_to_any(kinds: Sequence[Any], value: Any, where: str) -> Any:
+    for kind in kinds[:-1]:
+        try:
+            return _convert(value, kind, where)
+        except DynamoError:
+            continue
+    return _convert(value, kinds[-1], where)
+
+
 def _convert(value: Any, kind: Any, where: str) -> Any:
     """``value`` as ``kind``; text is read as the command line writes it, other values must already fit."""
     if get_origin(kind) in (Union, types.UnionType):
         parts = get_args(kind)
         if type(None) in parts and (value is None or (isinstance(value, str) and value.lower() == "none")):
             return None
-        return _convert(value, next(part for part in parts if part is not type(None)), where)
+        return _convert_to_any([part for part in parts if part is not type(None)], value, where)
     if get_origin(kind) is Literal:
-        if value in get_args(kind):
-            return value
+        for choice in get_args(kind):
+            if value == choice and type(value) is type(choice):
+                return choice
+            if isinstance(value, str) and value == str(choice):
+                return choice
         known = [str(choice) for choice in get_args(kind)]
         raise DynamoError(f"{where} is {value!r}: {did_you_mean(str(value), known)}")
     if kind is bool:

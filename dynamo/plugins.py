@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import attrs
@@ -21,6 +20,7 @@ from dynamo.options import Spec
 
 T = TypeVar("T")
 DISABLED = "DYNAMO_DISABLED_PLUGINS"
+IN_SESSION = "registered in this session"
 
 
 @attrs.frozen
@@ -60,13 +60,19 @@ class Registry:
             self.broken.append(Broken(owner, f"{type(error).__name__}: {error}"))
             return
         for component in components:
-            before = self._owned.get((component.kind, component.name))
-            if before is not None:
-                raise DynamoError(
-                    f"{component} is offered by two plugins, {before.owner!r} and {owner!r}: "
-                    f"switch one off with {DISABLED}={owner.partition(' ')[0]}, or rename it"
-                )
-        self._owned.update({(component.kind, component.name): Owned(component, owner) for component in components})
+            self._claim(component, owner)
+
+    def _claim(self, component: Component, owner: str) -> None:
+        before = self._owned.get((component.kind, component.name))
+        if before is not None:
+            names = [name.partition(" ")[0] for name in (before.owner, owner) if name != IN_SESSION]
+            advice = f"switch one off with {DISABLED}={names[-1]}, or rename it" if names else "rename one"
+            raise DynamoError(f"{component} is offered by two plugins, {before.owner!r} and {owner!r}: {advice}")
+        self._owned[component.kind, component.name] = Owned(component, owner)
+
+    def register(self, component: Component) -> None:
+        """Take in a single component; see :func:`register`."""
+        self._claim(component, IN_SESSION)
 
     def _components(self, plugin: object, owner: str) -> list[Component]:
         self._manager.register(plugin, name=owner)
@@ -151,10 +157,9 @@ def register(component: Component) -> Component:
     """Offer a component from a script or notebook, without a package or an entry point.
 
     Raises:
-        DynamoError: a plugin already offers that kind and name.
+        DynamoError: that kind and name is taken, by a plugin or by an earlier call.
     """
-    hook = hookspecs.hookimpl(lambda: [component])
-    registry().add(SimpleNamespace(dynamo_components=hook), f"registered {component}")
+    registry().register(component)
     return component
 
 

@@ -13,10 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import dynamo_datasets
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+
+import dynamo_datasets
+from dynamo import Dataset, DynamoError, Examples
 from dynamo_datasets import snippets_download
 from dynamo_datasets.ag_news import repair_entities
 from dynamo_datasets.flip_flop import last_pulse
@@ -25,9 +28,6 @@ from dynamo_datasets.split import split_rows
 from dynamo_datasets.synthetic import score
 from dynamo_datasets.text import count_words, encode, most_frequent, read_vocabulary, tokenise
 from dynamo_datasets.vocabulary import main as vocabulary_main
-from sklearn.datasets import load_digits
-
-from dynamo import Dataset, DynamoError, Examples
 
 COMPONENTS = {component.name: component for component in dynamo_datasets.dynamo_components()}
 SMALL = {"train_size": 200, "test_size": 50}

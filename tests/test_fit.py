@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
-from problems import base_model, dataset, population, sequences
 
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer, measure_fidelity
 from dynamo.fidelity import agreement, unexplained
@@ -16,6 +15,7 @@ from dynamo.protocols import RecurrentModel
 from dynamo.recording import run
 from dynamo.testing import check_recurrent_model
 from dynamo.trajectory import Inputs, Trajectory
+from problems import base_model, dataset, population, sequences
 
 OPTIONS = FitOptions(
     meta_model="gru:hidden_size=6,embedding_size=3",

@@ -45,7 +45,10 @@ def test_mlp_by_hand():
     assert torch.allclose(made(features), gelu @ second.T + second_bias, atol=1e-6)
 
 
-@pytest.mark.parametrize(("text", "parameters"), [("linear", 18), ("linear:bias=false", 15), ("mlp:hidden_size=4", 39)])
+@pytest.mark.parametrize(
+    ("text", "parameters"),
+    [("linear", 18), ("linear:bias=false", 15), ("mlp:hidden_size=4", 39), ("mlp", 8 * 256 + 259)],
+)
 def test_parameters_are_counted_by_hand(text, parameters):
     assert sum(parameter.numel() for parameter in head(text).parameters()) == parameters
 

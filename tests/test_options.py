@@ -73,8 +73,12 @@ class TestSpec:
         with pytest.raises(DynamoError, match="names no component: give a table with the key 'name'"):
             Spec.of(value)
 
-    def test_the_table_leaves_out_none_which_toml_has_not(self):
-        assert Spec("data", {"limit": None, "seed": 1}).table() == {"name": "data", "seed": 1}
+    def test_the_table_spells_none_which_toml_has_not(self):
+        assert Spec("data", {"limit": None, "seed": 1}).table() == {"name": "data", "limit": "none", "seed": 1}
+
+    def test_an_option_given_twice_is_refused(self):
+        with pytest.raises(DynamoError, match="gives the option 'rank' twice"):
+            Spec.parse("low-rank:rank=1,rank=2")
 
     def test_str(self):
         assert str(Spec("mlp")) == "mlp"
@@ -232,3 +236,19 @@ def test_any_text_is_read_or_refused_with_a_dynamo_error(text, values):
     for attempt in (lambda: Spec.parse(text), lambda: build(**values)):
         with suppress(DynamoError):
             attempt()
+
+
+@attrs.frozen
+class Awkward:
+    level: Literal[1, 2] = option(1, "a literal of numbers")
+    size: "int | None" = option(5, "an annotation that is text")  # noqa: RUF009
+    either: int | str = option(1, "a number, or a word")
+
+
+def test_awkward_types_are_read_from_text_and_survive_none():
+    made = build_options(Awkward, {"level": "2", "size": "none", "either": "seven"}, where="test")
+    assert made == Awkward(level=2, size=None, either="seven")
+    table = Spec("test", attrs.asdict(made)).table()
+    assert build_options(Awkward, Spec.of(table).options, where="test") == made
+    with pytest.raises(DynamoError, match="option 'level' is True"):
+        build_options(Awkward, {"level": True}, where="test")

@@ -5,10 +5,10 @@ import tomllib
 import pytest
 import tomli_w
 import torch
-from problems import base_model, dataset, sequences
 
 from dynamo import DynamoError, Population, Spec
 from dynamo.population import BaseModel, PopulationWriter
+from problems import base_model, dataset, sequences
 
 DIGITS = Spec("digits-rows")
 
@@ -94,8 +94,9 @@ def test_models_that_share_a_data_set_share_its_object(folder):
 
 
 def test_live_modules_make_a_population_that_cannot_be_saved_without_specs(tmp_path):
-    from dynamo_rnn.models import GRU
     from torch import nn
+
+    from dynamo_rnn.models import GRU
 
     data = dataset()
     live = Population.of(

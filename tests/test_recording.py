@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from problems import population, sequences
 
 from dynamo import DynamoError, record
 from dynamo.recording import run
+from problems import population, sequences
 
 
 def test_a_recording_is_the_models_trajectory_on_the_unlabelled_half():

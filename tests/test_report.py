@@ -4,11 +4,11 @@ import csv
 
 import numpy as np
 import pytest
-from problems import population
 
 from dynamo import DynamoError, Fit, FitOptions, Trainer, measure_fidelity
 from dynamo.plots.map import is_scale, plot_map
 from dynamo.report import colouring, read_fidelity, write_fidelity, write_map
+from problems import population
 
 
 @pytest.fixture(scope="module")

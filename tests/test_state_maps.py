@@ -78,6 +78,9 @@ def test_shapes(name, sizes):
         ("mlp:hidden_size=10", 60 + 10 + 60 + 6),
         ("mlp:hidden_size=10,depth=2", 60 + 10 + 100 + 10 + 60 + 6),
         ("orthogonal:bias=true", 36 + 6),
+        ("low-rank", 2 * 6 * 8 + 6),
+        ("mlp", 2 * 6 * 256 + 256 + 6),
+        ("orthogonal", 36),
     ],
 )
 def test_parameters_are_counted_by_hand(text, parameters):

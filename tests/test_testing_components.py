@@ -3,11 +3,11 @@
 import attrs
 import pytest
 import torch
-from sound import SoundDivergence, SoundHead, SoundMap, SoundMetaModel, SoundModel, breaks, sound_dataset
 from torch import nn
 
 from dynamo import Component, DynamoError, InputSpace, option
 from dynamo.testing import check_component, example_inputs
+from sound import SoundDivergence, SoundHead, SoundMap, SoundMetaModel, SoundModel, breaks, sound_dataset
 
 
 class NoTriangle(SoundDivergence):

@@ -3,10 +3,10 @@
 import attrs
 import pytest
 import torch
-from sound import IMAGE, REAL, TOKENS, breaks, sound_dataset
 
 from dynamo import Dataset, Examples, Inputs, OutputSpace
 from dynamo.testing import check_dataset
+from sound import IMAGE, REAL, TOKENS, breaks, sound_dataset
 
 SPACES = [TOKENS, REAL, IMAGE]
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from sound import SoundDivergence, breaks
 
 from dynamo.testing import check_divergence
+from sound import SoundDivergence, breaks
 
 
 class Absolute(SoundDivergence):

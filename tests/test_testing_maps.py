@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from sound import SoundHead, SoundMap, breaks
 from torch import nn
 
 from dynamo import OutputSpace
 from dynamo.testing import check_head, check_state_map
+from sound import SoundHead, SoundMap, breaks
 
 
 class NoMap(nn.Linear):

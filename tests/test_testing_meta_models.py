@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from sound import IMAGE, REAL, TOKENS, SoundMetaBlocks, SoundMetaModel, breaks
 from torch import nn
 
 from dynamo.testing import check_meta_model, example_inputs
+from sound import IMAGE, REAL, TOKENS, SoundMetaBlocks, SoundMetaModel, breaks
 
 
 class NoMetaModel(nn.Linear):

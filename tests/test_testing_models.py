@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from sound import IMAGE, SoundBlocks, SoundModel, breaks
 from torch import nn
 
 from dynamo import Inputs, Trajectory
 from dynamo.testing import check_model, example_inputs
+from sound import IMAGE, SoundBlocks, SoundModel, breaks
 
 
 def masked_mean(states, mask):

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from sound import CLASSES, EVERY, REAL, TOKENS, SoundModel, breaks
 from torch import nn
 
 from dynamo import Inputs, Trajectory
 from dynamo.testing import check_model, check_recurrent_model
+from sound import CLASSES, EVERY, REAL, TOKENS, SoundModel, breaks
 
 
 class NoModel(nn.Linear):

@@ -7,7 +7,6 @@ from itertools import combinations
 import attrs
 import pytest
 import torch
-from problems import base_model, dataset, population
 
 from dynamo import DynamoError, FitOptions, Population, Trainer
 from dynamo.errors import Interrupted
@@ -16,6 +15,7 @@ from dynamo.recording import Recording
 from dynamo.schedule import cosine_7_32
 from dynamo.trainer import state_variance
 from dynamo.trajectory import Trajectory
+from problems import base_model, dataset, population
 
 SMALL = FitOptions(
     meta_model="gru:hidden_size=6,embedding_size=3",
