@@ -1,0 +1,60 @@
+"""Your own images, from one ``.npz`` file with ``x_train``, ``y_train``, ``x_test`` and ``y_test``::
+
+x  uint8 [n, H, W] or [n, H, W, C], channels last as picture files have them
+y  integers [n]: classes from 0
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dynamo.data import Dataset
+from dynamo.errors import DynamoError
+from dynamo_images.pixels import Images, as_dataset
+
+if TYPE_CHECKING:
+    from dynamo_images import ImageArraysOptions
+
+_NEEDED = ("x_train", "y_train", "x_test", "y_test")
+
+
+def image_arrays(options: "ImageArraysOptions") -> Dataset:
+    """The images of the file; there are as many classes as the largest label says.
+
+    Raises:
+        DynamoError: the file or an array is missing, or an array has another type or shape.
+    """
+    if not options.path:
+        raise DynamoError("data set 'image-arrays': give path=FILE.npz")
+    path = Path(options.path).expanduser()
+    found = _read(path)
+    train, test = (_images(found[f"x_{part}"], found[f"y_{part}"], f"{path} ({part})") for part in ("train", "test"))
+    classes = 1 + max(int(part.classes.max()) for part in (train, test))
+    return as_dataset("image-arrays", train, test, classes, options, options.group or path.stem)
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays by name. Pickled objects are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in _NEEDED if name not in file]
+            if not missing:
+                return {name: file[name] for name in _NEEDED}
+    except FileNotFoundError:
+        raise DynamoError(f"data set 'image-arrays': there is no file {path}") from None
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
+        raise DynamoError(f"{path} is not an .npz file of plain arrays ({error}): write it with numpy.savez") from None
+    raise DynamoError(f"{path} has no array {', '.join(missing)}; it needs {', '.join(_NEEDED)}")
+
+
+def _images(x: NDArray[Any], y: NDArray[Any], where: str) -> Images:
+    if x.dtype != np.uint8 or x.ndim not in (3, 4) or x.size == 0:
+        raise DynamoError(f"{where}: x is {x.dtype} {list(x.shape)}; it must be uint8 [n, H, W] or [n, H, W, C]")
+    if y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
+        raise DynamoError(f"{where}: y is {y.dtype} {list(y.shape)}; it must be integers [{len(x)}], classes from 0")
+    pixels = np.ascontiguousarray(x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2))
+    return Images(torch.from_numpy(pixels), torch.from_numpy(y.astype(np.int64)))

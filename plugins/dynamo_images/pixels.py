@@ -1,0 +1,95 @@
+"""From pixels and labels to a data set: every source ends here."""
+
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+from torch import Tensor
+
+from dynamo.data import Dataset, Examples
+from dynamo.errors import DynamoError
+from dynamo.spaces import InputSpace, OutputSpace
+from dynamo.trajectory import Inputs
+
+if TYPE_CHECKING:
+    from dynamo_images import PartOptions
+
+_LEVELS = 256
+
+
+@attrs.frozen(eq=False)
+class Images:
+    """Labelled images as they are stored.
+
+    Attributes:
+        pixels: ``[n, C, H, W]`` uint8.
+        classes: ``[n]`` int64.
+    """
+
+    pixels: Tensor
+    classes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def as_dataset(
+    name: str, train: Images, test: Images, classes: int, options: "PartOptions", group: str = ""
+) -> Dataset:
+    """The data set of some or all of the images, normalised: ``[n, C, H, W]`` float32.
+
+    Each channel is shifted and scaled to mean 0 and standard deviation 1 over all training images, so that a part of
+    them has the same values as in the whole. A smaller part is contained in a larger one of the same seed.
+
+    Raises:
+        DynamoError: no images, images of different shapes, more asked for than there are, or labels that are none of
+        the classes.
+    """
+    for part, images in (("train", train), ("test", test)):
+        if len(images) == 0 or len(images) != len(images.classes):
+            raise DynamoError(
+                f"data set {name!r} ({part}) has {len(images)} images and {len(images.classes)} labels: it needs as "
+                "many, and at least one"
+            )
+    if train.pixels.shape[1:] != test.pixels.shape[1:]:
+        shapes = [tuple(images.pixels.shape[1:]) for images in (train, test)]
+        raise DynamoError(f"data set {name!r} has training images of shape {shapes[0]} and test images of {shapes[1]}")
+    mean, deviation = channel_statistics(train.pixels)
+
+    def examples(images: Images, size: int | None, part: str) -> Examples:
+        rows = _rows(len(images), size, options.seed, f"data set {name!r}: option '{part}_size'")
+        values = images.pixels[rows].to(torch.float32).sub_(mean).div_(deviation)
+        return Examples(Inputs(values, torch.ones(len(values), 1, dtype=torch.bool)), images.classes[rows])
+
+    dataset = Dataset(
+        InputSpace("image", tuple(train.pixels.shape[1:])),
+        OutputSpace("classes", classes, group=group or name),
+        examples(train, options.train_size, "train"),
+        examples(test, options.test_size, "test"),
+    )
+    dataset.check(name)
+    return dataset
+
+
+def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and the standard deviation of each channel of uint8 images ``[n, C, H, W]``, as ``[C, 1, 1]`` float32.
+
+    They are exact, from how often each of the 256 levels occurs. The deviation of a channel of one level counts as 1.
+    """
+    levels = torch.arange(_LEVELS, dtype=torch.float64)
+    counts = torch.stack(
+        [torch.bincount(channel.flatten(), minlength=_LEVELS) for channel in pixels.unbind(1)]
+    ).double()
+    shares = counts / counts.sum(1, keepdim=True)
+    mean = shares @ levels
+    variance = (shares * (levels - mean[:, None]).square()).sum(1)
+    deviation = torch.where(variance > 0, variance.sqrt(), 1)
+    return mean.float()[:, None, None], deviation.float()[:, None, None]
+
+
+def _rows(count: int, size: int | None, seed: int, where: str) -> Tensor | slice:
+    if size is None:
+        return slice(None)
+    if size > count:
+        raise DynamoError(f"{where} is {size}, and there are {count} images: take fewer, or none for all")
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:size]

@@ -1,0 +1,164 @@
+"""Networks with blocks as time (appendix A): residual base models, taps into any network of images, the residual
+meta-model of Algorithm 2, and the state map for feature maps.
+
+Listing them is instant; torch and torchvision are imported when one is built.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from dynamo.components import Component
+from dynamo.errors import DynamoError
+from dynamo.hookspecs import hookimpl
+from dynamo.options import option, positive
+
+if TYPE_CHECKING:
+    from dynamo.protocols import DynamicalModel, MetaModel, StateMap
+    from dynamo.spaces import InputSpace, OutputSpace
+
+Shape = tuple[int, ...]
+#: Blocks and blocks per stage of the standard networks (He et al. 2016, table 1).
+STANDARD: dict[str, tuple[Literal["basic", "bottleneck"], str]] = {
+    "resnet18": ("basic", "2+2+2+2"),
+    "resnet34": ("basic", "3+4+6+3"),
+    "resnet50": ("bottleneck", "3+4+6+3"),
+    "resnet101": ("bottleneck", "3+4+23+3"),
+}
+
+
+def _sites() -> Any:
+    return option("layers", "where states are read: after each stage (layers) or after every block")
+
+
+def _stem() -> Any:
+    return option("small", "imagenet: 7x7 with stride 2 and a max-pool; small: 3x3 with stride 1, for small images")
+
+
+@attrs.frozen
+class ResNetOptions:
+    """Options of the architecture ``resnet``."""
+
+    variant: Literal[
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnext50_32x4d",
+        "resnext101_32x8d",
+        "resnext101_64x4d",
+        "wide_resnet50_2",
+        "wide_resnet101_2",
+    ] = option("resnet18", "which of torchvision's ResNets")
+    stem: Literal["imagenet", "small"] = _stem()
+    states: Literal["layers", "blocks"] = _sites()
+
+
+@attrs.frozen
+class CifarResNetOptions:
+    """Options of ``cifar-resnet``; the defaults are the smallest network of He et al. 2016, section 4.2."""
+
+    depth: int = option(
+        20, "layers with weights", check=lambda value: value >= 8 and value % 6 == 2, rule="6n + 2: 8, 14, 20, 32, 56"
+    )
+    width: int = positive(16, "channels of the first stage; they double with each stage")
+    states: Literal["layers", "blocks"] = _sites()
+
+
+@attrs.frozen
+class TapsOptions:
+    """Options of ``taps``."""
+
+    model: str = option("shufflenet_v2_x0_5", "the name of a classifier in torchvision.models; its weights are new")
+    points: str = option("stage2+stage3+stage4", "the modules whose outputs are the states, by name, joined by '+'")
+
+
+@attrs.frozen
+class MetaResNetOptions:
+    """Options of the meta-model ``resnet``; ``resnet:variant=resnet50`` is that of the paper's figure 10."""
+
+    variant: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = option(
+        "resnet18", "the standard network that gives block and layers where they are none"
+    )
+    block: Literal["basic", "bottleneck"] | None = option(None, "the kind of residual block; none = as the variant")
+    layers: str | None = option(
+        None,
+        "blocks of each stage joined by '+'; none = as the variant",
+        check=lambda value: re.fullmatch(r"[1-9]\d*(\+[1-9]\d*)*", value) is not None,
+        rule="numbers of blocks joined by '+', such as 3+4+6+3",
+    )
+    width: int = positive(64, "channels of the first stage; they double with each stage")
+    stem: Literal["imagenet", "small"] = _stem()
+    states: Literal["layers", "blocks"] = _sites()
+
+
+@attrs.frozen
+class ConvOptions:
+    """Options of ``conv``."""
+
+    rank: int | None = option(
+        None, "the largest rank that the map can have; none = full", check=lambda value: value > 0, rule="above 0"
+    )
+    bias: bool = option(True, "add a bias to each channel")
+    per_channel: bool = option(False, "only scale each channel; needs as many channels on both sides")
+
+    def __attrs_post_init__(self) -> None:
+        if self.per_channel and self.rank is not None:
+            raise DynamoError(
+                "option 'rank' bounds a matrix, and with per_channel there is none: leave one of them out"
+            )
+
+
+def _resnet(options: ResNetOptions, inputs: "InputSpace", outputs: "OutputSpace") -> "DynamicalModel":
+    from dynamo_resnet.models import resnet
+
+    return resnet(options, inputs, outputs)
+
+
+def _cifar_resnet(options: CifarResNetOptions, inputs: "InputSpace", outputs: "OutputSpace") -> "DynamicalModel":
+    from dynamo_resnet.models import cifar_resnet
+
+    return cifar_resnet(options, inputs, outputs)
+
+
+def _taps(options: TapsOptions, inputs: "InputSpace", outputs: "OutputSpace") -> "DynamicalModel":
+    from dynamo_resnet.zoo import taps
+
+    return taps(options, inputs, outputs)
+
+
+def _meta_resnet(options: MetaResNetOptions, inputs: "InputSpace", theta_dim: int) -> "MetaModel":
+    from dynamo_resnet.meta import MetaResNet
+
+    block, layers = STANDARD[options.variant]
+    counts = [int(count) for count in (options.layers or layers).split("+")]
+    return MetaResNet(inputs, theta_dim, options.block or block, counts, options.width, options.stem, options.states)
+
+
+def _conv(options: ConvOptions, meta_shape: Shape, base_shape: Shape) -> "StateMap":
+    from dynamo_resnet.maps import Conv
+
+    return Conv(meta_shape, base_shape, options.rank, options.bias, options.per_channel)
+
+
+@hookimpl
+def dynamo_components() -> Iterable[Component]:
+    """Three architectures, a meta-model and a state map."""
+    return [
+        Component("architecture", "resnet", _resnet, "torchvision's residual networks", ResNetOptions),
+        Component(
+            "architecture",
+            "cifar-resnet",
+            _cifar_resnet,
+            "the small residual networks for small images (He et al. 2016)",
+            CifarResNetOptions,
+        ),
+        Component("architecture", "taps", _taps, "any classifier of torchvision, tapped at named modules", TapsOptions),
+        Component(
+            "meta-model", "resnet", _meta_resnet, "residual network with Wθ in each block (B.1)", MetaResNetOptions
+        ),
+        Component("state-map", "conv", _conv, "a 1x1 convolution, with resampling where sizes differ", ConvOptions),
+    ]

@@ -1,0 +1,71 @@
+"""State maps between feature maps."""
+
+from typing import cast, final
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dynamo.errors import DynamoError
+from dynamo.protocols import StateMap
+
+Shape = tuple[int, ...]
+
+
+@final
+class Conv(StateMap):
+    """V_{n,t} (appendix A) as a 1x1 convolution: one affine map of the channels, the same at every pixel.
+
+    Where the base model's feature maps are smaller than the meta-model's, these are averaged over the pixels that
+    become one; where they are larger, these are interpolated bilinearly; height and width by themselves. (Both commute
+    with the convolution, which therefore runs on the smaller maps.)
+
+    Args:
+        meta_shape: (channels, height, width) of the meta-model's states.
+        base_shape: those of the base model's.
+        rank: bounds the rank of the map of the channels; none bounds nothing.
+        bias: adds a bias to each channel.
+        per_channel: a scale for each channel, 1 at first, in place of a matrix.
+
+    Raises:
+        DynamoError: states that are no feature maps, or different channels with ``per_channel``.
+    """
+
+    def __init__(self, meta_shape: Shape, base_shape: Shape, rank: int | None, bias: bool, per_channel: bool) -> None:
+        super().__init__()
+        for whose, shape in (("meta-model", meta_shape), ("base model", base_shape)):
+            if len(shape) != 3:
+                raise DynamoError(
+                    f"state-map 'conv' maps features (channels, height, width), and the states of the {whose} have "
+                    f"shape {shape}: flat states take 'affine', 'linear', 'low-rank' or 'mlp'"
+                )
+        if per_channel and meta_shape[0] != base_shape[0]:
+            raise DynamoError(
+                f"state-map 'conv' with per_channel needs as many channels on both sides; the meta-model has "
+                f"{meta_shape[0]} and the base model {base_shape[0]}: give the meta-model that width, or leave "
+                "per_channel out"
+            )
+        self.meta_shape, self.base_shape = meta_shape, base_shape
+        self._pooled = (min(meta_shape[1], base_shape[1]), min(meta_shape[2], base_shape[2]))
+        self.map = _channel_map(meta_shape[0], base_shape[0], rank, bias, per_channel)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """``[B, T, C, H, W] -> [B, T, C', H', W']``."""
+        x = states.flatten(0, 1)
+        if self._pooled != self.meta_shape[1:]:
+            x = functional.adaptive_avg_pool2d(x, self._pooled)
+        x = cast(Tensor, self.map(x))
+        if self._pooled != self.base_shape[1:]:
+            x = functional.interpolate(x, self.base_shape[1:], mode="bilinear", align_corners=False)
+        return x.reshape(*states.shape[:2], *self.base_shape)
+
+
+def _channel_map(taken: int, given: int, rank: int | None, bias: bool, per_channel: bool) -> nn.Module:
+    if per_channel:
+        scale = nn.Conv2d(taken, given, 1, groups=taken, bias=bias)
+        nn.init.ones_(scale.weight)
+        if scale.bias is not None:
+            nn.init.zeros_(scale.bias)
+        return scale
+    if rank is None:
+        return nn.Conv2d(taken, given, 1, bias=bias)
+    return nn.Sequential(nn.Conv2d(taken, rank, 1, bias=False), nn.Conv2d(rank, given, 1, bias=bias))
