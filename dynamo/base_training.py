@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
+from typing import Literal
 
 import attrs
 import torch
@@ -10,11 +11,11 @@ from torch.nn import functional
 
 from dynamo.data import Dataset, Examples
 from dynamo.errors import DynamoError
+from dynamo.optimisation import Annealed
 from dynamo.options import Spec, fraction, option, positive
 from dynamo.plugins import make
 from dynamo.population import BaseModel, Label
 from dynamo.protocols import DynamicalModel
-from dynamo.schedule import cosine_7_32
 from dynamo.spaces import OutputSpace
 
 
@@ -26,8 +27,10 @@ class BaseTrainingOptions:
 
     epochs: int = positive(20, "passes over the training examples")
     batch_size: int = positive(128, "examples in a batch")
-    learning_rate: float = positive(1e-3, "AdamW's learning rate, annealed as cos(2π·7/32·k/K)")
-    weight_decay: float = fraction(5e-4, "AdamW's weight decay")
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "adamw (Table 1), or sgd with Nesterov momentum (Table 2)")
+    momentum: float = fraction(0.9, "momentum of sgd")
+    learning_rate: float = positive(1e-3, "the learning rate, annealed as cos(2π·7/32·k/K)")
+    weight_decay: float = fraction(5e-4, "weight decay")
     clip_norm: float | None = option(
         None, "largest norm of a gradient; none = no clipping", check=lambda value: value > 0, rule="above 0"
     )
@@ -123,34 +126,40 @@ def train_base_model(
         torch.manual_seed(job.seed)
         model = make("architecture", job.architecture, DynamicalModel, dataset.inputs, dataset.outputs)
         state = torch.get_rng_state()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
-    batches = -(-len(examples) // options.batch_size)
+    batches = _batches(len(examples), options.batch_size)
     steps = options.epochs * batches
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_7_32(step, steps))
+    groups = [{"params": list(model.parameters()), "peak": options.learning_rate}]
+    settings = {"momentum": options.momentum} if options.optimizer == "sgd" else {}
+    optimizer = Annealed(options.optimizer, groups, steps, weight_decay=options.weight_decay, **settings)
+    step = 0
     for epoch in range(1, options.epochs + 1):
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(state)
             model.train()
-            for index, rows in enumerate(torch.split(torch.randperm(len(examples)), options.batch_size)):
+            for rows in torch.tensor_split(torch.randperm(len(examples)), batches):
                 batch = examples[rows]
                 trajectory = model.trajectory(batch.inputs)
-                loss = task_loss(
-                    trajectory.at_readout(model.outputs.readout), batch.targets, batch.inputs.mask, model.outputs
-                )
+                outputs = trajectory.at_readout(model.outputs.readout)
+                loss = task_loss(outputs, batch.targets, batch.inputs.mask, model.outputs)
                 if not bool(loss.isfinite()):
                     raise DynamoError(
-                        f"{job.name}: the loss is {loss.item()} in epoch {epoch}: lower --learning-rate or set "
-                        "--clip-norm"
+                        f"{job.name}: the loss is {loss.item()} in epoch {epoch}: "
+                        "lower --learning-rate or set --clip-norm"
                     )
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 if options.clip_norm is not None:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
-                optimizer.step()
-                schedule.step()
-                progress((epoch - 1) * batches + index + 1, steps)
+                optimizer.step(step)
+                step += 1
+                progress(step, steps)
             state = torch.get_rng_state()
         yield epoch, model.eval()
+
+
+def _batches(examples: int, batch_size: int) -> int:
+    """How many batches an epoch has; of equal size to within one, so that none is left with a single example."""
+    return max(1, -(-examples // batch_size))
 
 
 def as_base_model(

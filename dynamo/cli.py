@@ -147,7 +147,7 @@ def train(population: Path, **values: Any) -> None:
     "--preset",
     default="paper",
     show_default=True,
-    help="options to start from: paper (Table 1) or laptop; flags below go first",
+    help="options to start from: paper (Table 1), paper-cnn (Table 2), laptop, laptop-cnn; flags below go first",
 )
 @click.option(
     "--where",

@@ -51,14 +51,16 @@ class FitOptions:
     steps: int | None = option(
         None, "optimiser steps; none = as many as the epochs need", check=lambda value: value > 0, rule="above 0"
     )
-    learning_rate: float = positive(1e-3, "AdamW's learning rate, annealed as cos(2π·7/32·k/K)")
+    learning_rate: float = positive(1e-3, "the learning rate, annealed as cos(2π·7/32·k/K)")
     theta_learning_rate: float | None = option(
         None, "the learning rate of the thetas; none = the same", check=lambda value: value > 0, rule="above 0"
     )
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "adamw (Table 1), or sgd with Nesterov momentum (Table 2)")
+    momentum: float = fraction(0.9, "momentum of sgd")
     beta1: float = fraction(0.9, "AdamW's first β")
     beta2: float = fraction(0.999, "AdamW's second β")
     epsilon: float = positive(1e-8, "AdamW's ε")
-    weight_decay: float = fraction(1e-4, "AdamW's weight decay")
+    weight_decay: float = fraction(1e-4, "weight decay")
     seed: int = option(
         0, "seed of the initial weights and of the sampling", check=lambda value: value >= 0, rule="at least 0"
     )

@@ -19,10 +19,10 @@ from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
 from dynamo.fit_options import FitOptions, hidden_divergence, output_divergence
 from dynamo.objective import hidden_loss, model_loss, output_loss, population_loss
+from dynamo.optimisation import Annealed
 from dynamo.plugins import full_spec
 from dynamo.population import BaseModel, Population
 from dynamo.recording import Recording, record
-from dynamo.schedule import cosine_7_32
 from dynamo.storage import read_bytes, sha256, write_bytes
 from dynamo.trajectory import Trajectory, collate, pad_time
 
@@ -93,7 +93,7 @@ class Trainer:
             self.recordings = recordings
         self.step = 0
         self.history: list[tuple[float, ...]] = []
-        self._optimizer = self._make_optimizer()
+        self._annealed = self._make_optimizer()
 
     @cached_property
     def recordings(self) -> Sequence[Recording]:
@@ -114,18 +114,19 @@ class Trainer:
     def _share(self) -> int:
         return self.options.batch_size // self._per_step
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        options, emulator = self.options, self.emulator
-        thetas = list(emulator.thetas)
+    def _make_optimizer(self) -> Annealed:
+        options, thetas = self.options, list(self.emulator.thetas)
         marked = {id(theta) for theta in thetas}
-        rest = [parameter for parameter in emulator.parameters() if id(parameter) not in marked]
+        rest = [parameter for parameter in self.emulator.parameters() if id(parameter) not in marked]
         theta_rate = options.theta_learning_rate or options.learning_rate
         groups: list[dict[str, Any]] = [
             {"params": rest, "peak": options.learning_rate},
             {"params": thetas, "peak": theta_rate},
         ]
-        betas, decay = (options.beta1, options.beta2), options.weight_decay
-        return torch.optim.AdamW(groups, lr=options.learning_rate, betas=betas, eps=options.epsilon, weight_decay=decay)
+        settings: dict[str, Any] = {"momentum": options.momentum}
+        if options.optimizer == "adamw":
+            settings = {"betas": (options.beta1, options.beta2), "eps": options.epsilon}
+        return Annealed(options.optimizer, groups, self.steps, weight_decay=options.weight_decay, **settings)
 
     @cached_property
     def scales(self) -> list[float]:
@@ -212,15 +213,13 @@ class Trainer:
         loss = self.loss(chosen, hidden, output)
         if not bool(loss.isfinite()):
             self._blame(chosen, hidden, output)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._annealed.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * cosine_7_32(self.step, self.steps)
-        self._optimizer.step()
+        rate = self._annealed.step(self.step)
         self.step += 1
         self._rng = torch.get_rng_state()
         means = [torch.stack(list(part)).mean().item() for part in (hidden, output)]
-        self.history.append((self.step, self._optimizer.param_groups[0]["lr"], loss.item(), *means))
+        self.history.append((self.step, rate, loss.item(), *means))
         return loss.item()
 
     def _blame(self, chosen: Sequence[int], hidden: Sequence[Tensor], output: Sequence[Tensor]) -> None:
@@ -242,7 +241,7 @@ class Trainer:
             "population": self.population.fingerprint,
             "options": attrs.asdict(self.options),
             "emulator": self.emulator.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._annealed.optimizer.state_dict(),
             "rng": self._rng,
             "history": torch.tensor(self.history, dtype=torch.float64),
         }
@@ -274,7 +273,7 @@ class Trainer:
                 "new folder"
             )
         self.emulator.load_state_dict(content["emulator"])
-        self._optimizer.load_state_dict(content["optimizer"])
+        self._annealed.optimizer.load_state_dict(content["optimizer"])
         self.step = content["step"]
         self._rng = content["rng"]
         self.history = [tuple(row) for row in content["history"].tolist()]

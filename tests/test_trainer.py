@@ -11,8 +11,8 @@ import torch
 from dynamo import DynamoError, FitOptions, Population, Trainer
 from dynamo.errors import Interrupted
 from dynamo.fit_options import choose
+from dynamo.optimisation import cosine_7_32
 from dynamo.recording import Recording
-from dynamo.schedule import cosine_7_32
 from dynamo.trainer import state_variance
 from dynamo.trajectory import Trajectory
 from problems import base_model, dataset, population
