@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Augmentation": "dynamo.protocols",
     "Component": "dynamo.components",
     "component": "dynamo.plugins",
     "Dataset": "dynamo.data",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from dynamo.plugins import component as component
     from dynamo.plugins import register as register
     from dynamo.population import Population as Population
+    from dynamo.protocols import Augmentation as Augmentation
     from dynamo.protocols import Divergence as Divergence
     from dynamo.protocols import DynamicalModel as DynamicalModel
     from dynamo.protocols import Head as Head

@@ -15,7 +15,7 @@ from dynamo.optimisation import Annealed
 from dynamo.options import Spec, fraction, option, positive
 from dynamo.plugins import make
 from dynamo.population import BaseModel, Label
-from dynamo.protocols import DynamicalModel
+from dynamo.protocols import Augmentation, DynamicalModel
 from dynamo.spaces import OutputSpace
 
 
@@ -31,6 +31,7 @@ class BaseTrainingOptions:
     momentum: float = fraction(0.9, "momentum of sgd")
     learning_rate: float = positive(1e-3, "the learning rate, annealed as cos(2π·7/32·k/K)")
     weight_decay: float = fraction(5e-4, "weight decay")
+    augmentation: str = option("none", "how training inputs are changed at random; none = not at all")
     clip_norm: float | None = option(
         None, "largest norm of a gradient; none = no clipping", check=lambda value: value > 0, rule="above 0"
     )
@@ -122,6 +123,9 @@ def train_base_model(
     examples = half[: round(len(half) * job.fraction)]
     if len(examples) == 0:
         raise DynamoError(f"{job.name}: {job.fraction:.3g} of {len(half)} training examples leaves none")
+    augment = None
+    if options.augmentation != "none":
+        augment = make("augmentation", options.augmentation, Augmentation, dataset.inputs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         model = make("architecture", job.architecture, DynamicalModel, dataset.inputs, dataset.outputs)
@@ -138,8 +142,8 @@ def train_base_model(
             model.train()
             for rows in torch.tensor_split(torch.randperm(len(examples)), batches):
                 batch = examples[rows]
-                trajectory = model.trajectory(batch.inputs)
-                outputs = trajectory.at_readout(model.outputs.readout)
+                inputs = batch.inputs if augment is None else batch.inputs.with_values(augment(batch.inputs.values))
+                outputs = model.trajectory(inputs).at_readout(model.outputs.readout)
                 loss = task_loss(outputs, batch.targets, batch.inputs.mask, model.outputs)
                 if not bool(loss.isfinite()):
                     raise DynamoError(

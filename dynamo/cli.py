@@ -12,7 +12,7 @@ import click
 
 from dynamo import __version__
 from dynamo.errors import DynamoError, Interrupted, did_you_mean
-from dynamo.options import build_options, type_name
+from dynamo.options import Spec, build_options, type_name
 
 if TYPE_CHECKING:
     from dynamo.plugins import Owned
@@ -109,6 +109,8 @@ def train(population: Path, **values: Any) -> None:
 
     options = build_options(BaseTrainingOptions, _given("train", values), where="dynamo train")
     labels = _labels(values["labels"])
+    if options.augmentation != "none":
+        labels.setdefault("augmentation", Spec.parse(options.augmentation).name)
     architectures = [full_spec("architecture", spec) for spec in values["architectures"]]
     data = full_spec("dataset", values["dataset"])
     dataset = make("dataset", data, Dataset)

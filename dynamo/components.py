@@ -8,7 +8,7 @@ import attrs
 from dynamo.errors import DynamoError
 from dynamo.options import NoOptions, build_options
 
-Kind = Literal["architecture", "dataset", "meta-model", "state-map", "divergence", "head"]
+Kind = Literal["architecture", "dataset", "meta-model", "state-map", "divergence", "head", "augmentation"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 #: What ``build`` of each kind is called with, after the options, and what it returns.
@@ -19,6 +19,7 @@ SIGNATURES: dict[Kind, str] = {
     "state-map": "(options, meta_shape: tuple[int, ...], base_shape: tuple[int, ...]) -> StateMap",
     "divergence": "(options) -> Divergence",
     "head": "(options, feature_size: int, outputs: OutputSpace) -> Head",
+    "augmentation": "(options, inputs: InputSpace) -> Augmentation",
 }
 
 

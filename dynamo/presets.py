@@ -4,7 +4,7 @@ from typing import Any
 
 #: ``paper`` is Table 1, the defaults themselves; ``paper-cnn`` is Table 2 with the meta-model of B.3. ``laptop`` makes
 #: a map of some tens of small networks in minutes on two cores: a smaller meta-model, every base model in every batch,
-#: a higher learning rate, and a λ at which the outputs weigh in beside the states. ``laptop-cnn`` is its like for images.
+#: a higher learning rate, and a λ at which the outputs weigh in beside the states. ``laptop-cnn`` does it for images.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "paper-cnn": {

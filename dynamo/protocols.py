@@ -158,3 +158,17 @@ class Divergence(ABC):
     @abstractmethod
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[..., D], [..., D] -> [...]``, non-negative, zero where both are equal."""
+
+
+class Augmentation(ABC):
+    """Changes training inputs at random in ways that keep their meaning. Its randomness is torch's: a seed fixes it.
+
+    Attributes:
+        inputs: the space of the inputs that it changes.
+    """
+
+    inputs: InputSpace
+
+    @abstractmethod
+    def __call__(self, values: Tensor) -> Tensor:
+        """A changed copy of the values of a batch, of the same shape; the batch itself is left as it is."""

@@ -55,11 +55,12 @@ def colouring(tables: Sequence[Mapping[str, Label]]) -> str | None:
     """The label that tells most about a population at a glance: of those that all models have, the one with fewest
     values above one.
 
-    Ties go to the first of: architecture, task, fraction, epoch, then the alphabet. ``seed`` and ``score`` come last.
+    Ties go to the first of: architecture, task, augmentation, fraction, epoch, then the alphabet. ``seed`` and
+    ``score`` come last.
     """
     shared = set.intersection(*(set(table) for table in tables))
     varied = {key: len({str(table[key]) for table in tables}) for key in shared}
-    order = ("architecture", "task", "fraction", "epoch")
+    order = ("architecture", "task", "augmentation", "fraction", "epoch")
 
     def rank(key: str) -> tuple[bool, bool, int, int, str]:
         first = order.index(key) if key in order else len(order)

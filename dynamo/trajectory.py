@@ -49,6 +49,10 @@ class Inputs:
     def __getitem__(self, rows: Tensor | slice) -> "Inputs":
         return Inputs(self.values[rows], self.mask[rows])
 
+    def with_values(self, values: Tensor) -> "Inputs":
+        """Other values under the same mask."""
+        return Inputs(values, self.mask)
+
     def to(self, device: torch.device | str) -> "Inputs":
         """The same inputs on a device."""
         return Inputs(self.values.to(device), self.mask.to(device))

@@ -234,6 +234,7 @@ def installed(tmp_path_factory):
 
 EXAMPLE = [
     ["architecture", "leaky"],
+    ["augmentation", "jitter"],
     ["dataset", "ramps"],
     ["divergence", "log-cosh"],
     ["head", "cosine"],
@@ -247,6 +248,20 @@ class TestInstalledPackage:
         found = listed(PYTHONPATH=str(installed))
         assert [[kind, name] for kind, name, owner in found["owned"] if owner == "leaky (dynamo-leaky)"] == EXAMPLE
         assert found["broken"] == []
+
+    def test_every_component_is_used_by_name_from_the_command_line(self, installed, tmp_path):
+        def dynamo(*arguments):
+            environment = {**os.environ, "PYTHONPATH": str(installed)}
+            command = [sys.executable, "-m", "dynamo.cli", *arguments, "--threads", "1"]
+            return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+        population, run = str(tmp_path / "population"), str(tmp_path / "run")
+        train = ["-a", "leaky:hidden_size=6,leak=0.3", "-d", "ramps:examples=40", "--epochs", "1", "--seeds", "2"]
+        assert "2 models in" in dynamo("train", population, *train, "--augmentation", "jitter")
+        components = ["--meta-model", "film:hidden_size=6", "--state-map", "scaled", "--head", "cosine"]
+        sizes = ["--theta-dim", "2", "--steps", "3"]
+        told = dynamo("fit", population, "-o", run, *components, "--hidden-divergence", "log-cosh", *sizes)
+        assert f"run folder   {run}" in told
 
     def test_the_environment_variable_switches_it_off(self, installed):
         found = listed(PYTHONPATH=str(installed), DYNAMO_DISABLED_PLUGINS="leaky")

@@ -11,6 +11,7 @@ The other functions check an object that is already built. Each raises ``Asserti
 with the name of the broken contract ("causality: ..."). They work on copies and leave torch's random state alone.
 """
 
+from dynamo.testing.augmentations import check_augmentation
 from dynamo.testing.components import check_component
 from dynamo.testing.datasets import check_dataset
 from dynamo.testing.divergences import check_divergence
@@ -20,6 +21,7 @@ from dynamo.testing.meta_models import check_meta_model
 from dynamo.testing.models import check_model, check_recurrent_model
 
 __all__ = [
+    "check_augmentation",
     "check_component",
     "check_dataset",
     "check_divergence",

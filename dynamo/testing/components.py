@@ -11,6 +11,7 @@ from dynamo.errors import DynamoError
 from dynamo.options import Spec
 from dynamo.protocols import RecurrentModel
 from dynamo.spaces import InputSpace, OutputSpace
+from dynamo.testing.augmentations import check_augmentation
 from dynamo.testing.claims import claim
 from dynamo.testing.datasets import check_dataset
 from dynamo.testing.divergences import check_divergence
@@ -40,6 +41,7 @@ CASES: dict[Kind, tuple[dict[str, Any], ...]] = {
         {"meta_shape": CHANNELS, "base_shape": (3, 6, 6)},
     ),
     "divergence": ({},),
+    "augmentation": tuple({"inputs": space} for space in (TOKENS, REAL, IMAGE)),
     "head": tuple({"feature_size": 5, "outputs": space} for space in (CLASSES, NUMBERS)),
 }
 
@@ -146,5 +148,8 @@ _CHECKS: dict[Kind, Callable[[Any, Callable[[], Any]], None]] = {
     "meta-model": _check_meta_model,
     "state-map": lambda state_map, build: check_state_map(state_map, rebuild=build),
     "divergence": lambda divergence, build: check_divergence(divergence),
+    "augmentation": lambda augmentation, build: check_augmentation(
+        augmentation, example_inputs(augmentation.inputs, batch=8)
+    ),
     "head": lambda head, build: check_head(head, rebuild=build),
 }

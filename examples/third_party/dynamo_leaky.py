@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dynamo import (
+    Augmentation,
     Component,
     Dataset,
     Divergence,
@@ -239,6 +240,26 @@ def make_ramps(options: RampsOptions) -> Dataset:
     return Dataset(space, classes, train=examples(options.examples), test=examples(options.examples // 4))
 
 
+# An augmentation: what base models see differs a little each time. ---------------------------------------------------
+
+
+class Jitter(Augmentation):
+    """Adds noise of standard deviation 0.1 to real inputs.
+
+    Raises:
+        DynamoError: the inputs are token ids.
+    """
+
+    def __init__(self, inputs: InputSpace) -> None:
+        if inputs.kind == "tokens":
+            raise DynamoError(f"noise can be added to numbers, not to {inputs}")
+        self.inputs = inputs
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """``[B, ...] -> [B, ...]``."""
+        return values + 0.1 * torch.randn_like(values)
+
+
 # What the plugin offers. ---------------------------------------------------------------------------------------------
 
 
@@ -253,5 +274,6 @@ def dynamo_components() -> list[Component]:
             "head", "cosine", lambda options, *spaces: CosineHead(*spaces), "cosines with a vector for each output"
         ),
         Component("divergence", "log-cosh", lambda options: LogCosh(), "smooth mixture of l2 and l1; no metric"),
+        Component("augmentation", "jitter", lambda options, inputs: Jitter(inputs), "noise on real inputs"),
         Component("dataset", "ramps", make_ramps, "does a noisy line rise or fall?", RampsOptions),
     ]

@@ -1,4 +1,4 @@
-"""Data sets of images: digits, CIFAR, Fashion-MNIST, and images of one's own.
+"""Data sets of images: digits, CIFAR, Fashion-MNIST, and images of one's own; weak and strong augmentation.
 
 All are normalised: each channel has mean 0 and standard deviation 1 over all training images of the source, whatever
 part of them is taken. Listing them is instant; what a data set needs is imported when it is built.
@@ -14,6 +14,8 @@ from dynamo.options import option
 
 if TYPE_CHECKING:
     from dynamo.data import Dataset
+    from dynamo.protocols import Augmentation
+    from dynamo.spaces import InputSpace
 
 
 def _size(help: str) -> Any:
@@ -71,6 +73,27 @@ class ImageFolderOptions(PartOptions):
     group: str = option("", "the task's name; empty: the folder's name")
 
 
+@attrs.frozen
+class WeakOptions:
+    """Options of ``weak``."""
+
+    shift: int = option(
+        2, "pixels that an image is shifted by, at most", check=lambda value: value >= 0, rule="at least 0"
+    )
+    flip: bool = option(True, "flip half of the images, at random; false where that changes the class, as for digits")
+
+
+@attrs.frozen
+class StrongOptions(WeakOptions):
+    """Options of ``strong``."""
+
+    operations: int = option(2, "RandAugment's operations on an image", check=lambda value: value > 0, rule="above 0")
+    magnitude: int = option(9, "RandAugment's strength, 0 to 30", check=lambda value: 0 <= value <= 30, rule="0 to 30")
+    draw_for: int = option(
+        8, "images that share one draw of operations; 1 is slowest", check=lambda value: value > 0, rule="above 0"
+    )
+
+
 def _digits(options: DigitsOptions) -> "Dataset":
     from dynamo_images.digits import digits
 
@@ -107,9 +130,22 @@ def _image_folder(options: ImageFolderOptions) -> "Dataset":
     return image_folder(options)
 
 
+def _weak(options: WeakOptions, inputs: "InputSpace") -> "Augmentation":
+    from dynamo_images.augmentations import Weak
+
+    return Weak(inputs, options.shift, options.flip)
+
+
+def _strong(options: StrongOptions, inputs: "InputSpace") -> "Augmentation":
+    from dynamo_images.augmentations import Strong, Weak
+
+    weak = Weak(inputs, options.shift, options.flip)
+    return Strong(weak, options.operations, options.magnitude, options.draw_for)
+
+
 @hookimpl
 def dynamo_components() -> list[Component]:
-    """The data sets of this plugin."""
+    """The data sets and augmentations of this plugin."""
     return [
         Component("dataset", "digits", _digits, "handwritten digits, 8 x 8, as images", DigitsOptions),
         Component("dataset", "cifar10", _cifar10, "colour images of 10 classes, 32 x 32", DownloadOptions),
@@ -117,4 +153,6 @@ def dynamo_components() -> list[Component]:
         Component("dataset", "fashion-mnist", _fashion_mnist, "grey images of clothes, 28 x 28", DownloadOptions),
         Component("dataset", "image-arrays", _image_arrays, "your own images, from an .npz file", ImageArraysOptions),
         Component("dataset", "image-folder", _image_folder, "your own images, a folder a class", ImageFolderOptions),
+        Component("augmentation", "weak", _weak, "random shifts and horizontal flips", WeakOptions),
+        Component("augmentation", "strong", _strong, "RandAugment after shifts and flips", StrongOptions),
     ]
