@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from dynamo.data import Dataset, Examples
+from dynamo.devices import find_device
 from dynamo.errors import DynamoError
 from dynamo.optimisation import Annealed
 from dynamo.options import Spec, fraction, option, positive
 from dynamo.plugins import make
 from dynamo.population import BaseModel, Label
 from dynamo.protocols import Augmentation, DynamicalModel
+from dynamo.recording import run
 from dynamo.spaces import OutputSpace
 
 
@@ -32,6 +34,7 @@ class BaseTrainingOptions:
     learning_rate: float = positive(1e-3, "the learning rate, annealed as cos(2π·7/32·k/K)")
     weight_decay: float = fraction(5e-4, "weight decay")
     augmentation: str = option("none", "how training inputs are changed at random; none = not at all")
+    device: str = option("cpu", "where the base models are trained: cpu, cuda, cuda:1, mps")
     clip_norm: float | None = option(
         None, "largest norm of a gradient; none = no clipping", check=lambda value: value > 0, rule="above 0"
     )
@@ -89,14 +92,11 @@ def task_score(outputs: Tensor, targets: Tensor, mask: Tensor, space: OutputSpac
     return float(1 - (outputs - targets).square().sum() / (targets - targets.mean(0)).square().sum().clamp_min(1e-12))
 
 
-@torch.no_grad()
-def score(model: DynamicalModel, examples: Examples, batch_size: int = 512) -> float:
+def score(model: DynamicalModel, examples: Examples) -> float:
     """The model's task score on examples; see :func:`task_score`."""
-    outputs = [
-        model.trajectory(examples.inputs[start : start + batch_size]).at_readout(model.outputs.readout)
-        for start in range(0, len(examples), batch_size)
-    ]
-    return task_score(torch.cat(outputs), examples.targets, examples.inputs.mask, model.outputs)
+    trajectory = run(model, examples.inputs)
+    outputs = trajectory.at_readout(model.outputs.readout)
+    return task_score(outputs, examples.targets, trajectory.mask, model.outputs)
 
 
 def train_base_model(
@@ -123,12 +123,13 @@ def train_base_model(
     examples = half[: round(len(half) * job.fraction)]
     if len(examples) == 0:
         raise DynamoError(f"{job.name}: {job.fraction:.3g} of {len(half)} training examples leaves none")
+    device = find_device(options.device)
     augment = None
     if options.augmentation != "none":
         augment = make("augmentation", options.augmentation, Augmentation, dataset.inputs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
-        model = make("architecture", job.architecture, DynamicalModel, dataset.inputs, dataset.outputs)
+        model = make("architecture", job.architecture, DynamicalModel, dataset.inputs, dataset.outputs).to(device)
         state = torch.get_rng_state()
     batches = _batches(len(examples), options.batch_size)
     steps = options.epochs * batches
@@ -143,8 +144,9 @@ def train_base_model(
             for rows in torch.tensor_split(torch.randperm(len(examples)), batches):
                 batch = examples[rows]
                 inputs = batch.inputs if augment is None else batch.inputs.with_values(augment(batch.inputs.values))
+                inputs, targets = inputs.to(device), batch.targets.to(device)
                 outputs = model.trajectory(inputs).at_readout(model.outputs.readout)
-                loss = task_loss(outputs, batch.targets, batch.inputs.mask, model.outputs)
+                loss = task_loss(outputs, targets, inputs.mask, model.outputs)
                 if not bool(loss.isfinite()):
                     raise DynamoError(
                         f"{job.name}: the loss is {loss.item()} in epoch {epoch}: "

@@ -1,6 +1,7 @@
 """Fidelity: how well the meta-model at θ_n imitates base model n, on test data that neither of them was trained on."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from statistics import fmean
 
 import attrs
@@ -72,7 +73,7 @@ def _measure(fit: Fit, number: int, base: BaseModel, test: Examples) -> ModelFid
     emulator, space = fit.emulator, base.model.outputs
     target = run(base.model, test.inputs)
     guess = run(fit.model_at(base.name), test.inputs)
-    maps = emulator.maps_of(number)
+    maps = [deepcopy(state_map).cpu() for state_map in emulator.maps_of(number)]
     divergence = output_divergence(fit.options, base.name, emulator.group_of(number), space)
     errors = [
         float(unexplained(state_map(meta), true, target.mask))

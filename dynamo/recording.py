@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynamo.devices import device_of
 from dynamo.errors import DynamoError
 from dynamo.population import Population
 from dynamo.protocols import DynamicalModel
@@ -56,19 +57,20 @@ def record(
 
 @torch.no_grad()
 def run(model: DynamicalModel, inputs: Inputs, store: Path | None = None, batch_size: int = 512) -> Trajectory:
-    """A model's trajectory on any number of inputs, in batches, in eval mode; kept in memory or in files below
-    ``store``.
+    """A model's trajectory on any number of inputs, in batches, in eval mode, on the model's device.
+
+    What comes back is on the CPU: in memory, or in memory-mapped files below ``store``.
     """
-    was_training = model.training
+    was_training, device = model.training, device_of(model)
     model.eval()
     arrays: list[Tensor] = []
     for start in range(0, len(inputs), batch_size):
-        part = model.trajectory(inputs[start : start + batch_size])
+        part = model.trajectory(inputs[start : start + batch_size].to(device))
         tensors: Sequence[Tensor] = (*part.states, part.outputs, part.mask)
         if not arrays:
             arrays = [_room(tensor, len(inputs), store, site) for site, tensor in enumerate(tensors)]
         for array, tensor in zip(arrays, tensors, strict=True):
-            array[start : start + len(tensor)] = tensor
+            array[start : start + len(tensor)] = tensor.cpu()
     model.train(was_training)
     return Trajectory(tuple(arrays[:-2]), arrays[-2], arrays[-1])
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynamo.devices import find_device
 from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
 from dynamo.fit_options import FitOptions, hidden_divergence, output_divergence
@@ -54,7 +55,7 @@ class Trainer:
         self, population: Population, options: FitOptions | None = None, recordings: Sequence[Recording] | None = None
     ) -> None:
         self.population, self.options = population, options or FitOptions()
-        self._device = _device(self.options.device)
+        self._device = find_device(self.options.device)
         spaces = [base.model.outputs for base in population]
         heads, numbers = group_heads(spaces, [_group(base, self.options.head_by) for base in population])
         names = [heads[number][0] for number in numbers]
@@ -321,15 +322,6 @@ def _group(base: BaseModel, head_by: str) -> str:
             f"{', '.join(sorted(base.labels)) or 'none'}"
         )
     return str(base.labels[head_by])
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DynamoError(f"the device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def _to(trajectory: Trajectory, steps: int, device: torch.device) -> Trajectory:
