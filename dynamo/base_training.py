@@ -54,6 +54,10 @@ class Job:
         """A name that tells what it is: ``digits-gru-100-s0`` was trained on 100 % of the digits with seed 0."""
         return f"{self.prefix}-{self.architecture.name}-{self.fraction * 100:g}-s{self.seed}"
 
+    def checkpoint_name(self, epoch: int | None) -> str:
+        """The name of the network after an epoch; without one, that of the finished network."""
+        return self.name if epoch is None else f"{self.name}-e{epoch:03d}"
+
 
 def jobs(prefix: str, architectures: Sequence[Spec], fractions: Sequence[float], seeds: Sequence[int]) -> list[Job]:
     """Every architecture with every fraction and seed; names start with the prefix.
@@ -183,5 +187,4 @@ def as_base_model(
     }
     if epoch is not None:
         known["epoch"] = epoch
-    name = job.name if epoch is None else f"{job.name}-e{epoch:03d}"
-    return BaseModel(name, model, data, {**known, **labels}, job.architecture)
+    return BaseModel(job.checkpoint_name(epoch), model, data, {**known, **labels}, job.architecture)

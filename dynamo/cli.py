@@ -118,22 +118,24 @@ def train(population: Path, **values: Any) -> None:
     seeds = range(values["first_seed"], values["first_seed"] + values["seeds"])
     todo = jobs(values["prefix"] or dataset.outputs.group, architectures, values["fractions"], seeds)
     writer = PopulationWriter(population)
-    done = {
-        job.name for job in todo if any(name == job.name or name.startswith(f"{job.name}-e") for name in writer.names)
-    }
-    if done and not values["skip_existing"]:
+    there = writer.names
+    kept: list[int | None] = list(range(1, options.epochs + 1)) if values["keep_epochs"] else [None]
+    wanted = {job.name: {job.checkpoint_name(epoch) for epoch in kept} for job in todo}
+    clashes = sorted(there & set().union(*wanted.values()))
+    if clashes and not values["skip_existing"]:
         raise DynamoError(
-            f"{population} has {sorted(done)[0]!r} already: use --skip-existing, --first-seed or --prefix, or "
-            "another folder"
+            f"{population} has {clashes[0]!r} already: use --skip-existing, --first-seed or --prefix, or another folder"
         )
-    todo = [job for job in todo if job.name not in done]
+    todo = [job for job in todo if not wanted[job.name] <= there]
     with terminal.progress() as bar:
         overall = terminal.task(bar, "models", len(todo))
         for number, job in enumerate(todo):
             tick = terminal.task(bar, job.name, None)
             for epoch, model in train_base_model(job, dataset, options, tick):
-                if values["keep_epochs"] or epoch == options.epochs:
-                    made = as_base_model(job, model, data, dataset, epoch if values["keep_epochs"] else None, labels)
+                if not values["keep_epochs"] and epoch < options.epochs:
+                    continue
+                made = as_base_model(job, model, data, dataset, epoch if values["keep_epochs"] else None, labels)
+                if made.name not in there:
                     writer.add(made)
             tick.remove()
             overall(number + 1, len(todo), f"{job.name}: test score {made.labels['score']:.3f}")

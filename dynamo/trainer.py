@@ -178,7 +178,7 @@ class Trainer:
             [model_loss(h, o, weight, self.scales[number]) for number, h, o in zip(chosen, hidden, output, strict=True)]
         )
 
-    def run(self, checkpoint: Path | None = None, progress: Progress = lambda step, steps, loss: None) -> None:
+    def run(self, checkpoint: Path | str | None = None, progress: Progress = lambda step, steps, loss: None) -> None:
         """Train from :attr:`step` to the end.
 
         Args:
@@ -205,7 +205,7 @@ class Trainer:
                         raise Interrupted(f"stopped at step {self.step} of {self.steps}; {saved}")
         finally:
             torch.set_rng_state(outer)
-        self.emulator.eval()
+            self.emulator.eval()
 
     def _advance(self) -> float:
         """One optimiser step; the models that were not drawn keep their θ and V untouched (Algorithm 1)."""
@@ -234,7 +234,7 @@ class Trainer:
                     )
         raise DynamoError(f"the loss is not finite at step {self.step + 1}: lower learning_rate")
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write a checkpoint, whole or not at all."""
         content = {
             "format": CHECKPOINT_FORMAT,
@@ -249,9 +249,9 @@ class Trainer:
         buffer = io.BytesIO()
         torch.save(content, buffer)
         payload = buffer.getvalue()
-        write_bytes(path, sha256(payload).encode() + payload)
+        write_bytes(Path(path), sha256(payload).encode() + payload)
 
-    def resume(self, path: Path) -> None:
+    def resume(self, path: Path | str) -> None:
         """Go on from a checkpoint: on the CPU the result is bit for bit that of an uninterrupted run.
 
         Raises:
@@ -280,13 +280,13 @@ class Trainer:
         self.history = [tuple(row) for row in content["history"].tolist()]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """A checkpoint's content, read as plain tensors and values.
 
     Raises:
         DynamoError: missing, damaged, or of another format.
     """
-    content = read_bytes(path)
+    content = read_bytes(Path(path))
     digest, payload = content[:64], content[64:]
     if sha256(payload).encode() != digest:
         raise DynamoError(

@@ -9,6 +9,7 @@ import time
 import tomllib
 
 import pytest
+import tomli_w
 import torch
 
 from dynamo.cli import main
@@ -63,13 +64,24 @@ def test_the_manifest_says_what_was_trained(population):
 
 def test_keep_epochs_and_skip_existing(tmp_path, capsys):
     folder = tmp_path / "population"
-    assert dynamo("train", folder, *TRAIN[:-1], 3, "--keep-epochs") == 0
-    names = [model["name"] for model in tomllib.loads((folder / "population.toml").read_text())["models"]]
-    assert names == [f"digits-gru-100-s0-e00{epoch}" for epoch in (1, 2, 3)]
-    assert dynamo("train", folder, *TRAIN) == 2
-    assert "has 'digits-gru-100-s0' already: use --skip-existing" in capsys.readouterr().err
-    assert dynamo("train", folder, *TRAIN, "--seeds", 2, "--skip-existing") == 0
-    assert "4 models in" in capsys.readouterr().out
+    epochs = [*TRAIN[:-1], 3, "--keep-epochs"]
+
+    def names():
+        return [model["name"] for model in tomllib.loads((folder / "population.toml").read_text())["models"]]
+
+    assert dynamo("train", folder, *epochs) == 0
+    assert names() == [f"digits-gru-100-s0-e00{epoch}" for epoch in (1, 2, 3)]
+    assert dynamo("train", folder, *epochs) == 2
+    assert "has 'digits-gru-100-s0-e001' already: use --skip-existing" in capsys.readouterr().err
+    assert dynamo("train", folder, *epochs, "--seeds", 2, "--skip-existing") == 0
+    assert "6 models in" in capsys.readouterr().out
+    # A run that was stopped after its first epoch is made whole.
+    table = tomllib.loads((folder / "population.toml").read_text())
+    whole, table["models"] = table["models"], table["models"][:1]
+    (folder / "population.toml").write_text(tomli_w.dumps(table))
+    assert dynamo("train", folder, *epochs, "--skip-existing") == 0
+    again = tomllib.loads((folder / "population.toml").read_text())["models"]
+    assert [model["sha256"] for model in again] == [model["sha256"] for model in whole[:3]]
 
 
 def test_base_training_depends_on_its_seed_alone(tmp_path):

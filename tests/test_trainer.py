@@ -194,6 +194,7 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not():
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
     whole = Trainer(population(), SMALL)
     whole.run()
+    assert not whole.emulator.training
     half = Trainer(population(), small(checkpoint_every=3))
 
     class Stop(Exception):
