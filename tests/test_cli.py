@@ -93,6 +93,18 @@ def test_base_training_depends_on_its_seed_alone(tmp_path):
     assert weights[0] == weights[1]
 
 
+def test_images_take_the_same_way(tmp_path, capsys):
+    folder, run = tmp_path / "population", tmp_path / "run"
+    train = ["-a", "cifar-resnet:depth=8,width=4", "-d", "digits:train_size=80", "--epochs", 1, "--optimizer", "sgd"]
+    for policy in ("weak", "strong"):
+        augmentation = ["--augmentation", f"{policy}:flip=false", "--prefix", policy]
+        assert dynamo("train", folder, *train, "--seeds", 2, *augmentation) == 0
+    fit = ["--preset", "laptop-cnn", "--meta-model", "resnet:layers=1+1+1,width=4", "--steps", 2]
+    assert dynamo("fit", folder, "-o", run, *fit) == 0
+    assert "groups by augmentation" in capsys.readouterr().out
+    assert {row["augmentation"] for row in csv.DictReader((run / "embedding.csv").open())} == {"weak", "strong"}
+
+
 def test_where_chooses_models(population, tmp_path):
     assert dynamo("fit", population, "-o", tmp_path / "run", *FIT, "--where", "architecture=rnn", "--on-disk") == 0
     rows = list(csv.DictReader((tmp_path / "run" / "embedding.csv").open()))
