@@ -65,7 +65,19 @@ def fit(panel: str, seed: int, options: list[str], out: Path) -> Path:
         label, where = PANELS[panel]
         conditions = [part for condition in where for part in ("--where", condition)]
         resume = ["--resume"] if (run / "checkpoint.pt").exists() else []
-        chosen = ["--preset", "laptop", "--seed", seed, "--colour-by", label, *conditions, *options, *resume]
+        chosen = [
+            "--preset",
+            "laptop",
+            "--steps",
+            "2000",
+            "--seed",
+            seed,
+            "--colour-by",
+            label,
+            *conditions,
+            *options,
+            *resume,
+        ]
         dynamo("fit", out / "population", "-o", run, *chosen)
     return run
 
@@ -99,6 +111,25 @@ def measure(run: Path, panel: str) -> dict[str, str]:
     return row
 
 
+def draw(runs: list[Path], panels: list[str], path: Path) -> None:
+    """One column a panel: the map above its spectrum, for the first seed."""
+    from matplotlib.figure import Figure
+
+    from dynamo import Fit
+    from dynamo.analysis.spectrum import spectrum
+    from dynamo.plots.map import draw_points, draw_spectrum
+
+    figure = Figure(figsize=(4.4 * len(panels), 6.4), layout="constrained")
+    rows = figure.subplots(2, len(panels), height_ratios=[2.4, 1], squeeze=False)
+    for run, panel, top, bottom in zip(runs, panels, rows[0], rows[1], strict=True):
+        fit = Fit.load(run)
+        label = PANELS[panel][0]
+        result = spectrum(fit.theta.double().numpy())
+        draw_points(top, result, label, fit.label(label))
+        draw_spectrum(bottom, result)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("figure3"), help="folder of populations and runs")
@@ -123,6 +154,7 @@ def main() -> None:
     table = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n"
     table += "".join("| " + " | ".join(row.get(column, "") for column in columns) + " |\n" for row in rows)
     print(table)
+    draw(runs[:: given.seeds], given.panels, given.out / "figure3.png")
     (given.out / "table.md").write_text(table)
     with (given.out / "table.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)

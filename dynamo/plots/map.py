@@ -25,14 +25,15 @@ def plot_map(result: Spectrum, label: str | None, values: Sequence[object] | Non
     """
     figure = Figure(figsize=(6.4, 7.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=[2.4, 1])
-    _points(top, result, label, values)
-    _bars(bottom, result)
+    draw_points(top, result, label, values)
+    draw_spectrum(bottom, result)
     if title:
         figure.suptitle(title)
     return figure
 
 
-def _points(axes: Axes, result: Spectrum, label: str | None, values: Sequence[object] | None) -> None:
+def draw_points(axes: Axes, result: Spectrum, label: str | None, values: Sequence[object] | None) -> None:
+    """Draw the models along the first two components; see :func:`plot_map`."""
     xy = np.zeros((len(result.coordinates), 2))
     shown = min(2, result.coordinates.shape[1])
     xy[:, :shown] = result.coordinates[:, :shown]
@@ -64,7 +65,8 @@ def _points(axes: Axes, result: Spectrum, label: str | None, values: Sequence[ob
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _bars(axes: Axes, result: Spectrum) -> None:
+def draw_spectrum(axes: Axes, result: Spectrum) -> None:
+    """Draw each component's share of the variance, and the line at which 95 % are explained."""
     count = result.components_for(0.95)
     positions = np.arange(1, len(result.shares) + 1)
     axes.bar(positions, result.shares, color=COLOURS[0])
