@@ -65,19 +65,8 @@ def fit(panel: str, seed: int, options: list[str], out: Path) -> Path:
         label, where = PANELS[panel]
         conditions = [part for condition in where for part in ("--where", condition)]
         resume = ["--resume"] if (run / "checkpoint.pt").exists() else []
-        chosen = [
-            "--preset",
-            "laptop",
-            "--steps",
-            "2000",
-            "--seed",
-            seed,
-            "--colour-by",
-            label,
-            *conditions,
-            *options,
-            *resume,
-        ]
+        chosen = ["--preset", "laptop", "--steps", "2000", "--seed", seed, "--colour-by", label]
+        chosen += [*conditions, *options, *resume]
         dynamo("fit", out / "population", "-o", run, *chosen)
     return run
 
