@@ -120,17 +120,20 @@ class Population(Sequence[BaseModel]):
         Raises:
             DynamoError: the data set does not fit the model.
         """
-        if isinstance(base.data, Dataset):
-            return base.data
-        key = str(full_spec("dataset", base.data))
+        data = base.data
+        if isinstance(data, Dataset):
+            key, where = f"live {id(data)}", f"of model {base.name}"
+        else:
+            key, where = str(full_spec("dataset", data)), data.name
         if key not in self._datasets:
-            self._datasets[key] = make("dataset", base.data, Dataset)
-            self._datasets[key].check(base.data.name)
+            made = data if isinstance(data, Dataset) else make("dataset", data, Dataset)
+            made.check(where)
+            self._datasets[key] = made
         dataset = self._datasets[key]
         if dataset.inputs != base.model.inputs or dataset.outputs != base.model.outputs:
             raise DynamoError(
-                f"model {base.name!r} ({base.model.inputs}; {base.model.outputs}) does not fit its data set {key} "
-                f"({dataset.inputs}; {dataset.outputs}): the data set has changed since the model was trained"
+                f"model {base.name!r} ({base.model.inputs}; {base.model.outputs}) does not fit its data set "
+                f"{where!r} ({dataset.inputs}; {dataset.outputs}): has the data set changed since it was trained?"
             )
         return dataset
 

@@ -171,5 +171,5 @@ def test_models_that_cannot_stand_in_a_population():
 def test_a_data_set_that_no_longer_fits_its_model_is_told():
     base = base_model("a", dataset(classes=3))
     changed = BaseModel("a", base.model, DIGITS)
-    with pytest.raises(DynamoError, match="does not fit its data set digits-rows"):
+    with pytest.raises(DynamoError, match="does not fit its data set 'digits-rows'"):
         Population([changed]).dataset(changed)
