@@ -62,10 +62,11 @@ def task(bar: Progress, description: str, total: int | None) -> Task:
 
 def components_table(owned: Sequence[Owned]) -> None:
     """Print components with the plugins that offer them."""
-    table = _table("kind", "name", "what it is", "plugin")
+    table = _table("kind", "name", "what it is", "options", "plugin")
     for item in owned:
         part = item.component
-        table.add_row(part.kind, part.name, Text(part.help), Text(item.owner))
+        options = ", ".join(field.name for field in attrs.fields(part.options))
+        table.add_row(part.kind, part.name, Text(part.help), Text(options), Text(item.owner))
     _console().print(table)
 
 
