@@ -3,9 +3,9 @@
 Four populations of RNNs on the snippets (see `dynamo plugins snippets` for where they come from):
 
     size         10 GRUs trained on 100 % of the sentences and 10 on 25 %
+    epochs       4 GRUs, a checkpoint of every one of 20 epochs
     architecture 10 GRUs and 10 vanilla RNNs
     task         10 GRUs for sentiment and 10 for the source of the text (two heads)
-    epochs       4 GRUs, a checkpoint of every epoch
 
 Each is fitted with three seeds of the meta-model. k-means has as many clusters as there are groups; nothing is chosen
 by looking at the labels. Run it from the project's folder:
@@ -29,9 +29,9 @@ PARTS = {
 OPTIONS = "--preset laptop --steps 2000"
 PANELS = {
     "size": Panel("fraction", "task=sentiment architecture=gru checkpoints=false", OPTIONS),
+    "epochs": Panel("epoch", "checkpoints=true", OPTIONS, ordered=True),
     "architecture": Panel("architecture", "task=sentiment fraction=1 checkpoints=false", OPTIONS),
     "task": Panel("task", "architecture=gru fraction=1 checkpoints=false", OPTIONS),
-    "epochs": Panel("epoch", "checkpoints=true", OPTIONS, ordered=True),
 }
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dynamo.analysis.spectrum import Spectrum
 
@@ -81,6 +82,7 @@ def draw_spectrum(axes: Axes, result: Spectrum) -> None:
             textcoords="offset points",
             ha="left" if right else "right",
         )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("component")
     axes.set_ylabel("share of variance")
     axes.spines[["top", "right"]].set_visible(False)
