@@ -139,7 +139,8 @@ def train(population: Path, **values: Any) -> None:
                     writer.add(made)
             tick.remove()
             overall(number + 1, len(todo), f"{job.name}: test score {made.labels['score']:.3f}")
-    click.echo(f"{len(writer.entries)} models in {population}\nnext: dynamo fit {population} --preset laptop")
+    preset = "laptop-cnn" if dataset.inputs.kind == "image" else "laptop"
+    click.echo(f"{len(writer.entries)} models in {population}\nnext: dynamo fit {population} --preset {preset}")
 
 
 @cli.command(cls=_OptionsCommand)
