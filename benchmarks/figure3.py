@@ -7,8 +7,8 @@ Four populations of RNNs on the snippets (see `dynamo plugins snippets` for wher
     architecture 10 GRUs and 10 vanilla RNNs
     task         10 GRUs for sentiment and 10 for the source of the text (two heads)
 
-Each is fitted with three seeds of the meta-model. k-means has as many clusters as there are groups; nothing is chosen
-by looking at the labels. Run it from the project's folder:
+Each is fitted with three seeds of the meta-model. k-means has as many clusters as there are groups and knows nothing
+else of them. Run it from the project's folder:
 
     python benchmarks/figure3.py --out figure3 --jobs 2
 """
