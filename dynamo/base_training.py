@@ -72,8 +72,7 @@ def jobs(prefix: str, architectures: Sequence[Spec], fractions: Sequence[float],
     if len({job.name for job in made}) < len(made):
         raise DynamoError(
             "two of the models asked for would have one name: train the same architecture with other options in a "
-            "second call, "
-            "with another --prefix"
+            "second call, with another --prefix"
         )
     return made
 
@@ -93,7 +92,12 @@ def task_score(outputs: Tensor, targets: Tensor, mask: Tensor, space: OutputSpac
         outputs, targets = outputs[mask], targets[mask]
     if space.kind == "classes":
         return float((outputs.argmax(-1) == targets).float().mean())
-    return float(1 - (outputs - targets).square().sum() / (targets - targets.mean(0)).square().sum().clamp_min(1e-12))
+    return float(1 - unexplained_share(outputs, targets))
+
+
+def unexplained_share(guess: Tensor, target: Tensor) -> Tensor:
+    """1 − R²: the share of the variance of ``target [n, D]`` that ``guess`` leaves unexplained."""
+    return (guess - target).square().sum() / (target - target.mean(0)).square().sum().clamp_min(1e-12)
 
 
 def score(model: DynamicalModel, examples: Examples) -> float:

@@ -202,7 +202,7 @@ def fit(population: Path, **values: Any) -> None:
         raise DynamoError(f"{out} has {'a' if checkpoint.exists() else 'no'} checkpoint: {hint}")
     loaded = _where(Population.load(population), values["where"])
     trainer = Trainer(loaded, options)
-    check_label(Fit.of(trainer), values["colour_by"])
+    check_label(Fit(trainer.emulator, options, [base.labels for base in loaded]), values["colour_by"])
     if values["resume"]:
         trainer.resume(checkpoint)
     check_writable(out)

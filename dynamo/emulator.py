@@ -164,8 +164,7 @@ def group_heads(
         if (first.kind, first.size, first.readout) != (space.kind, space.size, space.readout):
             raise DynamoError(
                 f"the head of group {group!r} would serve outputs that differ ({first}; {space}): give them heads of "
-                "their own "
-                "(head-by = output, or a label that tells them apart)"
+                "their own (head-by = output, or a label that tells them apart)"
             )
     numbers = {group: number for number, group in enumerate(heads)}
     return tuple(heads.items()), [numbers[group] for group in groups]

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from dynamo.base_training import task_score
+from dynamo.base_training import task_score, unexplained_share
 from dynamo.data import Examples
 from dynamo.fit import Fit
 from dynamo.fit_options import output_divergence
@@ -26,8 +26,9 @@ class ModelFidelity:
     Attributes:
         name: the base model.
         hidden_r2: share of the variance of its states that V_n explains from the meta-model's, over real steps and
-        units; the mean over sites. output_divergence: the output loss of equation 1, in the divergence that was
-        trained. agreement: share of decisions that are the same (classes); R² of the outputs (real outputs).
+            units; the mean over sites.
+        output_divergence: the output loss of equation 1, in the divergence that was trained.
+        agreement: share of decisions that are the same (classes); R² of the outputs (real outputs).
         base_score: the base model's accuracy (classes) or R² (real outputs) on the task.
         emulator_score: the meta-model's at θ_n.
     """
@@ -91,8 +92,7 @@ def _measure(fit: Fit, number: int, base: BaseModel, test: Examples) -> ModelFid
 
 def unexplained(guess: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """The share of the variance of states ``[B, T, *S]`` that is not explained, over real steps."""
-    guess, target = guess.flatten(2)[mask], target.flatten(2)[mask]
-    return (guess - target).square().sum() / (target - target.mean(0)).square().sum().clamp_min(1e-12)
+    return unexplained_share(guess.flatten(2)[mask], target.flatten(2)[mask])
 
 
 def agreement(guess: Trajectory, target: Trajectory, space: OutputSpace) -> float:

@@ -71,9 +71,8 @@ class Population(Sequence[BaseModel]):
             if base.model.inputs != models[0].model.inputs:
                 raise DynamoError(
                     f"models {models[0].name!r} and {base.name!r} take different inputs ({models[0].model.inputs}; "
-                    f"{base.model.inputs}): "
-                    "one meta-model needs one input space; make them of data sets that share a vocabulary or an "
-                    "input size"
+                    f"{base.model.inputs}): one meta-model needs one input space; make them of data sets that share "
+                    "a vocabulary or an input size"
                 )
 
     @classmethod
@@ -156,8 +155,7 @@ class Population(Sequence[BaseModel]):
         writer = PopulationWriter(folder)
         for base in self:
             writer.check(base)
-        for base in self:
-            writer.add(base)
+        writer.add(*self)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Population":
@@ -178,7 +176,7 @@ class Population(Sequence[BaseModel]):
 
 
 class PopulationWriter:
-    """Adds models to a population's folder one at a time; after each, the folder is a whole population.
+    """Adds models to a population's folder; after each call of :meth:`add` the folder is a whole population.
 
     Raises:
         DynamoError: the folder cannot be written, or holds a population that cannot be read.
@@ -204,33 +202,34 @@ class PopulationWriter:
         if base.architecture is None or not isinstance(base.data, Spec):
             raise DynamoError(
                 f"model {base.name!r} is a live module: to save it, register its architecture and its data set as "
-                "components and give their specs "
-                "(BaseModel(..., architecture=Spec('name'), data=Spec('name')))"
+                "components and give their specs (BaseModel(..., architecture=Spec('name'), data=Spec('name')))"
             )
         if base.name in self.names:
             raise DynamoError(f"{self.folder} has a model called {base.name!r} already")
 
-    def add(self, base: BaseModel) -> None:
-        """Write a model's weights, then the manifest that names them."""
+    def add(self, *models: BaseModel) -> None:
+        """Write the models' weights, then the manifest that names them."""
+        for base in models:
+            self.entries.append(self._write_weights(base))
+        write_toml(self.folder / MANIFEST, {"format": FORMAT, "dynamo": __version__, "models": self.entries})
+
+    def _write_weights(self, base: BaseModel) -> dict[str, Any]:
         self.check(base)
         assert base.architecture is not None
         assert isinstance(base.data, Spec)
         weights = f"weights/{base.name}.safetensors"
         content = tensors_to_bytes(base.model.state_dict())
         write_bytes(self.folder / weights, content)
-        self.entries.append(
-            {
-                "name": base.name,
-                "weights": weights,
-                "sha256": sha256(content),
-                "architecture": full_spec("architecture", base.architecture).table(),
-                "dataset": full_spec("dataset", base.data).table(),
-                "inputs": base.model.inputs.table(),
-                "outputs": base.model.outputs.table(),
-                "labels": dict(base.labels),
-            }
-        )
-        write_toml(self.folder / MANIFEST, {"format": FORMAT, "dynamo": __version__, "models": self.entries})
+        return {
+            "name": base.name,
+            "weights": weights,
+            "sha256": sha256(content),
+            "architecture": full_spec("architecture", base.architecture).table(),
+            "dataset": full_spec("dataset", base.data).table(),
+            "inputs": base.model.inputs.table(),
+            "outputs": base.model.outputs.table(),
+            "labels": dict(base.labels),
+        }
 
 
 def _check_model(base: BaseModel) -> None:
@@ -239,9 +238,8 @@ def _check_model(base: BaseModel) -> None:
     if not isinstance(base.model, DynamicalModel):
         raise DynamoError(
             f"model {base.name!r} is a {type(base.model).__name__}, which is no DynamicalModel: derive from "
-            "dynamo.DynamicalModel, or wrap its "
-            "layers in an architecture of a plugin (for recurrent layers of torch: dynamo_rnn.models.GRU, TanhRNN or "
-            "LSTM)"
+            "dynamo.DynamicalModel, or wrap its layers in an architecture of a plugin (for recurrent layers of torch: "
+            "dynamo_rnn.models.GRU, TanhRNN or LSTM)"
         )
     for key, tensor in base.model.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):

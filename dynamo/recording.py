@@ -45,7 +45,9 @@ def record(
     recordings = []
     for number, base in enumerate(population):
         dataset = population.dataset(base)
-        probe = probes.setdefault(id(dataset), dataset.halves()[1])
+        if id(dataset) not in probes:
+            probes[id(dataset)] = dataset.halves()[1]
+        probe = probes[id(dataset)]
         store = None if folder is None else folder / base.name
         trajectory = run(base.model, probe, store)
         if not all(bool(state.isfinite().all()) for state in (*trajectory.states, trajectory.outputs)):

@@ -325,13 +325,9 @@ def _group(base: BaseModel, head_by: str) -> str:
 
 
 def _to(trajectory: Trajectory, steps: int, device: torch.device) -> Trajectory:
-    """A recorded trajectory on the device, cut to as many steps as the batch has."""
-    sequence = trajectory.mask.shape[1] > 1
-    parts = [
-        pad_time(part, steps) if sequence else part
-        for part in (*trajectory.states, trajectory.outputs, trajectory.mask)
-    ]
-    parts = [part.to(device, non_blocking=True) for part in parts]
+    """A recorded trajectory on the device, cut or padded to as many steps as the batch has."""
+    tensors = (*trajectory.states, trajectory.outputs, trajectory.mask)
+    parts = [pad_time(tensor, steps).to(device, non_blocking=True) for tensor in tensors]
     return Trajectory(tuple(parts[:-2]), parts[-2], parts[-1])
 
 

@@ -284,6 +284,19 @@ def test_heads_by_output_space_by_label_and_shared():
         Trainer(same, small(head_by="sit"))
 
 
+def test_data_sets_of_different_lengths_share_a_batch():
+    """One step and five: recordings are padded to the longest of the batch, and the padding does not count."""
+    lengths = {"one": dataset(steps=1), "five": dataset(steps=5)}
+    models = Population([base_model(name, data) for name, data in lengths.items()])
+    trainer = Trainer(models, SMALL)
+    rows = [torch.arange(4)] * 2
+    together = trainer.losses([0, 1], rows)
+    for number in range(2):
+        alone = trainer.losses([number], rows[:1])
+        for part, wanted in zip(together, alone, strict=True):
+            torch.testing.assert_close(part[number], wanted[0])
+
+
 def test_divergences_per_model_and_per_group():
     assert choose("l2; a=l1:reduction=mean; m3=huber", ["m1", "a"]) == "l1:reduction=mean"
     assert choose("l2; a=l1; m3=huber", ["m3", "a"]) == "huber"

@@ -16,7 +16,8 @@ class GroupAgreement:
     Attributes:
         groups: how many there are.
         ari: adjusted Rand index between the groups and k-means with as many clusters (Hubert and Arabie 1985); 1 =
-        the same, 0 = chance. silhouette: mean silhouette of the groups (Rousseeuw 1987), −1 to 1.
+            the same, 0 = chance.
+        silhouette: mean silhouette of the groups (Rousseeuw 1987), −1 to 1.
     """
 
     groups: int

@@ -22,7 +22,8 @@ def plot_map(result: Spectrum, label: str | None, values: Sequence[object] | Non
         result: the principal components of the thetas.
         label: the name of the label that colours the points; None for one colour.
         values: the label of each model. Numbers with many different values get a colour scale, everything else a
-        legend. title: what stands above.
+            legend.
+        title: what stands above.
     """
     figure = Figure(figsize=(6.4, 7.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=[2.4, 1])

@@ -1,6 +1,5 @@
-"""Reading and writing files, with errors that name them."""
+"""Finding and reading files, with errors that name them."""
 
-import os
 from pathlib import Path
 
 from dynamo import DynamoError
@@ -23,21 +22,3 @@ def read_text(path: Path) -> str:
         raise DynamoError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it") from None
     except OSError as error:
         raise DynamoError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; its folder is made where there is none.
-
-    Raises:
-        DynamoError: it cannot be written there.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(content)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise DynamoError(f"cannot write {path}: {error.strerror or error}; choose another place") from None

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dynamo import DynamoError
-from dynamo_datasets.files import expand, write_atomically
+from dynamo.storage import write_bytes
+from dynamo_datasets.files import expand
 
 COLUMNS = ("source", "rating", "text")
 
@@ -47,7 +48,7 @@ def obtain(target: Path) -> int:
         DynamoError: pip cannot download the distribution, or the file cannot be written.
     """
     table = to_table(read_archive(_member(_download(), _ARCHIVE)))
-    write_atomically(target, gzip.compress(table.encode(), mtime=0))
+    write_bytes(target, gzip.compress(table.encode(), mtime=0))
     return table.count("\n") - 1
 
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynamo import DynamoError
+from dynamo.storage import write_bytes
 from dynamo_datasets import ag_news, imdb
-from dynamo_datasets.files import expand, write_atomically
+from dynamo_datasets.files import expand
 from dynamo_datasets.text import count_words, most_frequent
 
 
@@ -33,7 +34,7 @@ def write_vocabulary(out: Path, *, imdb_root: str = "", ag_news_root: str = "", 
     if not (imdb_root or ag_news_root):
         raise DynamoError("no corpus is given: add --imdb ROOT, --ag-news ROOT or both")
     words = most_frequent(counts, size)
-    write_atomically(out, "".join(f"{word}\n" for word in words).encode())
+    write_bytes(out, "".join(f"{word}\n" for word in words).encode())
     return words
 
 
