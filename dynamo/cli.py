@@ -11,6 +11,7 @@ import attrs
 import click
 
 from dynamo import __version__
+from dynamo.commands import Analyses
 from dynamo.errors import DynamoError, Interrupted, did_you_mean
 from dynamo.options import Spec, build_options, type_name
 
@@ -60,7 +61,8 @@ def cli() -> None:
     """DYNAMO draws a map of trained neural networks.
 
     Three steps: `dynamo train` makes a population of base models, `dynamo fit` fits a meta-model to it and draws the
-    map, `dynamo show` looks at a run again. `dynamo plugins` lists what can be used by name.
+    map, `dynamo show` looks at a run again. `dynamo analyse` asks questions of the map, `dynamo plugins` lists what
+    can be used by name.
 
     A component is given as NAME or NAME:OPTION=VALUE,OPTION=VALUE (for example low-rank:rank=8).
     """
@@ -276,6 +278,11 @@ def plugins(name: str | None) -> None:
             terminal.options_table(item.component)
     for broken in registry().broken:
         click.echo(f"skipped plugin {broken.owner}: {broken.reason}", err=True)
+
+
+@cli.group(cls=Analyses)
+def analyse() -> None:
+    """Ask a question of a run's map. Each answers with a table, a file of it, and a picture."""
 
 
 def _names(owned: Sequence["Owned"]) -> set[str]:

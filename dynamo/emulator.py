@@ -98,7 +98,7 @@ class Emulator(nn.Module):
         """The name of a base model's head, by the model's number."""
         return self.blueprint.heads[self.blueprint.subjects[number].head][0]
 
-    def model_at(self, theta: Tensor, head: int = 0) -> DynamicalModel:
+    def model_at(self, theta: Tensor, head: int = 0) -> "ModelAt":
         """A copy of the meta-model held at one θ, as an ordinary module that shares nothing with the emulator."""
         parts = (deepcopy(self.meta_model), deepcopy(cast(Head, self.heads[head])), theta.detach().clone())
         model = RecurrentModelAt(*parts) if isinstance(parts[0], RecurrentMetaModel) else ModelAt(*parts)

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from dynamo import __version__
-from dynamo.emulator import Emulator, blueprint_table, read_blueprint
+from dynamo.emulator import Emulator, ModelAt, blueprint_table, read_blueprint
 from dynamo.errors import DynamoError, did_you_mean
 from dynamo.fit_options import FitOptions
 from dynamo.options import build_options, plain_table
-from dynamo.population import Label, load_weights
-from dynamo.protocols import DynamicalModel
+from dynamo.population import Label, Population, load_weights
 from dynamo.storage import read_tensors, read_toml, sha256, tensors_to_bytes, write_bytes, write_csv, write_toml
 from dynamo.trainer import HISTORY, Trainer
 
@@ -79,7 +78,28 @@ class Fit:
                 raise DynamoError(f"model {name!r} has no label {key!r}: {did_you_mean(key, labels)}")
         return [labels[key] for labels in self.labels]
 
-    def model_at(self, theta: Tensor | Sequence[float] | str, head: str | None = None) -> DynamicalModel:
+    def open_population(self, path: Path | str | None = None) -> Population:
+        """The base models of this fit, in the order of the thetas.
+
+        Args:
+            path: the population's folder; where it is None, the one that the fit was made from.
+
+        Raises:
+            DynamoError: it is not known or not there, lacks a model of this fit, or has other weights.
+        """
+        found = path or self.source.get("path")
+        if found is None:
+            raise DynamoError("this fit was made from live models: give the population's folder")
+        loaded = {base.name: base for base in Population.load(found)}
+        missing = [name for name in self.names if name not in loaded]
+        if missing:
+            raise DynamoError(f"the population {found} lacks {missing[0]!r}, which this run was fitted to")
+        population = Population([loaded[name] for name in self.names], path=Path(found))
+        if population.fingerprint != self.source.get("fingerprint"):
+            raise DynamoError(f"the base models in {found} have other weights than those that this run was fitted to")
+        return population
+
+    def model_at(self, theta: Tensor | Sequence[float] | str, head: str | None = None) -> ModelAt:
         """The meta-model at one θ, as an ordinary ``torch.nn.Module`` that shares nothing with this fit.
 
         Args:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
+from matplotlib.figure import Figure
 
 from dynamo.analysis.spectrum import Spectrum, spectrum
 from dynamo.errors import DynamoError, did_you_mean
@@ -30,10 +31,7 @@ def write_map(fit: Fit, folder: Path, label: str | None) -> Spectrum:
     label = label or colouring(fit.labels)
     values = fit.label(label) if label else None
     figure = plot_map(result, label, values, f"{len(fit.names)} models, embedding in {fit.theta.shape[1]} dimensions")
-    for kind in ("png", "svg"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-        write_bytes(folder / f"map.{kind}", buffer.getvalue())
+    write_figure(figure, folder, "map")
     keys = sorted({key for labels in fit.labels for key in labels})
     columns = [
         "name",
@@ -49,6 +47,14 @@ def write_map(fit: Fit, folder: Path, label: str | None) -> Spectrum:
     ]
     write_csv(folder / "embedding.csv", columns, rows)
     return result
+
+
+def write_figure(figure: Figure, folder: Path, name: str) -> None:
+    """Write a picture as ``NAME.png`` and ``NAME.svg``."""
+    for kind in ("png", "svg"):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+        write_bytes(folder / f"{name}.{kind}", buffer.getvalue())
 
 
 def colouring(tables: Sequence[Mapping[str, Label]]) -> str | None:

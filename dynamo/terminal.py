@@ -60,6 +60,15 @@ def task(bar: Progress, description: str, total: int | None) -> Task:
     return Task(bar, bar.add_task(description, total=total, note=""))
 
 
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; numbers with three decimals."""
+    printed = _table(*columns)
+    for row in rows:
+        cells = (f"{cell:.3f}" if isinstance(cell, float) else "" if cell is None else str(cell) for cell in row)
+        printed.add_row(*(Text(cell) for cell in cells))
+    _console().print(printed)
+
+
 def components_table(owned: Sequence[Owned]) -> None:
     """Print components with the plugins that offer them."""
     table = _table("kind", "name", "what it is", "options", "plugin")

@@ -87,10 +87,15 @@ class Trajectory:
 
     def at_readout(self, readout: str) -> Tensor:
         """The outputs that answer the task: ``[B, K]`` at the last real step, or all ``[B, T, K]`` for ``every``."""
-        if readout == "every":
-            return self.outputs
-        last = self.mask.sum(1) - 1
-        return self.outputs[torch.arange(len(last), device=last.device), last]
+        return at_readout(self.outputs, self.mask, readout)
+
+
+def at_readout(outputs: Tensor, mask: Tensor, readout: str) -> Tensor:
+    """Of outputs ``[B, T, K]`` those that answer the task; see :meth:`Trajectory.at_readout`."""
+    if readout == "every":
+        return outputs
+    last = mask.sum(1) - 1
+    return outputs[torch.arange(len(last), device=last.device), last]
 
 
 def check_inputs(inputs: Inputs, *, where: str, vocabulary: int | None = None) -> None:

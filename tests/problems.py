@@ -2,7 +2,7 @@
 
 import torch
 
-from dynamo import Dataset, Examples, Inputs, InputSpace, OutputSpace, Population, Spec
+from dynamo import Dataset, Examples, Fit, FitOptions, Inputs, InputSpace, OutputSpace, Population, Spec, Trainer
 from dynamo.plugins import make
 from dynamo.population import BaseModel
 from dynamo.protocols import DynamicalModel
@@ -46,3 +46,21 @@ def population(count: int = 3, **kwargs) -> Population:
     """GRUs of different widths on one task."""
     data = dataset(**kwargs)
     return Population([base_model(f"m{n}", data, hidden=3 + n, seed=n, number=n) for n in range(count)])
+
+
+def fitted(count: int = 3, steps: int = 3, theta_dim: int = 4, **kwargs) -> tuple[Fit, Population]:
+    """A small fit to a small population, with thetas drawn at random so that places of the map differ."""
+    models = population(count, **kwargs)
+    options = FitOptions(
+        meta_model="gru:hidden_size=6,embedding_size=3",
+        theta_dim=theta_dim,
+        models_per_step=None,
+        batch_size=4 * count,
+        steps=steps,
+    )
+    trainer = Trainer(models, options)
+    trainer.run()
+    generator = torch.Generator().manual_seed(0)
+    for theta in trainer.emulator.thetas:
+        theta.data = torch.randn(theta_dim, generator=generator)
+    return Fit.of(trainer), models

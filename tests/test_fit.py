@@ -10,6 +10,7 @@ import tomli_w
 import torch
 
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer, measure_fidelity
+from dynamo.cli import main
 from dynamo.fidelity import agreement, unexplained
 from dynamo.protocols import RecurrentModel
 from dynamo.recording import run
@@ -211,3 +212,33 @@ def test_fidelity_before_training_is_poor(models):
     found = measure_fidelity(Fit.of(Trainer(models, OPTIONS)), models)
     assert found.mean("hidden_r2") < 0.5
     assert np.isfinite([attrs.astuple(model)[1:] for model in found.models]).all()
+
+
+def test_a_run_finds_its_population_again(tmp_path):
+    main(
+        ["train", str(tmp_path / "p"), "-a", "gru:hidden_size=4", "-d", "digits-rows", "--seeds", "3", "--epochs", "1"]
+    )
+    trainer = Trainer(Population.load(tmp_path / "p").select([True, False, True]), OPTIONS)
+    trainer.run()
+    Fit.of(trainer).save(tmp_path / "run")
+    found = Fit.load(tmp_path / "run")
+    assert [base.name for base in found.open_population()] == found.names
+    (tmp_path / "p").rename(tmp_path / "moved")
+    with pytest.raises(DynamoError, match="there is no population"):
+        found.open_population()
+    assert [base.name for base in found.open_population(tmp_path / "moved")] == found.names
+    main(
+        ["train", str(tmp_path / "q"), "-a", "gru:hidden_size=4", "-d", "digits-rows", "--seeds", "2", "--epochs", "1"]
+    )
+    with pytest.raises(DynamoError, match="lacks 'digits-gru-100-s2'"):
+        found.open_population(tmp_path / "q")
+    main(
+        ["train", str(tmp_path / "r"), "-a", "gru:hidden_size=4", "-d", "digits-rows", "--seeds", "3", "--epochs", "2"]
+    )
+    with pytest.raises(DynamoError, match="other weights"):
+        found.open_population(tmp_path / "r")
+
+
+def test_a_fit_of_live_models_asks_where_they_are(fitted):
+    with pytest.raises(DynamoError, match="live models"):
+        fitted.open_population()
