@@ -166,9 +166,6 @@ def train(population: Path, **values: Any) -> None:
     "--colour-by", default=None, metavar="LABEL", help="the label that colours the map [default: one is chosen]"
 )
 @click.option("--resume", is_flag=True, help="go on from the run folder's checkpoint")
-@click.option(
-    "--on-disk", is_flag=True, help="keep the recordings in the run folder, memory-mapped, instead of in memory"
-)
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="processor threads [default: all]")
 def fit(population: Path, **values: Any) -> None:
     """Fit a meta-model to the base models in the folder POPULATION.
@@ -185,7 +182,6 @@ def fit(population: Path, **values: Any) -> None:
     from dynamo.fit_options import FitOptions
     from dynamo.population import Population
     from dynamo.presets import PRESETS
-    from dynamo.recording import record
     from dynamo.report import check_label, write_fidelity, write_map
     from dynamo.storage import check_writable
     from dynamo.trainer import Trainer
@@ -208,11 +204,10 @@ def fit(population: Path, **values: Any) -> None:
     if values["resume"]:
         trainer.resume(checkpoint)
     check_writable(out)
-    store = out / "recording" if values["on_disk"] else None
     try:
         with terminal.progress() as bar:
             tick = terminal.task(bar, "recording base models", len(loaded))
-            trainer.recordings = record(loaded, store, tick)
+            trainer.record(out / "recording", tick)
             trainer.run(checkpoint, terminal.task(bar, "fitting", trainer.steps))
             result = Fit.of(trainer)
             measured = measure_fidelity(result, loaded, terminal.task(bar, "measuring fidelity", len(loaded)))

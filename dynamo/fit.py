@@ -35,6 +35,7 @@ class Fit:
         labels: the labels of each base model, in order.
         source: the population's folder, its fingerprint and those of its data sets.
         history: a row of ``dynamo.trainer.HISTORY`` for each step.
+        seconds: the wall time that training took, without recording.
     """
 
     emulator: Emulator
@@ -42,6 +43,7 @@ class Fit:
     labels: Sequence[Mapping[str, Label]]
     source: Mapping[str, Any] = attrs.field(factory=dict)
     history: Sequence[tuple[float, ...]] = ()
+    seconds: float = 0.0
 
     @classmethod
     def of(cls, trainer: Trainer) -> "Fit":
@@ -54,7 +56,12 @@ class Fit:
             "data": [dataset.fingerprint() for dataset in datasets.values()],
         }
         return cls(
-            trainer.emulator, trainer.options, [dict(base.labels) for base in population], source, trainer.history
+            trainer.emulator,
+            trainer.options,
+            [dict(base.labels) for base in population],
+            source,
+            trainer.history,
+            trainer.seconds,
         )
 
     @property
@@ -142,6 +149,7 @@ class Fit:
             "dynamo": __version__,
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "sha256": sha256(content),
+            "seconds": self.seconds,
             "population": dict(self.source),
             "options": plain_table(attrs.asdict(self.options)),
             "emulator": blueprint_table(self.emulator.blueprint),
@@ -174,7 +182,9 @@ class Fit:
         load_weights(emulator, read_tensors(folder / WEIGHTS, table["sha256"]), str(folder / WEIGHTS))
         options = build_options(FitOptions, table["options"], where=where)
         history = _read_history(folder / "history.csv")
-        return cls(emulator.eval(), options, table["labels"], table.get("population", {}), history)
+        return cls(
+            emulator.eval(), options, table["labels"], table.get("population", {}), history, table.get("seconds", 0.0)
+        )
 
 
 def _read_history(path: Path) -> list[tuple[float, ...]]:

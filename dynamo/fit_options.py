@@ -37,8 +37,12 @@ class FitOptions:
     output_weight: float = option(
         1.0, "λ, the weight of the output loss", check=lambda value: value >= 0, rule="at least 0"
     )
+    block_outputs: bool = option(
+        False, "count the states themselves, without V_n, among the outputs: b_t of equation 5; needs equal shapes"
+    )
     scale_hidden: bool = option(
-        False, "divide each model's hidden loss by the variance of its states (the paper does not)"
+        False,
+        "divide the hidden loss at each site by the variance of the states there (the paper does not)",
     )
     models_per_step: int | None = option(
         1,
@@ -66,7 +70,25 @@ class FitOptions:
     )
     device: str = option("cpu", "where the meta-model is trained: cpu, cuda, cuda:1, mps")
     precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 = autocast of the meta-model's passes")
+    channels_last: bool = option(False, "keep the weights and images of convolutions with channels last in memory")
+    recording: Literal["memory", "disk", "live"] = option(
+        "memory",
+        "base models' trajectories: made once and kept in memory, or on disk, or live: run on every batch",
+    )
+    recording_precision: Literal["float32", "float16"] = option(
+        "float32", "of recorded states; float16 halves the room they take"
+    )
+    augmentation: str = option(
+        "none", "how the inputs of a batch are changed at random; needs recording live; none = not at all"
+    )
     checkpoint_every: int = positive(500, "steps between checkpoints")
+
+    def __attrs_post_init__(self) -> None:
+        if self.augmentation != "none" and self.recording != "live":
+            raise DynamoError(
+                f"recordings are made once, so their inputs cannot be augmented with {self.augmentation!r}: set "
+                "recording to live, or leave augmentation out"
+            )
 
 
 def choose(text: str, selectors: Sequence[str]) -> str | None:

@@ -33,6 +33,7 @@ def hidden_loss(
     meta_states: Sequence[Tensor],
     base_states: Sequence[Tensor],
     mask: Tensor,
+    scales: Sequence[float] | None = None,
 ) -> Tensor:
     """Equations 2 and 6: 1/T Σ_t ‖V(h_θ,t) − h_t‖², averaged over the batch and over sites.
 
@@ -42,21 +43,40 @@ def hidden_loss(
         meta_states: the meta-model's states at each site, ``[B, T, *S]``.
         base_states: the base model's.
         mask: ``[B, T]``.
+        scales: what each site's loss is divided by; nothing in the paper. With the variance of the states at the site,
+            squared L2 becomes 1 − R², and models and sites with small and large states count alike.
     """
     sites = [
         masked_mean(divergence(state_map(meta).flatten(2), base.flatten(2)), mask)
         for state_map, meta, base in zip(state_maps, meta_states, base_states, strict=True)
     ]
+    if scales is not None:
+        sites = [site / scale for site, scale in zip(sites, scales, strict=True)]
     return torch.stack(sites).mean()
 
 
-def model_loss(hidden: Tensor, output: Tensor, output_weight: float, hidden_scale: float = 1.0) -> Tensor:
-    """Equation 3: L_hidden + λ L_output for one model.
+def block_output_loss(
+    divergence: Divergence, meta_states: Sequence[Tensor], base_states: Sequence[Tensor], mask: Tensor, outputs: Tensor
+) -> Tensor:
+    """Equation 5: 1/B Σ_t d(b_θ,t, b_t). The b_t are what the sites give, compared as they are, and the outputs.
 
-    ``hidden_scale`` divides the hidden loss; 1 is the paper. With the variance of the model's states it becomes 1 −
-    R², so that models with small and large states count alike.
+    Args:
+        divergence: d between the states of one site and shape.
+        meta_states: the meta-model's states at each site, ``[B, T, *S]``.
+        base_states: the base model's, of the same shapes.
+        mask: ``[B, T]``.
+        outputs: the output loss of equation 1, which is the last term.
     """
-    return hidden / hidden_scale + output_weight * output
+    sites = [
+        masked_mean(divergence(meta.flatten(2), base.flatten(2)), mask)
+        for meta, base in zip(meta_states, base_states, strict=True)
+    ]
+    return torch.stack([*sites, outputs]).mean()
+
+
+def model_loss(hidden: Tensor, output: Tensor, output_weight: float) -> Tensor:
+    """Equation 3: L_hidden + λ L_output for one model."""
+    return hidden + output_weight * output
 
 
 def population_loss(losses: Sequence[Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from time import perf_counter
 from types import FrameType
 from typing import Any
 
@@ -19,11 +20,12 @@ from dynamo.devices import find_device
 from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
 from dynamo.fit_options import FitOptions, hidden_divergence, output_divergence
-from dynamo.objective import hidden_loss, model_loss, output_loss, population_loss
+from dynamo.objective import block_output_loss, hidden_loss, model_loss, output_loss, population_loss
 from dynamo.optimisation import Annealed
-from dynamo.plugins import full_spec
+from dynamo.plugins import full_spec, make
 from dynamo.population import BaseModel, Population
-from dynamo.recording import Recording, record
+from dynamo.protocols import Augmentation
+from dynamo.recording import Source, live, record, state_variances
 from dynamo.storage import read_bytes, sha256, write_bytes
 from dynamo.trajectory import Trajectory, collate, pad_time
 
@@ -40,11 +42,13 @@ class Trainer:
     Args:
         population: the base models.
         options: how to fit.
-        recordings: the base models' trajectories, in the population's order; made in memory where they are not given.
+        recordings: where the base models' trajectories come from, in the population's order; as the options say where
+            they are not given.
 
     Attributes:
         emulator: what is being trained.
         step: steps done.
+        seconds: wall time of :meth:`run` so far.
         history: a row of :data:`HISTORY` for every step.
 
     Raises:
@@ -52,7 +56,7 @@ class Trainer:
     """
 
     def __init__(
-        self, population: Population, options: FitOptions | None = None, recordings: Sequence[Recording] | None = None
+        self, population: Population, options: FitOptions | None = None, recordings: Sequence[Source] | None = None
     ) -> None:
         self.population, self.options = population, options or FitOptions()
         self._device = find_device(self.options.device)
@@ -81,6 +85,8 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.options.seed)
             self.emulator = Emulator(blueprint).to(self._device)
+            if self.options.channels_last:
+                self.emulator = self.emulator.to(memory_format=torch.channels_last)
             self._rng = torch.get_rng_state()
         self._per_step = min(self.options.models_per_step or len(population), len(population))
         if self.options.batch_size < self._per_step:
@@ -88,20 +94,44 @@ class Trainer:
                 f"a batch of {self.options.batch_size} examples cannot serve {self._per_step} models: "
                 "raise batch_size or lower models_per_step"
             )
+        if self.options.block_outputs:
+            _check_equal_shapes(population, self.emulator.meta_model.state_shapes)
         for base in population:
             population.dataset(base)  # a data set that is missing or has changed is told before the work starts
         if recordings is not None:
             self.recordings = recordings
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
         self.history: list[tuple[float, ...]] = []
         self._annealed = self._make_optimizer()
 
     @cached_property
-    def recordings(self) -> Sequence[Recording]:
-        """The base models' trajectories on their probe data, in the population's order; made in memory unless they
-        are set.
+    def recordings(self) -> Sequence[Source]:
+        """Where the base models' trajectories come from, in the population's order; see :meth:`record`."""
+        return self.record()
+
+    def record(
+        self, folder: Path | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> Sequence[Source]:
+        """Make the recordings that the options ask for.
+
+        Args:
+            folder: for recordings on disk.
+            progress: called with (model, models) after each.
+
+        Raises:
+            DynamoError: what :func:`dynamo.recording.record` finds, or no folder for recordings on disk.
         """
-        return record(self.population)
+        kind = self.options.recording
+        if kind == "live":
+            name = self.options.augmentation
+            augmentation = None if name == "none" else make("augmentation", name, Augmentation, self.population.inputs)
+            self.recordings = live(self.population, self._device, augmentation)
+            return self.recordings
+        if kind == "disk" and folder is None:
+            raise DynamoError("recordings on disk need a folder: call trainer.record(folder) before trainer.run()")
+        store = folder if kind == "disk" else None
+        self.recordings = record(self.population, store, progress, self.options.recording_precision)
+        return self.recordings
 
     @cached_property
     def steps(self) -> int:
@@ -130,13 +160,15 @@ class Trainer:
         return Annealed(options.optimizer, groups, self.steps, weight_decay=options.weight_decay, **settings)
 
     @cached_property
-    def scales(self) -> list[float]:
-        """What divides each model's hidden loss: 1, or the variance of its states summed over units and averaged over
-        sites.
+    def scales(self) -> list[list[float] | None]:
+        """What divides each model's hidden loss at each site: nothing, or the variance of its states there, summed over
+        units, on up to 2,048 of its probe inputs.
         """
-        return [
-            state_variance(recording.trajectory) if self.options.scale_hidden else 1.0 for recording in self.recordings
-        ]
+        if not self.options.scale_hidden:
+            return [None for _ in self.population]
+        with torch.random.fork_rng(devices=[]):
+            samples = [source.batch(torch.arange(min(len(source), 2048)))[1] for source in self.recordings]
+        return [state_variances(sample) for sample in samples]
 
     def draw(self, step: int) -> tuple[list[int], list[Tensor]]:
         """The base models of a step and the rows of data that each sees: a function of the seed and the step alone."""
@@ -152,8 +184,10 @@ class Trainer:
         meta-model.
         """
         emulator, device = self.emulator, self._device
-        recordings = [self.recordings[number] for number in chosen]
-        inputs = collate([recording.inputs[row] for recording, row in zip(recordings, rows, strict=True)]).to(device)
+        batches = [self.recordings[number].batch(row) for number, row in zip(chosen, rows, strict=True)]
+        inputs = collate([part for part, _ in batches]).to(device)
+        if self.options.channels_last and inputs.values.ndim == 4:
+            inputs = inputs.with_values(inputs.values.contiguous(memory_format=torch.channels_last))
         theta = torch.cat(
             [emulator.thetas[number].expand(len(row), -1) for number, row in zip(chosen, rows, strict=True)]
         )
@@ -164,19 +198,20 @@ class Trainer:
         sizes = [len(row) for row in rows]
         shares = zip(*(torch.split(tensor.to(theta.dtype), sizes) for tensor in (features, *states)), strict=True)
         hidden, output = [], []
-        for number, row, recording, (own_features, *own_states) in zip(chosen, rows, recordings, shares, strict=True):
-            base = _to(recording.trajectory[row], features.shape[1], device)
-            maps, head = emulator.maps_of(number), emulator.head_of(number)
-            hidden.append(hidden_loss(self._hidden[number], maps, own_states, base.states, base.mask))
-            output.append(output_loss(self._output[number], head(own_features), base.outputs, base.mask))
+        for number, (_, recorded), (own_features, *own_states) in zip(chosen, batches, shares, strict=True):
+            base = _to(recorded, features.shape[1], device)
+            maps, head, distance = emulator.maps_of(number), emulator.head_of(number), self._hidden[number]
+            hidden.append(hidden_loss(distance, maps, own_states, base.states, base.mask, self.scales[number]))
+            answers = output_loss(self._output[number], head(own_features), base.outputs, base.mask)
+            if self.options.block_outputs:
+                answers = block_output_loss(distance, own_states, base.states, base.mask, answers)
+            output.append(answers)
         return hidden, output
 
-    def loss(self, chosen: Sequence[int], hidden: Sequence[Tensor], output: Sequence[Tensor]) -> Tensor:
+    def loss(self, hidden: Sequence[Tensor], output: Sequence[Tensor]) -> Tensor:
         """Equation 4 over the chosen models."""
         weight = self.options.output_weight
-        return population_loss(
-            [model_loss(h, o, weight, self.scales[number]) for number, h, o in zip(chosen, hidden, output, strict=True)]
-        )
+        return population_loss([model_loss(*losses, weight) for losses in zip(hidden, output, strict=True)])
 
     def run(self, checkpoint: Path | str | None = None, progress: Progress = lambda step, steps, loss: None) -> None:
         """Train from :attr:`step` to the end.
@@ -192,10 +227,12 @@ class Trainer:
         self.emulator.train()
         outer = torch.get_rng_state()
         torch.set_rng_state(self._rng)
+        before, started = self.seconds, perf_counter()
         try:
             with _interrupts() as interrupted:
                 while self.step < self.steps:
                     progress(self.step + 1, self.steps, self._advance())
+                    self.seconds = before + perf_counter() - started
                     if checkpoint is not None and (
                         interrupted.is_set() or self.step % self.options.checkpoint_every == 0
                     ):
@@ -211,7 +248,7 @@ class Trainer:
         """One optimiser step; the models that were not drawn keep their θ and V untouched (Algorithm 1)."""
         chosen, rows = self.draw(self.step)
         hidden, output = self.losses(chosen, rows)
-        loss = self.loss(chosen, hidden, output)
+        loss = self.loss(hidden, output)
         if not bool(loss.isfinite()):
             self._blame(chosen, hidden, output)
         self._annealed.optimizer.zero_grad(set_to_none=True)
@@ -244,6 +281,7 @@ class Trainer:
             "emulator": self.emulator.state_dict(),
             "optimizer": self._annealed.optimizer.state_dict(),
             "rng": self._rng,
+            "seconds": self.seconds,
             "history": torch.tensor(self.history, dtype=torch.float64),
         }
         buffer = io.BytesIO()
@@ -266,7 +304,7 @@ class Trainer:
         differing = [
             name
             for name in mine
-            if mine[name] != content["options"].get(name) and name not in ("device", "checkpoint_every")
+            if mine[name] != content["options"].get(name) and name not in ("device", "checkpoint_every", "recording")
         ]
         if differing:
             raise DynamoError(
@@ -275,7 +313,7 @@ class Trainer:
             )
         self.emulator.load_state_dict(content["emulator"])
         self._annealed.optimizer.load_state_dict(content["optimizer"])
-        self.step = content["step"]
+        self.step, self.seconds = content["step"], content["seconds"]
         self._rng = content["rng"]
         self.history = [tuple(row) for row in content["history"].tolist()]
 
@@ -301,13 +339,14 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     return loaded
 
 
-def state_variance(trajectory: Trajectory) -> float:
-    """The variance of a base model's states over real steps, summed over units and averaged over sites."""
-    totals = []
-    for state in trajectory.states:
-        real = state.flatten(2)[trajectory.mask]
-        totals.append(float((real - real.mean(0)).square().sum(1).mean()))
-    return max(sum(totals) / len(totals), 1e-12)
+def _check_equal_shapes(population: Population, sites: tuple[tuple[int, ...], ...]) -> None:
+    for base in population:
+        if base.model.state_shapes != sites:
+            raise DynamoError(
+                f"block_outputs compares states as they are, and those of model {base.name!r} have the shapes "
+                f"{base.model.state_shapes}, the meta-model's {sites}: give the meta-model the same block structure, "
+                "or leave block_outputs out"
+            )
 
 
 def _group(base: BaseModel, head_by: str) -> str:

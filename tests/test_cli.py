@@ -106,7 +106,10 @@ def test_images_take_the_same_way(tmp_path, capsys):
 
 
 def test_where_chooses_models(population, tmp_path):
-    assert dynamo("fit", population, "-o", tmp_path / "run", *FIT, "--where", "architecture=rnn", "--on-disk") == 0
+    assert (
+        dynamo("fit", population, "-o", tmp_path / "run", *FIT, "--where", "architecture=rnn", "--recording", "disk")
+        == 0
+    )
     rows = list(csv.DictReader((tmp_path / "run" / "embedding.csv").open()))
     assert [row["architecture"] for row in rows] == ["rnn", "rnn"]
     assert not (tmp_path / "run" / "recording").exists()

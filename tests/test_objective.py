@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamo.objective import hidden_loss, masked_mean, model_loss, output_loss, population_loss
+from dynamo.objective import block_output_loss, hidden_loss, masked_mean, model_loss, output_loss, population_loss
 from dynamo.plugins import make
 from dynamo.protocols import Divergence
 
@@ -58,7 +58,22 @@ def test_equation_6_is_a_mean_over_blocks():
 
 def test_equations_3_and_4_by_hand():
     one = model_loss(torch.tensor(4.0), torch.tensor(3.0), output_weight=0.5)
-    two = model_loss(torch.tensor(4.0), torch.tensor(3.0), output_weight=0.0, hidden_scale=8.0)
+    two = model_loss(torch.tensor(4.0), torch.tensor(3.0), output_weight=0.0)
     assert one.item() == 5.5
-    assert two.item() == 0.5
-    assert population_loss([one, two]).item() == 3.0
+    assert two.item() == 4.0
+    assert population_loss([one, two]).item() == 4.75
+
+
+def test_each_site_is_divided_by_its_own_scale():
+    meta, base = [torch.zeros(1, 1, 2), torch.zeros(1, 1, 3)], [torch.ones(1, 1, 2), torch.full((1, 1, 3), 2.0)]
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    # Squared distances 2 and 12, divided by 4 and 6.
+    found = hidden_loss(divergence("l2"), [nn.Identity()] * 2, meta, base, mask, scales=[4.0, 6.0])
+    assert found.item() == pytest.approx((0.5 + 2.0) / 2)
+
+
+def test_equation_5_by_hand():
+    # Two blocks, b_t as they are: squared distances 2 and 12; the outputs are the third of B = 3 terms.
+    meta, base = [torch.zeros(1, 1, 2), torch.zeros(1, 1, 3)], [torch.ones(1, 1, 2), torch.full((1, 1, 3), 2.0)]
+    found = block_output_loss(divergence("l2"), meta, base, torch.ones(1, 1, dtype=torch.bool), torch.tensor(4.0))
+    assert found.item() == pytest.approx((2 + 12 + 4) / 3)

@@ -1,11 +1,29 @@
 """Recordings hold exactly what the models do."""
 
+import attrs
 import pytest
 import torch
 
-from dynamo import DynamoError, record
-from dynamo.recording import run
+from dynamo import Augmentation, DynamicalModel, DynamoError, Population, Trajectory, record
+from dynamo.recording import live, run
 from problems import population, sequences
+
+
+class Big(DynamicalModel):
+    """A model with states a million times as large."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.inputs, self.outputs, self.state_shapes = (
+            model,
+            model.inputs,
+            model.outputs,
+            model.state_shapes,
+        )
+
+    def trajectory(self, inputs):
+        found = self.model.trajectory(inputs)
+        return Trajectory(tuple(1e6 * state for state in found.states), found.outputs, found.mask)
 
 
 def test_a_recording_is_the_models_trajectory_on_the_unlabelled_half():
@@ -48,3 +66,49 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DynamoError, match="cannot keep recordings in"):
         record(population(), tmp_path / "file")
+
+
+def test_half_precision_halves_the_room_and_keeps_three_digits(tmp_path):
+    models = population()
+    for whole, half in zip(record(models), record(models, tmp_path, precision="float16"), strict=True):
+        assert half.trajectory.states[0].dtype == torch.float16
+        assert half.trajectory.outputs.dtype == torch.float32
+        (_, wanted), (_, found) = (source.batch(torch.tensor([5, 1])) for source in (whole, half))
+        assert found.states[0].dtype == torch.float32
+        torch.testing.assert_close(found.states[0], wanted.states[0], rtol=1e-3, atol=1e-3)
+        assert not torch.equal(found.states[0], wanted.states[0])
+
+
+def test_states_beyond_half_precision_are_told():
+    models = population()
+    big = Population([attrs.evolve(base, model=Big(base.model)) for base in models])
+    with pytest.raises(DynamoError, match="beyond the range of float16: record in float32"):
+        record(big, precision="float16")
+    record(big)
+
+
+def test_live_models_give_what_was_recorded_and_are_left_as_they_were():
+    models = population()
+    models[0].model.train()
+    rows = torch.tensor([2, 2, 9])
+    for kept, source in zip(record(models), live(models, torch.device("cpu")), strict=True):
+        (inputs, wanted), (same, found) = kept.batch(rows), source.batch(rows)
+        assert torch.equal(inputs.values, same.values)
+        assert len(source) == len(kept)
+        torch.testing.assert_close(found.states[0], wanted.states[0])
+        torch.testing.assert_close(found.outputs, wanted.outputs)
+        assert not found.outputs.requires_grad
+    assert [base.model.training for base in models] == [True, False, False]
+
+
+def test_live_inputs_are_augmented_for_model_and_meta_model_alike():
+    class Shift(Augmentation):
+        def __call__(self, values):
+            return values + torch.rand(())
+
+    models = population()
+    source = live(models, torch.device("cpu"), Shift())[1]
+    (first, found), (second, _) = source.batch(torch.arange(3)), source.batch(torch.arange(3))
+    assert not torch.equal(first.values, second.values)
+    assert not torch.equal(first.values, source.inputs.values[:3])
+    torch.testing.assert_close(found.states[0], models[1].model.trajectory(first).states[0])

@@ -8,12 +8,11 @@ import attrs
 import pytest
 import torch
 
-from dynamo import DynamoError, FitOptions, Population, Trainer
+from dynamo import Augmentation, DynamoError, FitOptions, Population, Trainer
 from dynamo.errors import Interrupted
 from dynamo.fit_options import choose
 from dynamo.optimisation import cosine_7_32
-from dynamo.recording import Recording
-from dynamo.trainer import state_variance
+from dynamo.recording import Recording, live, state_variances
 from dynamo.trajectory import Trajectory
 from problems import base_model, dataset, population
 
@@ -34,7 +33,7 @@ def small(**changes) -> FitOptions:
 def gradients(trainer: Trainer, chosen: list[int], rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     hidden, output = trainer.losses(chosen, rows)
     trainer.emulator.zero_grad()
-    trainer.loss(chosen, hidden, output).backward()
+    trainer.loss(hidden, output).backward()
     return {
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
         for name, parameter in trainer.emulator.named_parameters()
@@ -101,7 +100,7 @@ def test_gradient_of_the_whole_objective_against_finite_differences(scale_hidden
             values = []
             for sign in (1, -1):
                 parameter += sign * 1e-6 * direction
-                values.append(trainer.loss(chosen, *trainer.losses(chosen, rows)).item())
+                values.append(trainer.loss(*trainer.losses(chosen, rows)).item())
                 parameter -= sign * 1e-6 * direction
             slope = (values[0] - values[1]) / 2e-6
             assert float((found[name] * direction).sum()) == pytest.approx(slope, rel=1e-6, abs=1e-8), name
@@ -177,9 +176,9 @@ def test_hidden_scale_is_the_variance_of_the_states():
     trainer = Trainer(population(), small(scale_hidden=True))
     trajectory = trainer.recordings[0].trajectory
     real = torch.cat([trajectory.states[0][b, : int(n)] for b, n in enumerate(trajectory.mask.sum(1))])
-    assert trainer.scales[0] == pytest.approx(float(real.var(0, unbiased=False).sum()), rel=1e-5)
-    assert state_variance(trajectory) == trainer.scales[0]
-    assert Trainer(population(), SMALL).scales == [1.0, 1.0, 1.0]
+    assert trainer.scales[0] == [pytest.approx(float(real.var(0, unbiased=False).sum()), rel=1e-5)]
+    assert state_variances(trajectory) == trainer.scales[0]
+    assert Trainer(population(), SMALL).scales == [None, None, None]
 
 
 def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not():
@@ -333,3 +332,76 @@ def test_bfloat16_autocast_comes_close_to_float32():
         for x, y in zip(a, b, strict=True):
             assert y.dtype == torch.float32
             assert y.item() == pytest.approx(x.item(), rel=0.03)
+
+
+def test_live_models_train_as_recordings_do(tmp_path):
+    """Memory, disk and live give one fit; only augmentation asks for live."""
+    fits = []
+    for kind in ("memory", "disk", "live"):
+        trainer = Trainer(population(), small(recording=kind))
+        trainer.record(tmp_path)
+        trainer.run()
+        fits.append(torch.stack(list(trainer.emulator.thetas)))
+    torch.testing.assert_close(fits[0], fits[1], rtol=0, atol=0)
+    torch.testing.assert_close(fits[0], fits[2], rtol=1e-4, atol=1e-5)
+    with pytest.raises(DynamoError, match="recordings on disk need a folder"):
+        Trainer(population(), small(recording="disk")).run()
+    with pytest.raises(DynamoError, match="set recording to live"):
+        small(augmentation="weak")
+
+
+def test_an_augmented_fit_is_resumed_bit_for_bit(tmp_path):
+    class Jitter(Augmentation):
+        def __init__(self, inputs):
+            self.inputs = inputs
+
+        def __call__(self, values):
+            return values + 0.1 * torch.randn_like(values)
+
+    def trainer():
+        models = population()
+        return Trainer(models, small(checkpoint_every=3), live(models, torch.device("cpu"), Jitter(models.inputs)))
+
+    def stop(step, steps, loss):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    whole, half, rest = trainer(), trainer(), trainer()
+    whole.run()
+    with pytest.raises(KeyboardInterrupt):
+        half.run(tmp_path / "checkpoint.pt", stop)
+    rest.resume(tmp_path / "checkpoint.pt")
+    assert rest.step == 3
+    rest.run()
+    assert torch.equal(torch.stack(list(whole.emulator.thetas)), torch.stack(list(rest.emulator.thetas)))
+    plain = Trainer(population(), small())
+    plain.run()
+    assert not torch.equal(torch.stack(list(plain.emulator.thetas)), torch.stack(list(whole.emulator.thetas)))
+
+
+def test_block_outputs_compare_states_as_they_are():
+    """Equation 5: the states without V_n are outputs too; they need equal shapes."""
+    data = dataset()
+    models = Population([base_model(f"m{n}", data, hidden=6, seed=n) for n in range(2)])
+    trainer = Trainer(models, small(block_outputs=True))
+    plain = Trainer(models, small())
+    chosen, rows = trainer.draw(0)
+    (_, found), (_, answers) = trainer.losses(chosen, rows), plain.losses(chosen, rows)
+    for place, (number, row) in enumerate(zip(chosen, rows, strict=True)):
+        inputs, base = trainer.recordings[number].batch(row)
+        theta = trainer.emulator.thetas[number].expand(len(row), -1)
+        (meta,) = trainer.emulator.meta_model.states(inputs, theta)
+        steps = base.mask.sum(1)
+        errors = ((meta - base.states[0]) ** 2).sum(2).masked_fill(~base.mask, 0).sum(1) / steps
+        torch.testing.assert_close(found[place], (errors.mean() + answers[place]) / 2)
+    with pytest.raises(DynamoError, match="block_outputs compares states as they are"):
+        Trainer(population(), small(block_outputs=True))
+
+
+def test_wall_time_is_counted_and_goes_on_after_a_resume(tmp_path):
+    trainer = Trainer(population(), small(checkpoint_every=3))
+    trainer.run(tmp_path / "c.pt")
+    assert 0 < trainer.seconds < 60
+    again = Trainer(population(), small(checkpoint_every=3))
+    again.resume(tmp_path / "c.pt")
+    assert 0 < again.seconds <= trainer.seconds
