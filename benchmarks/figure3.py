@@ -1,4 +1,4 @@
-"""Figure 3 on real texts: does the map separate what is known to differ?
+"""Figures 3 and 9 on real texts: does the map separate what is known to differ?
 
 Four populations of RNNs on the snippets (see `dynamo plugins snippets` for where they come from):
 
@@ -7,12 +7,15 @@ Four populations of RNNs on the snippets (see `dynamo plugins snippets` for wher
     architecture 10 GRUs and 10 vanilla RNNs
     task         10 GRUs for sentiment and 10 for the source of the text (two heads)
 
+    size-states, architecture-states, task-states   the same with λ = 0: hidden states alone
+
 Each is fitted with three seeds of the meta-model. k-means has as many clusters as there are groups and knows nothing
 else of them. Run it from the project's folder:
 
     python benchmarks/figure3.py --out figure3 --jobs 2
 """
 
+from attrs import evolve
 from campaign import Panel, run_campaign
 
 NETWORK = "hidden_size=48,embedding_size=32,dropout=0.3"
@@ -32,6 +35,10 @@ PANELS = {
     "epochs": Panel("epoch", "checkpoints=true", OPTIONS, ordered=True),
     "architecture": Panel("architecture", "task=sentiment fraction=1 checkpoints=false", OPTIONS),
     "task": Panel("task", "architecture=gru fraction=1 checkpoints=false", OPTIONS),
+}
+PANELS |= {
+    f"{name}-states": evolve(PANELS[name], options=f"{OPTIONS} --output-weight 0")
+    for name in ("size", "architecture", "task")
 }
 
 if __name__ == "__main__":
