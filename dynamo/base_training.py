@@ -77,6 +77,17 @@ def jobs(prefix: str, architectures: Sequence[Spec], fractions: Sequence[float],
     return made
 
 
+def check_jobs(todo: Sequence[Job], dataset: Dataset) -> None:
+    """Build every architecture once, so that one that does not fit the data is told before the others are trained.
+
+    Raises:
+        DynamoError: an architecture cannot be built for the data set.
+    """
+    with torch.random.fork_rng(devices=[]):
+        for architecture in {str(job.architecture): job.architecture for job in todo}.values():
+            make("architecture", architecture, DynamicalModel, dataset.inputs, dataset.outputs)
+
+
 def task_loss(outputs: Tensor, targets: Tensor, mask: Tensor, space: OutputSpace) -> Tensor:
     """Cross-entropy for classes, mean squared error for real outputs; over the readout step, or over all real steps."""
     if space.readout == "every":

@@ -104,7 +104,7 @@ def train(population: Path, **values: Any) -> None:
     """
     _threads(values["threads"])
     from dynamo import terminal
-    from dynamo.base_training import BaseTrainingOptions, as_base_model, jobs, train_base_model
+    from dynamo.base_training import BaseTrainingOptions, as_base_model, check_jobs, jobs, train_base_model
     from dynamo.data import Dataset
     from dynamo.plugins import full_spec, make
     from dynamo.population import PopulationWriter
@@ -129,6 +129,7 @@ def train(population: Path, **values: Any) -> None:
             f"{population} has {clashes[0]!r} already: use --skip-existing, --first-seed or --prefix, or another folder"
         )
     todo = [job for job in todo if not wanted[job.name] <= there]
+    check_jobs(todo, dataset)
     with terminal.progress() as bar:
         overall = terminal.task(bar, "models", len(todo))
         for number, job in enumerate(todo):

@@ -115,7 +115,7 @@ class ModelAt(DynamicalModel):
 
     def trajectory(self, inputs: Inputs) -> Trajectory:
         """Run at θ."""
-        states = self.meta_model.states(inputs, self.theta.expand(len(inputs), -1))
+        states = self.meta_model.states(inputs, self.theta.expand(inputs.mask.shape[0], -1))
         return Trajectory(states, self.head(self.meta_model.features(states)), inputs.mask)
 
 
@@ -136,7 +136,7 @@ class RecurrentModelAt(ModelAt, RecurrentModel):
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """F̃(θ, x, h)."""
-        return self._recurrent.step(self.theta.expand(len(h), -1), x, h)
+        return self._recurrent.step(self.theta.expand(h.shape[0], -1), x, h)
 
     def readout(self, h: Tensor) -> Tensor:
         """G̃(h)."""

@@ -260,7 +260,10 @@ def _read_model(folder: Path, entry: Mapping[str, Any]) -> BaseModel:
     architecture = Spec.of(entry["architecture"])
     inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
     tensors = read_tensors(folder / weights, entry.get("sha256"))
-    model = make("architecture", architecture, DynamicalModel, inputs, outputs)
+    try:
+        model = make("architecture", architecture, DynamicalModel, inputs, outputs)
+    except DynamoError as error:
+        raise DynamoError(f"{where}: {error}") from None
     load_weights(model, tensors, where)
     model.eval().requires_grad_(False)
     return BaseModel(name, model, Spec.of(entry["dataset"]), dict(entry.get("labels", {})), architecture)
@@ -281,5 +284,6 @@ def load_weights(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], w
         if tensors[key].shape != expected[key].shape
     ]
     if faults:
-        raise DynamoError(f"{where}: the weights do not fit the architecture: {'; '.join(sorted(faults)[:5])}")
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise DynamoError(f"{where}: the weights do not fit the architecture: {'; '.join(sorted(faults)[:5])}{more}")
     module.load_state_dict(dict(tensors))

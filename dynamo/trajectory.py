@@ -95,7 +95,7 @@ def at_readout(outputs: Tensor, mask: Tensor, readout: str) -> Tensor:
     if readout == "every":
         return outputs
     last = mask.sum(1) - 1
-    return outputs[torch.arange(len(last), device=last.device), last]
+    return outputs[torch.arange(mask.shape[0], device=mask.device), last]
 
 
 def check_inputs(inputs: Inputs, *, where: str, vocabulary: int | None = None) -> None:

@@ -22,7 +22,7 @@ from dynamo.testing.models import check_model, check_recurrent_model
 
 TOKENS, REAL, IMAGE = InputSpace("tokens", (11,)), InputSpace("real", (3,)), InputSpace("image", (3, 16, 16))
 CLASSES, NUMBERS = OutputSpace("classes", 4), OutputSpace("real", 2, readout="every")
-FLAT, WIDE, CHANNELS = (6,), (9,), (4, 6, 6)
+FLAT, WIDE, CHANNELS, PATCHES = (6,), (9,), (4, 6, 6), (10, 5)
 
 #: What each kind is built with: the arguments after the options, by the attributes that must hold them afterwards.
 CASES: dict[Kind, tuple[dict[str, Any], ...]] = {
@@ -39,6 +39,8 @@ CASES: dict[Kind, tuple[dict[str, Any], ...]] = {
         {"meta_shape": WIDE, "base_shape": FLAT},
         {"meta_shape": CHANNELS, "base_shape": CHANNELS},
         {"meta_shape": CHANNELS, "base_shape": (3, 6, 6)},
+        {"meta_shape": CHANNELS, "base_shape": PATCHES},
+        {"meta_shape": CHANNELS, "base_shape": FLAT},
     ),
     "divergence": ({},),
     "augmentation": tuple({"inputs": space} for space in (TOKENS, REAL, IMAGE)),
@@ -49,8 +51,9 @@ CASES: dict[Kind, tuple[dict[str, Any], ...]] = {
 def check_component(component: Component, options: Mapping[str, Any] | None = None) -> None:
     """Build a component and check the contract of its kind, on each generated space that it accepts.
 
-    The spaces are tokens, real vectors and images for architectures and meta-models, flat and image states for state
-    maps. One that the component refuses with a ``DynamoError`` is passed over, but it must accept one of them.
+    The spaces are tokens, real vectors and images for architectures and meta-models; flat states, feature maps and a
+    transformer's tokens for state maps. One that the component refuses with a ``DynamoError`` is passed over, but it
+    must accept one of them.
 
     Args:
         component: the component.

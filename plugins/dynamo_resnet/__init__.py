@@ -1,5 +1,5 @@
 """Networks with blocks as time (appendix A): residual base models, taps into any network of images, the residual
-meta-model of Algorithm 2, and the state map for feature maps.
+meta-model of Algorithm 2, and the state maps for feature maps and for tokens.
 
 Listing them is instant; torch and torchvision are imported when one is built.
 """
@@ -73,7 +73,12 @@ class TapsOptions:
     """Options of ``taps``."""
 
     model: str = option("shufflenet_v2_x0_5", "the name of a classifier in torchvision.models; its weights are new")
-    points: str = option("stage2+stage3+stage4", "the modules whose outputs are the states, by name, joined by '+'")
+    points: str = option(
+        "stage2+stage3+stage4",
+        "the modules whose outputs are the states, by name, joined by '+'",
+        check=lambda value: all(value.split("+")),
+        rule="names of modules joined by '+', such as stage2+stage3",
+    )
 
 
 @attrs.frozen
@@ -96,13 +101,19 @@ class MetaResNetOptions:
 
 
 @attrs.frozen
-class ConvOptions:
-    """Options of ``conv``."""
+class TokensOptions:
+    """Options of ``tokens``; ``conv`` has them too."""
 
     rank: int | None = option(
         None, "the largest rank that the map can have; none = full", check=lambda value: value > 0, rule="above 0"
     )
     bias: bool = option(True, "add a bias to each channel")
+
+
+@attrs.frozen
+class ConvOptions(TokensOptions):
+    """Options of ``conv``."""
+
     per_channel: bool = option(False, "only scale each channel; needs as many channels on both sides")
 
     def __attrs_post_init__(self) -> None:
@@ -144,9 +155,19 @@ def _conv(options: ConvOptions, meta_shape: Shape, base_shape: Shape) -> "StateM
     return Conv(meta_shape, base_shape, options.rank, options.bias, options.per_channel)
 
 
+def _tokens(options: TokensOptions, meta_shape: Shape, base_shape: Shape) -> "StateMap":
+    """Feature maps are mapped as ``conv`` does: one fit can have sites of both kinds, as a transformer's first has."""
+    from dynamo_resnet.maps import Conv
+    from dynamo_resnet.tokens import Tokens
+
+    if len(meta_shape) == len(base_shape) == 3:
+        return Conv(meta_shape, base_shape, options.rank, options.bias, per_channel=False)
+    return Tokens(meta_shape, base_shape, options.rank, options.bias)
+
+
 @hookimpl
 def dynamo_components() -> Iterable[Component]:
-    """Three architectures, a meta-model and a state map."""
+    """Three architectures, a meta-model and two state maps."""
     return [
         Component("architecture", "resnet", _resnet, "torchvision's residual networks", ResNetOptions),
         Component(
@@ -161,4 +182,7 @@ def dynamo_components() -> Iterable[Component]:
             "meta-model", "resnet", _meta_resnet, "residual network with Wθ in each block (B.1)", MetaResNetOptions
         ),
         Component("state-map", "conv", _conv, "a 1x1 convolution, with resampling where sizes differ", ConvOptions),
+        Component(
+            "state-map", "tokens", _tokens, "feature maps to a transformer's tokens or a flat state", TokensOptions
+        ),
     ]

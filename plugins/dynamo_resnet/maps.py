@@ -36,7 +36,8 @@ class Conv(StateMap):
             if len(shape) != 3:
                 raise DynamoError(
                     f"state-map 'conv' maps features (channels, height, width), and the states of the {whose} have "
-                    f"shape {shape}: flat states take 'affine', 'linear', 'low-rank' or 'mlp'"
+                    f"shape {shape}: between flat states take 'affine', 'linear', 'low-rank' or 'mlp', from feature "
+                    "maps to tokens or flat states 'tokens'"
                 )
         if per_channel and meta_shape[0] != base_shape[0]:
             raise DynamoError(

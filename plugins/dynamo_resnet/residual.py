@@ -94,10 +94,11 @@ def check_size(inputs: InputSpace, stem: Stem, stages: int, who: str) -> None:
     halvings = stages - 1 + (2 if stem == "imagenet" else 0)
     least = 2 ** (halvings - 1) + 1 if halvings else 1
     if min(inputs.shape[1:]) < least:
-        instead = "; use stem=small" if stem == "imagenet" else " or fewer stages"
+        instead = "stem=small" if stem == "imagenet" else "a network of fewer stages"
         raise DynamoError(
             f"{who} with stem {stem!r} and {stages} stages halves its images {halvings} times and needs at least "
-            f"{least} x {least} pixels; these have {inputs.shape[1]} x {inputs.shape[2]}: use larger images{instead}"
+            f"{least} x {least} pixels; these have {inputs.shape[1]} x {inputs.shape[2]}: use larger images or "
+            f"{instead}"
         )
 
 

@@ -21,6 +21,9 @@ class TappedModel(DynamicalModel):
     The module is shared, not copied. It is watched by forward hooks that are attached for the time of a call and
     removed whatever happens.
 
+    The state maps for images take a state of three dimensions for (channels, height, width). The stages of
+    torchvision's Swin transformers give channels last: wrap them in modules that move the channels.
+
     Args:
         inputs: the space of its images.
         outputs: the output space.

@@ -21,7 +21,7 @@ def _sizes(name: str, meta_shape: Shape, base_shape: Shape) -> tuple[int, int]:
         if len(shape) != 1:
             raise DynamoError(
                 f"state-map {name!r} is unavailable for images: it maps flat states, and those of the {whose} have "
-                f"shape {shape}; vision plugins bring maps for images"
+                f"shape {shape}; take 'conv', or 'tokens' for transformers"
             )
     return meta_shape[0], base_shape[0]
 
