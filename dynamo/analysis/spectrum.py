@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 class Spectrum:
     """Principal components of a set of model embeddings.
 
+    The number of components and the participation ratio are those of these models; of all models of their kind they are
+    too low unless the models are many times the dimensions. No interval is given: resampled models are fewer different
+    ones, lie in fewer dimensions still, and bootstrap intervals miss the truth.
+
     Attributes:
         eigenvalues: of the covariance of the thetas, in descending order, ``[min(N - 1, d)]``; empty for one model.
         components: the axes, ``[components, d]``, each with its largest entry positive.

@@ -1,0 +1,211 @@
+import csv
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import pdist, squareform
+
+import problems
+from dynamo import DynamoError, Fit, Population
+from dynamo.analysis import compare as module
+from dynamo.analysis.compare import Comparison, MethodResult, common_recordings, compare
+from dynamo.analysis.pairs import CLUSTERERS, pair_figures
+from dynamo.analysis.rivals import RIVALS, distance_matrix
+from dynamo.plots.compare import plot_compare
+
+KINDS = ["a", "a", "a", "b", "b", "b"]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[Fit, Population]:
+    fit, population = problems.fitted(count=6)
+    return attrs.evolve(fit, labels=[{"kind": kind, "number": n} for n, kind in enumerate(KINDS)]), population
+
+
+def test_each_method_is_judged_by_its_own_distances(fitted):
+    fit, population = fitted
+    found = compare(fit, population, "kind", ["cka", "output-disagreement"], examples=10)
+    dynamo, cka, outputs = found.methods
+    assert [dynamo.name, cka.name, outputs.name] == ["dynamo", "cka", "output-disagreement"]
+    np.testing.assert_allclose(dynamo.distances, squareform(pdist(fit.theta.numpy())), atol=1e-5)
+    recordings = common_recordings(population, 10)
+    np.testing.assert_array_equal(cka.distances, distance_matrix("cka", recordings, None))
+    for method in found.methods:
+        assert method.reason == ""
+        assert method.figures == pair_figures(method.distances, KINDS)
+        assert method.layout.coordinates.shape == (6, 2)
+    assert dynamo.figures != cka.figures
+    assert found.values == KINDS
+    assert found.fit_seconds == fit.seconds > 0
+
+
+def test_times_and_their_growth(fitted):
+    fit, population = fitted
+    dynamo, cka = compare(fit, population, "kind", ["cka"], examples=10).methods
+    assert (dynamo.seconds, dynamo.cpu_seconds, dynamo.growth, dynamo.exponent) == (None, None, (), None)
+    assert [models for models, _ in cka.growth] == [3, 6]  # a quarter of six is one model, which has no pairs
+    assert cka.growth[-1] == (6, cka.seconds)
+    assert cka.seconds > 0
+    assert cka.cpu_seconds > 0
+    assert MethodResult("any", growth=((2, 0.4), (4, 1.6), (8, 6.4))).exponent == pytest.approx(2)
+    assert MethodResult("any", growth=((8, 6.4),)).exponent is None
+    assert MethodResult("any", growth=((4, 0.009), (8, 6.4))).exponent is None
+
+
+def test_a_rival_that_fails_is_listed_with_the_reason(fitted, monkeypatch):
+    def fail(name, recordings, *rest, **options):
+        if name == "cka":
+            raise ZeroDivisionError("by nothing")
+        if name == "rsa":
+            raise DynamoError("it is not installed: install it")
+        if name == "svcca":
+            return np.full((len(recordings), len(recordings)), np.nan)
+        return distance_matrix(name, recordings, *rest, **options)
+
+    monkeypatch.setattr(module, "distance_matrix", fail)
+    found = compare(*fitted, "kind", ["cka", "rsa", "svcca", "procrustes"], examples=10)
+    reasons = {method.name: method.reason for method in found.methods}
+    assert reasons["cka"] == "ZeroDivisionError: by nothing"
+    assert reasons["rsa"] == "it is not installed: install it"
+    assert "nan" in reasons["svcca"]
+    assert reasons["procrustes"] == reasons["dynamo"] == ""
+    assert all((method.figures is None) == bool(method.reason) for method in found.methods)
+    assert [row["note"] for row in found.costs()] == [method.reason for method in found.methods]
+    assert found.table()[1] == {**dict.fromkeys(found.table()[0]), "method": "cka"}
+    assert "by nothing" in words(plot_compare(found))
+
+
+def test_the_tables_show_the_figures(fitted):
+    found = compare(*fitted, "kind", ["procrustes"], examples=10)
+    row, figures = found.table()[1], found.methods[1].figures
+    assert (row["auprc"], row["p"], row["violation rate"]) == (figures.auprc, figures.auprc_p, figures.violation_rate)
+    assert (row["silhouette"], row["neighbour accuracy"]) == (figures.silhouette, figures.neighbour_accuracy)
+    assert [row[f"ari {name}"] for name in CLUSTERERS] == list(figures.ari.values())
+    dynamo, rival = found.costs()
+    assert (dynamo["fit seconds"], dynamo["seconds"], dynamo["recording seconds"]) == (fitted[0].seconds, None, None)
+    assert (rival["fit seconds"], rival["seconds"]) == (None, found.methods[1].seconds)
+    assert rival["recording seconds"] == found.recording_seconds
+
+
+def test_models_of_several_data_sets_meet_on_inputs_of_all():
+    tasks = [problems.dataset(group="one"), problems.dataset(group="two", examples=40, steps=7)]
+    models = Population([problems.base_model(f"m{n}", tasks[n % 2], hidden=3 + n, seed=n) for n in range(4)])
+    found = common_recordings(models, 9)
+    assert all(recording.inputs is found[0].inputs for recording in found)
+    assert len(found[0]) == 9
+    starts = found[0].inputs.values[:, 0, 0]
+    shares = [int(torch.isin(starts, task.halves()[1].values[:, 0, 0]).sum()) for task in tasks]
+    assert shares == [4, 5]
+    for base, recording in zip(models, found, strict=True):
+        own = base.model.trajectory(recording.inputs)
+        torch.testing.assert_close(recording.trajectory.outputs, own.outputs)
+    again, other = common_recordings(models, 9)[0].inputs, common_recordings(models, 9, seed=1)[0].inputs
+    assert torch.equal(found[0].inputs.values, again.values)
+    assert not torch.equal(starts, other.values[:, 0, 0])
+    assert len(common_recordings(models, None)[0]) == 12 + 20
+    with pytest.raises(DynamoError, match="1 examples cannot serve 2 data sets"):
+        common_recordings(models, 1)
+
+
+def test_progress_names_the_method_and_its_pairs(fitted):
+    seen = []
+    compare(*fitted, "kind", ["cka"], examples=10, progress=lambda *step: seen.append(step))
+    assert seen[-1] == ("cka", 15, 15)
+    assert len(seen) == 15
+
+
+def words(figure) -> str:
+    return " ".join(text.get_text() for text in figure.findobj(lambda part: hasattr(part, "get_text")))
+
+
+def test_the_picture_shows_every_layout_and_clusterer(fitted):
+    found = compare(*fitted, "kind", ["cka", "procrustes"], examples=10)
+    figure = plot_compare(found, "a title")
+    shown = words(figure)
+    for word in ("dynamo", "cka", "procrustes", *CLUSTERERS, "a title", "kind"):
+        assert word in shown
+    panels = [axes for part in figure.subfigs for axes in part.axes if axes.get_visible()]
+    assert len(panels) == 3 + 1
+    drawn = np.concatenate([marks.get_offsets() for marks in panels[1].collections])
+    np.testing.assert_allclose(drawn, found.methods[1].layout.coordinates)
+    numbers = attrs.evolve(found, label="score", values=[0.1 * n for n in range(6)] + [0.9])
+    many = attrs.evolve(
+        numbers,
+        methods=tuple(
+            attrs.evolve(method, layout=attrs.evolve(method.layout, coordinates=np.eye(7)[:, :2]))
+            for method in numbers.methods
+        ),
+    )
+    assert "score" in words(plot_compare(many))  # numbers get a scale
+
+
+def test_errors(fitted):
+    fit, population = fitted
+    with pytest.raises(DynamoError, match="did you mean 'pwcca'"):
+        compare(fit, population, "kind", ["pwca"])
+    with pytest.raises(DynamoError, match="no label 'kid': did you mean 'kind'"):
+        compare(fit, population, "kid", [])
+    some = attrs.evolve(fit, labels=[*fit.labels[:-1], {"number": 5}])
+    with pytest.raises(DynamoError, match="'m5' has no label 'kind'"):
+        compare(some, population, "kind", [])
+    with pytest.raises(DynamoError, match="6 models in 6 group"):
+        compare(fit, population, "number", [])
+    alike = attrs.evolve(fit, labels=[{"kind": "a"}] * 6)
+    with pytest.raises(DynamoError, match="6 models in 1 group"):
+        compare(alike, population, "kind", [])
+    with pytest.raises(DynamoError, match="not those of the fit"):
+        compare(fit, Population(list(population)[::-1]), "kind", [])
+
+
+def test_the_command(tmp_path, capsys):
+    from dynamo.cli import main
+
+    models, run, out = tmp_path / "p", tmp_path / "run", tmp_path / "out"
+    train = ["-a", "gru:hidden_size=4", "-d", "digits-rows", "-f", "1", "-f", "0.2", "--seeds", "2", "--epochs", "1"]
+    main(["train", str(models), *train])
+    main(["fit", str(models), "-o", str(run), "--preset", "laptop", "--steps", "2", "--theta-dim", "3"])
+    capsys.readouterr()
+    main(
+        [
+            "analyse",
+            "compare",
+            str(run),
+            "--by",
+            "fraction",
+            "--methods",
+            "cka, rsa",
+            "--examples",
+            "20",
+            "-o",
+            str(out),
+        ]
+    )
+    printed = capsys.readouterr().out
+    tables = {
+        name: list(csv.reader((out / f"{name}.csv").open())) for name in ("compare", "costs", "clusterers", "groups")
+    }
+    for name in ("dynamo", "cka", "rsa"):
+        assert name in printed
+        assert [row[0] for row in tables["compare"]].count(name) == 1
+        assert [row[0] for row in tables["clusterers"]].count(name) == len(CLUSTERERS)
+        assert [row[:2] for row in tables["groups"] if row[0] == name] == [[name, "0.2"], [name, "1.0"]]
+        assert (out / f"distances-{name}.csv").exists()
+    assert (out / "compare.png").stat().st_size > 0
+    assert float(tables["costs"][1][-2]) == pytest.approx(Fit.load(run).seconds)
+    for arguments, message in (
+        (["--by", "fractions"], "did you mean 'fraction'"),
+        (["--by", "fraction", "--methods", "dsaa"], "did you mean 'dsa'"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["analyse", "compare", str(run), *arguments])
+        assert message in capsys.readouterr().err
+
+
+def test_all_rivals_are_compared_unless_some_are_named(fitted, monkeypatch):
+    def fail(name, *rest, **options):
+        raise DynamoError("none today")
+
+    monkeypatch.setattr(module, "distance_matrix", fail)
+    found: Comparison = compare(*fitted, "kind", examples=10)
+    assert [method.name for method in found.methods] == ["dynamo", *RIVALS]
