@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import torch
+from click import Context
 
 from dynamo import hookspecs
 from dynamo.cli import cli, main
@@ -29,6 +30,11 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
 def test_every_command_is_in_the_readme():
     for command in cli.commands:
         assert f"dynamo {command}" in README
+    group = cli.commands["analyse"]
+    analyses = group.list_commands(Context(group))
+    assert "clusters" in analyses
+    for analysis in analyses:
+        assert f"dynamo analyse {analysis}" in README
 
 
 def test_every_component_is_in_the_readme():

@@ -26,6 +26,9 @@ from dynamo.analysis.partitions import (
 from dynamo.analysis.spectrum import spectrum
 from dynamo.errors import DynamoError
 
+#: Starts of k-means where the number of clusters is given; to choose it, each of many searches has fewer.
+STARTS = 200
+
 
 @attrs.frozen
 class GroupAgreement:
@@ -119,7 +122,7 @@ def find_clusters(
             a number for HDBSCAN, or too few draws for the level.
     """
     if count is not None:
-        return Clusters(method, cluster(theta, method, count, seed), None)
+        return Clusters(method, cluster(theta, method, count, seed, STARTS), None)
     check_method(method)
     places = check_places(theta)
     if (draws + 1) * level < 1:
@@ -157,7 +160,7 @@ def group_agreement(theta: Points, groups: Sequence[object], seed: int = 0) -> G
         DynamoError: fewer than two groups, or as many groups as models.
     """
     names, codes = group_codes(groups)
-    found = cluster(theta, "kmeans", min(len(names), check_places(theta)), seed)
+    found = cluster(theta, "kmeans", min(len(names), check_places(theta)), seed, STARTS)
     scores = silhouettes(squareform(pdist(theta)), codes)
     return GroupAgreement(len(names), float(adjusted_rand_score(codes, found)), float(scores.mean()))
 

@@ -14,7 +14,7 @@ Points = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
 
-def cluster(theta: Points, method: str = "kmeans", count: int | None = None, seed: int = 0) -> Labels:
+def cluster(theta: Points, method: str = "kmeans", count: int | None = None, seed: int = 0, starts: int = 10) -> Labels:
     """The cluster of each model, ``[N]``, numbered from 0 as they come.
 
     Args:
@@ -22,6 +22,7 @@ def cluster(theta: Points, method: str = "kmeans", count: int | None = None, see
         method: one of ``METHODS``.
         count: the number of clusters; None for HDBSCAN, which finds it (its noise is −1).
         seed: of the clustering.
+        starts: of k-means. With few models in many dimensions it takes hundreds to find the same clusters every time.
 
     Raises:
         DynamoError: an unknown method, fewer than three models, values that are not finite, more clusters than places,
@@ -36,7 +37,7 @@ def cluster(theta: Points, method: str = "kmeans", count: int | None = None, see
     if count is None:
         raise DynamoError(f"{method} needs the number of clusters")
     check_count(count, places, len(theta))
-    return METHODS[method](theta, count, seed)
+    return _kmeans(theta, count, seed, starts) if method == "kmeans" else METHODS[method](theta, count, seed)
 
 
 def count_of(labels: Labels) -> int:
@@ -93,8 +94,8 @@ def check_count(count: int, places: int, models: int) -> None:
         raise DynamoError(f"the {models} models lie at {places} different places: ask for at most {places} clusters")
 
 
-def _kmeans(points: Points, count: int, seed: int) -> Labels:
-    return _in_order(KMeans(count, n_init=10, random_state=seed).fit_predict(points))
+def _kmeans(points: Points, count: int, seed: int, starts: int = 10) -> Labels:
+    return _in_order(KMeans(count, n_init=starts, random_state=seed).fit_predict(points))
 
 
 def _linked(linkage: str, points: Points, count: int, seed: int) -> Labels:

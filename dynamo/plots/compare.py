@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dynamo.analysis.compare import Comparison, MethodResult
-from dynamo.plots.map import COLOURS, MARKS, is_scale
+from dynamo.plots.map import COLOURS, MARKS, draw_models, is_scale
 
 COLUMNS = 5
 
@@ -80,11 +80,7 @@ def _draw_layout(axes: Axes, method: MethodResult, values: Sequence[object]) -> 
     if is_scale(values):
         axes.scatter(x, y, c=_numbers(values), cmap="viridis", norm=Normalize(*_limits(values)), s=24)
     else:
-        groups = np.array([str(value) for value in values])
-        for number, group in enumerate(np.unique(groups)):
-            colour, mark = COLOURS[number % len(COLOURS)], MARKS[(number // len(COLOURS) + number) % len(MARKS)]
-            own = groups == group
-            axes.scatter(x[own], y[own], c=colour, marker=mark, s=30, label=group, edgecolors="white", linewidths=0.5)
+        draw_models(axes, np.column_stack([x, y]), "", values, size=30)
     axes.set_title(method.name, fontsize=10)
     axes.set_xlabel(f"stress {method.layout.stress:.2f}", fontsize=8)
     axes.set_xticks([])

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from dynamo.analysis.few_labels import FewLabels
 from dynamo.analysis.landscape import Landscape
-from dynamo.plots.landscape import draw_models, draw_plane, legend_title
-from dynamo.plots.map import COLOURS
+from dynamo.plots.landscape import draw_plane, legend_title
+from dynamo.plots.map import COLOURS, draw_models
 
 
 def plot_few_labels(

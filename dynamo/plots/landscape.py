@@ -1,16 +1,14 @@
 """A metric over a plane or a line of the map, with the base models on top (Figure 6)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from dynamo.analysis.landscape import Landscape
-from dynamo.plots.map import COLOURS, MARKS, is_scale
+from dynamo.plots.map import COLOURS, draw_models, is_scale
 
 
 def plot_landscape(result: Landscape, label: str | None, values: Sequence[object] | None, title: str = "") -> Figure:
@@ -61,25 +59,6 @@ def draw_plane(axes: Axes, result: Landscape) -> None:
     axes.set_aspect("equal")
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(y[0], y[-1])
-
-
-def draw_models(
-    axes: Axes, xy: NDArray[np.floating], label: str | None, values: Sequence[object] | None, size: float = 58
-) -> None:
-    """Draw models as points ``[N, 2]``, with a legend entry for each value of the label, or a colour scale."""
-    edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.9, "s": size, "zorder": 3}
-    if label is None or values is None:
-        axes.scatter(xy[:, 0], xy[:, 1], c=COLOURS[0], label="base models", **edge)
-    elif is_scale(values):
-        numbers = np.array([float(str(value)) for value in values])
-        drawn = axes.scatter(xy[:, 0], xy[:, 1], c=numbers, cmap="viridis", norm=Normalize(), **edge)
-        axes.figure.colorbar(drawn, ax=axes, label=label)
-    else:
-        groups = np.array([str(value) for value in values])
-        for number, group in enumerate(np.unique(groups)):
-            colour, mark = COLOURS[number % len(COLOURS)], MARKS[(number // len(COLOURS) + number) % len(MARKS)]
-            own = groups == group
-            axes.scatter(xy[own, 0], xy[own, 1], c=colour, marker=mark, label=str(group), **edge)
 
 
 def _draw_line(axes: Axes, result: Landscape, label: str | None, values: Sequence[object] | None) -> None:

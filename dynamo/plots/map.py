@@ -1,12 +1,14 @@
 """The first picture: the map of the models above its spectrum (the two rows of Figure 3)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from dynamo.analysis.spectrum import Spectrum
 
@@ -39,32 +41,33 @@ def draw_points(axes: Axes, result: Spectrum, label: str | None, values: Sequenc
     xy = np.zeros((len(result.coordinates), 2))
     shown = min(2, result.coordinates.shape[1])
     xy[:, :shown] = result.coordinates[:, :shown]
-    if values is None or label is None:
-        axes.scatter(xy[:, 0], xy[:, 1], c=COLOURS[0], s=48)
-    elif is_scale(values):
-        numbers = np.array([float(str(value)) for value in values])
-        drawn = axes.scatter(xy[:, 0], xy[:, 1], c=numbers, cmap="viridis", norm=Normalize(), s=42)
-        axes.figure.colorbar(drawn, ax=axes, label=label)
-    else:
-        for number, group in enumerate(sorted({str(value) for value in values})):
-            chosen = np.array([str(value) == group for value in values])
-            colour, mark = COLOURS[number % len(COLOURS)], MARKS[(number // len(COLOURS) + number) % len(MARKS)]
-            axes.scatter(
-                xy[chosen, 0],
-                xy[chosen, 1],
-                c=colour,
-                marker=mark,
-                s=52,
-                label=group,
-                edgecolors="white",
-                linewidths=0.6,
-            )
+    draw_models(axes, xy, label, values, size=52)
+    if label is not None and values is not None and not is_scale(values):
         axes.legend(title=label, frameon=False)
     shares = [*result.shares, 0.0, 0.0]
     axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second component ({shares[1]:.0%})")
     axes.set_aspect("equal", adjustable="datalim")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_models(
+    axes: Axes, xy: NDArray[np.floating], label: str | None, values: Sequence[object] | None, size: float = 58
+) -> None:
+    """Draw models as points ``[N, 2]``, with a legend entry for each value of the label, or a colour scale."""
+    edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.9, "s": size, "zorder": 3}
+    if label is None or values is None:
+        axes.scatter(xy[:, 0], xy[:, 1], c=COLOURS[0], label="base models", **edge)
+    elif is_scale(values):
+        numbers = np.array([float(str(value)) for value in values])
+        drawn = axes.scatter(xy[:, 0], xy[:, 1], c=numbers, cmap="viridis", norm=Normalize(), **edge)
+        axes.figure.colorbar(drawn, ax=axes, label=label)
+    else:
+        groups = np.array([str(value) for value in values])
+        for number, group in enumerate(np.unique(groups)):
+            colour, mark = COLOURS[number % len(COLOURS)], MARKS[(number // len(COLOURS) + number) % len(MARKS)]
+            own = groups == group
+            axes.scatter(xy[own, 0], xy[own, 1], c=colour, marker=mark, label=str(group), **edge)
 
 
 def draw_spectrum(axes: Axes, result: Spectrum) -> None:

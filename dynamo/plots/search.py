@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dynamo.analysis.search import Search
-from dynamo.plots.landscape import draw_models, legend_title
-from dynamo.plots.map import COLOURS
+from dynamo.plots.landscape import legend_title
+from dynamo.plots.map import COLOURS, draw_models
 
 
 def plot_search(result: Search, label: str | None, values: Sequence[object] | None, title: str = "") -> Figure:
