@@ -11,7 +11,7 @@ import attrs
 import click
 
 from dynamo import __version__
-from dynamo.commands import Analyses
+from dynamo.commands import Analyses, _embed
 from dynamo.errors import DynamoError, Interrupted, did_you_mean
 from dynamo.options import Spec, build_options, type_name
 
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 #: Where the options of a command come from: read as text, since importing the classes themselves would import torch.
-LAZY_OPTIONS = {"train": ("dynamo.base_training", "BaseTrainingOptions"), "fit": ("dynamo.fit_options", "FitOptions")}
+LAZY_OPTIONS = {
+    "train": ("dynamo.base_training", "BaseTrainingOptions"),
+    "fit": ("dynamo.fit_options", "FitOptions"),
+    "embed": ("dynamo.embedding", "EmbedOptions"),
+}
 
 
 class _OptionsCommand(click.Command):
@@ -274,6 +278,11 @@ def plugins(name: str | None) -> None:
             terminal.options_table(item.component)
     for broken in registry().broken:
         click.echo(f"skipped plugin {broken.owner}: {broken.reason}", err=True)
+
+
+cli.add_command(
+    _OptionsCommand("embed", params=_embed.command.params, callback=_embed.command.callback, help=_embed.command.help)
+)
 
 
 @cli.group(cls=Analyses)
