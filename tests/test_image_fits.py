@@ -2,11 +2,12 @@
 
 import torch
 
-from dynamo import FitOptions, Inputs, InputSpace, OutputSpace, Population, Trainer
+from dynamo import FitOptions, Inputs, InputSpace, OutputSpace, Population, Trainer, Trajectory
 from dynamo.data import Dataset, Examples
 from dynamo.plugins import make
 from dynamo.population import BaseModel
 from dynamo.protocols import DynamicalModel
+from dynamo.recording import Recording
 
 IMAGES, CLASSES = InputSpace("image", (3, 8, 8)), OutputSpace("classes", 4, "last", "toy")
 
@@ -82,3 +83,46 @@ def test_half_precision_recordings_change_the_loss_in_the_fourth_digit():
     plain, half = fitted(), fitted(recording_precision="float16")
     torch.testing.assert_close(torch.tensor(half.history), torch.tensor(plain.history), rtol=1e-3, atol=1e-3)
     assert half.history != plain.history
+
+
+def test_gradients_of_the_objective_against_finite_differences():
+    trainer = fitted(steps=2, block_outputs=True)
+    trainer.emulator.double().train()
+    trainer.recordings = [
+        Recording(
+            source.inputs.with_values(source.inputs.values.double()),
+            Trajectory(
+                tuple(state.double() for state in source.trajectory.states),
+                source.trajectory.outputs.double(),
+                source.trajectory.mask,
+            ),
+        )
+        for source in trainer.recordings
+    ]
+    chosen, rows = trainer.draw(0)
+
+    def loss() -> torch.Tensor:
+        return trainer.loss(*trainer.losses(chosen, rows))
+
+    trainer.emulator.zero_grad()
+    loss().backward()
+    network = trainer.emulator.meta_model.network
+    checked = [
+        *trainer.emulator.thetas,
+        trainer.emulator.meta_model.shifts["8"].weight,
+        network.layer2[0].conv2.weight,
+        network.conv1.weight,
+        trainer.emulator.maps_of(1)[2].map.weight,
+        trainer.emulator.heads[0].map.weight,
+    ]
+    for parameter in checked:
+        flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
+        for entry in (0, len(flat) // 2, len(flat) - 1):
+            before, values = float(flat[entry]), []
+            for step in (1e-6, -1e-6):
+                flat[entry] = before + step
+                values.append(float(loss().detach()))
+            flat[entry] = before
+            slope = (values[0] - values[1]) / 2e-6
+            assert abs(slope - float(gradient[entry])) < 1e-6 + 1e-5 * abs(slope)
+    assert all(float(theta.grad.abs().max()) > 1e-6 for theta in trainer.emulator.thetas)
