@@ -7,6 +7,11 @@ from dynamo import InputSpace, OutputSpace, RecurrentModel
 from dynamo.trajectory import Inputs, Trajectory
 
 
+def scattered(count, size, scale=1.0, seed=0):
+    """Normal numbers ``[count, size]``, in double precision."""
+    return scale * torch.randn(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 class Iterated(RecurrentModel):
     """A user's own cell: h' = F(x, h) of ``size`` units, which reads itself out. Subclasses say what F is."""
 
@@ -93,8 +98,7 @@ class Cube(Iterated):
 
 
 def rotation(size: int, seed: int = 0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))[0]
+    return torch.linalg.qr(scattered(size, size, seed=seed))[0]
 
 
 class Segment(Iterated):

@@ -1,25 +1,18 @@
 """Fixed points, on maps where all of them are known."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from scipy.optimize import brentq
 
 import dynamics_problems as known
 import problems
+from dynamics_problems import scattered
 from dynamo import DynamoError, Inputs
+from dynamo.analysis import fixed_points
 from dynamo.analysis.constant_input import constant_input
 from dynamo.analysis.fixed_points import find_fixed_points, sample_states
-from dynamo.cli import main
-from dynamo.commands.fixed_points import told
 
 ZERO = torch.zeros(2)
-
-
-def scattered(count, size, scale=1.0, seed=0):
-    return scale * torch.randn(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def assert_same_points(found, wanted, atol=1e-6):
@@ -160,7 +153,7 @@ def test_base_models_fixed_points_are_where_iteration_ends(architecture):
     starts = sample_states(model, problems.sequences(10, 5, 2), 20)
     found = find_fixed_points(model, x, starts)
     h = model.double().initial_state(1)
-    for _ in range(3000):
+    for _ in range(1000):
         h = model.step(x.double()[None], h)
     assert_same_points(found.states, h, atol=1e-6)
 
@@ -171,7 +164,7 @@ def test_a_meta_model_at_a_theta_has_fixed_points_like_any_model():
         model = fit.model_at(theta)
         found = find_fixed_points(model, ZERO, scattered(10, 6, scale=0.3))
         h = model.double().initial_state(1)
-        for _ in range(3000):
+        for _ in range(1000):
             h = model.step(ZERO.double()[None], h)
         assert_same_points(found.states, h.detach(), atol=1e-6)
 
@@ -226,6 +219,16 @@ def test_nothing_of_the_callers_is_changed():
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
+def test_starts_that_are_solved_in_parts_give_the_same_points(monkeypatch):
+    whole = find_fixed_points(known.Cube(2), ZERO, scattered(50, 2))
+    monkeypatch.setattr(fixed_points, "ROOM", 28)
+    seen = []
+    parts = find_fixed_points(known.Cube(2), ZERO, scattered(50, 2), progress=lambda *where: seen.append(where))
+    assert seen[:2] == [(7, 50), (14, 50)]
+    assert torch.equal(parts.ends, whole.ends)
+    torch.testing.assert_close(parts.states, whole.states, atol=1e-9, rtol=0)
+
+
 def test_points_come_in_order_and_progress_is_told():
     seen = []
     found = find_fixed_points(known.Cube(2), ZERO, scattered(50, 2), progress=lambda *where: seen.append(where))
@@ -276,6 +279,7 @@ def test_constant_inputs_by_name():
         ({"tolerance": 1e-3}, "the slow tolerance at least the tolerance"),
         ({"tolerance": 0.0}, "must be above 0"),
         ({"merge": 0.0}, "must be above 0"),
+        ({"iterations": 0}, "at least 1, or None"),
         ({"x": torch.zeros(3)}, r"of shape \[2\].*got \[3\]"),
         ({"x": torch.zeros(1, 2)}, r"of shape \[2\].*got \[1, 2\]"),
         ({"x": torch.tensor([0.0, torch.nan])}, "NaN or infinite"),
@@ -319,68 +323,3 @@ def test_models_that_cannot_be_searched():
         sample_states(known.Cube(2), problems.sequences(2, 3, 2), 1, noise=-1)
     with pytest.raises(DynamoError, match="NaN or infinite on these inputs"):
         sample_states(known.Explosion(2), Inputs(torch.zeros(1, 9, 2), torch.ones(1, 9, dtype=torch.bool)), 9)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flip")
-    train = ["train", str(folder / "pop"), "-a", "gru:hidden_size=6", "-a", "rnn:hidden_size=5", "--seeds", "1"]
-    train += ["-d", "flip-flop:bits=2,steps=8,train_size=64,test_size=20", "--epochs", "1", "--threads", "1"]
-    main(train)
-    fit = ["fit", str(folder / "pop"), "-o", str(folder / "run"), "--meta-model", "gru:hidden_size=8", "--steps", "2"]
-    main([*fit, "--theta-dim", "2", "--threads", "1"])
-    return folder / "run"
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--at", "flip-flop-gru-100-s0", "--base"], "1 fixed points (1 of them stable) and 0 slow points"),
-        (["--at", "architecture=rnn", "--input", "mean", "--method", "nearest", "--tolerance", "1e-6"], "fixed points"),
-    ],
-)
-def test_the_command(run, tmp_path, capsys, options, said):
-    main(["analyse", "fixed-points", str(run), "-o", str(tmp_path), "--starts", "30", "--seed", "1", *options])
-    assert said in capsys.readouterr().out
-    rows = (tmp_path / "fixed-points.csv").read_text().splitlines()
-    assert rows[0].startswith("point,kind,q,starts,outlier,stable,unstable directions,time constant,modulus 1")
-    assert rows[1].startswith("0,fixed,")
-    assert sum(int(row.split(",")[3]) for row in rows[1:]) == 30
-    assert (tmp_path / "fixed-points.png").stat().st_size > 10_000
-    page = (tmp_path / "fixed-points.html").read_text()
-    assert "$content" not in page
-    assert '"kinds": [{"name": "stable"' in page
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--at", "nobody"], "no base model is called 'nobody'"),
-        (["--at", "mean", "--base"], "--base needs --at with a base model's name"),
-        (["--input", "ones"], "no constant input is called 'ones'"),
-        (["--input", "token:good"], "0 words has no 'good'"),
-        (["--method", "secant"], "no method is called 'secant'"),
-    ],
-)
-def test_errors_of_the_command(run, tmp_path, capsys, options, message):
-    with pytest.raises(SystemExit):
-        main(["analyse", "fixed-points", str(run), "-o", str(tmp_path), "--starts", "5", *options])
-    assert message in capsys.readouterr().err
-
-
-def test_what_is_said_of_outliers_and_of_starts_that_led_nowhere():
-    nothing = find_fixed_points(known.Explosion(2), ZERO, torch.tensor([[0.1, 0.1], [1e3, 0]]))
-    assert told(nothing) == (
-        "0 fixed points and 0 slow points; 2 of 2 starts led to no point, 1 of them to numbers that overflow"
-    )
-    found = find_fixed_points(known.Cube(2), ZERO, scattered(300, 2), visited=0.1 * scattered(50, 2).clamp(-1, 1))
-    assert told(found).startswith("1 fixed points and 0 slow points; 8 more lie far outside")
-
-
-def test_help_is_light():
-    code = (
-        "import sys; from dynamo.cli import main\n"
-        "main(['analyse', 'fixed-points', '--help'])\n"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib', 'sklearn', 'scipy')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -8,15 +8,12 @@ import torch
 
 import dynamics_problems as known
 import problems
+from dynamics_problems import scattered
 from dynamo import DynamoError
 from dynamo.analysis.linearisation import linearise
 from dynamo.analysis.portrait import portrait
 
 ZERO = torch.zeros(2)
-
-
-def scattered(count, size, scale=1.0, seed=0):
-    return scale * torch.randn(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def differences(step, at, size=1e-6):

@@ -18,10 +18,11 @@ LONGEST = 0.25
 #: Directions that I − J shrinks to less than this share of its usual stretch are left alone: a singular Jacobian does
 #: no harm, and on a line of fixed points no step goes along the line.
 SINGULAR = 1e-5
-#: ``newton`` gives up a start that has gone this many sizes away from zero: it seldom comes back.
+#: Newton's method gives up a start that has gone this many sizes away from zero: it seldom comes back.
 FAR = 3.0
-#: Steps of the map itself that a start takes where nothing else leads to a fixed point nearby.
-SETTLING = 100
+#: Iterations of ``nearest`` for starts that ``newton`` has given up, and steps of the map itself for those of them that
+#: do not find a fixed point nearby.
+RESCUE, SETTLING = 40, 100
 #: Steps by which fixed points are polished in the end.
 POLISHING = 2
 #: ``nearest`` stops where so many steps in a row lower q by less than this share: at a least value of q above zero.
@@ -32,31 +33,26 @@ Solve = Callable[[ConstantInput, Tensor, float, int], tuple[Tensor, Tensor]]
 
 
 def newton(dynamics: ConstantInput, starts: Tensor, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
-    """Newton's method with steps of bounded length.
-
-    Starts that it leads nowhere are left to :func:`nearest`; where that runs far away, they follow the map itself for
-    some steps, which stays where states are, and then Newton's method again.
+    """Newton's method; starts that it leads nowhere are left to :func:`nearest`, and where that runs far away, they
+    follow the map itself for some steps, which stays where states are, and then Newton's method again.
     """
-    size = _size(dynamics, starts)
-    found, speed = _newton(dynamics, starts, size, tolerance, iterations)
+    found, speed = newton_alone(dynamics, starts, tolerance, iterations)
     lost = (~(speed < tolerance)).nonzero()[:, 0]
     if len(lost):
-        found[lost], speed[lost] = nearest(dynamics, starts[lost], tolerance, METHODS["nearest"].iterations)
-        astray = lost[~(found[lost].norm(dim=1) < FAR * size[lost])]
+        found[lost], speed[lost] = nearest(dynamics, starts[lost], tolerance, RESCUE)
+        astray = lost[~(found[lost].norm(dim=1) < FAR * _size(dynamics, starts[lost]))]
         settled = starts[astray]
-        for _ in range(SETTLING):
+        for _ in range(SETTLING if len(astray) else 0):
             settled = dynamics(settled)
-        settled, settled_speed = _newton(dynamics, settled, size[astray], tolerance, iterations)
+        settled, settled_speed = newton_alone(dynamics, settled, tolerance, iterations)
         good = settled_speed < tolerance
         found[astray[good]], speed[astray[good]] = settled[good], settled_speed[good]
     return found, speed
 
 
-def _newton(
-    dynamics: ConstantInput, starts: Tensor, size: Tensor, tolerance: float, iterations: int
-) -> tuple[Tensor, Tensor]:
-    """Where Newton's steps lead; the speed of a start that went too far is infinite."""
-    found, speed = starts.clone(), dynamics.speed(starts)
+def newton_alone(dynamics: ConstantInput, starts: Tensor, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
+    """Newton's method with steps of bounded length; a start that goes far away is given up, with an infinite speed."""
+    found, speed, size = starts.clone(), dynamics.speed(starts), _size(dynamics, starts)
     active = _going(speed, tolerance).nonzero()[:, 0]
     for _ in range(iterations):
         if len(active) == 0:
@@ -156,25 +152,25 @@ def polish(dynamics: ConstantInput, states: Tensor) -> tuple[Tensor, Tensor]:
 
 @attrs.frozen
 class Method:
-    """A way to solve.
+    """A way to look for points.
 
     Attributes:
         solve: the function.
         iterations: after how many a start is given up.
-        isolated: whether it goes all the way to isolated points, so that they may be polished, and others looked for
-            between them.
+        between: what follows the midpoints of the points found, where it goes all the way to isolated points, which may
+            then be polished too; None where it does not.
     """
 
     solve: Solve
     iterations: int
-    isolated: bool
+    between: Solve | None = None
 
 
 METHODS: Mapping[str, Method] = {
-    "newton": Method(newton, 30, True),
-    "nearest": Method(nearest, 60, False),
-    "gradient": Method(gradient, 10000, False),
-    "lbfgs": Method(lbfgs, 1000, False),
+    "newton": Method(newton, 20, newton_alone),
+    "nearest": Method(nearest, 60),
+    "gradient": Method(gradient, 10000),
+    "lbfgs": Method(lbfgs, 1000),
 }
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dynamo.analysis.constant_input import ConstantInput
-from dynamo.analysis.fixed_point_solvers import METHODS, Method, polish
+from dynamo.analysis.fixed_point_solvers import METHODS, Method, Solve, polish
 from dynamo.errors import DynamoError, did_you_mean
 from dynamo.protocols import DynamicalModel
 from dynamo.recording import run
@@ -24,7 +24,7 @@ BEYOND = 0.5
 #: Rounds of midpoints after a method that looks for isolated points.
 ROUNDS = 3
 #: How many numbers the Jacobians of the starts that are solved together have.
-ROOM = 2**24
+ROOM = 2**23
 
 
 @attrs.frozen(eq=False)
@@ -140,8 +140,8 @@ def find_fixed_points(
         The points. There may be none.
 
     Raises:
-        DynamoError: a model without ``step``, an unknown method, an x or states of the wrong shape or not finite, or
-        tolerances that are not 0 < tolerance ≤ slow_tolerance.
+        DynamoError: a model without ``step``, an unknown method, an x or states of the wrong shape or not finite,
+        tolerances that are not 0 < tolerance ≤ slow_tolerance, or no iterations.
     """
     if method not in METHODS:
         raise DynamoError(f"no method is called {method!r}: {did_you_mean(method, METHODS)}")
@@ -150,15 +150,17 @@ def find_fixed_points(
             f"tolerance {tolerance:g}, slow tolerance {slow_tolerance:g}, merge {merge:g}: all must be above 0, and "
             "the slow tolerance at least the tolerance"
         )
+    if iterations is not None and iterations < 1:
+        raise DynamoError(f"asked for {iterations} iterations: give at least 1, or None for what suits the method")
     chosen = METHODS[method]
     dynamics = ConstantInput(model, x)
     given = dynamics.states(starts)
     box = given if visited is None else dynamics.states(visited)
     search = _Search(dynamics, chosen, iterations or chosen.iterations, tolerance, slow_tolerance, merge)
-    states, speed, ends, exploded = search.run(given, progress)
+    states, speed, ends, exploded = search.run(chosen.solve, given, progress)
     counts = torch.bincount(ends[ends >= 0], minlength=len(states))
     fixed = (speed < tolerance) & ~_outliers(states, box)
-    rounds = (ROUNDS if chosen.isolated else 0) if midpoints is None else midpoints
+    rounds = (ROUNDS if chosen.between else 0) if midpoints is None else midpoints
     between, between_speed = search.between(states[fixed], len(given), rounds, seed)
     states, speed = torch.cat([states, between]), torch.cat([speed, between_speed])
     counts = torch.cat([counts, counts.new_zeros(len(between))])
@@ -193,26 +195,22 @@ class _Search:
     merge: float
 
     def run(
-        self, starts: Tensor, progress: Callable[[int, int], None] = lambda done, total: None
+        self, solve: Solve, starts: Tensor, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         """The distinct points, their speeds, the number of the point to which each start led (-1: none), and how many
         starts overflowed.
         """
-        together = max(1, ROOM // starts.shape[1] ** 2)
-        parts = []
-        for first in range(0, len(starts), together):
-            part = starts[first : first + together]
-            parts.append(self.method.solve(self.dynamics, part, self.tolerance, self.iterations))
-            progress(first + len(part), len(starts))
-        states, speed = (torch.cat(column) for column in zip(*parts, strict=True))
+        states, speed = _in_parts(
+            lambda part: solve(self.dynamics, part, self.tolerance, self.iterations), starts, progress
+        )
         good = (speed < self.slow_tolerance).nonzero()[:, 0]
         ends = torch.full_like(speed, -1, dtype=torch.int64)
         chosen, ends[good] = _distinct(states[good], speed[good], self.merge)
         exploded = int((~speed.isfinite()).sum())
         states, speed = states[good][chosen], speed[good][chosen]
         fixed = speed < self.tolerance
-        if self.method.isolated and bool(fixed.any()):
-            states[fixed], speed[fixed] = polish(self.dynamics, states[fixed])
+        if self.method.between and bool(fixed.any()):
+            states[fixed], speed[fixed] = _in_parts(lambda part: polish(self.dynamics, part), states[fixed])
         chosen, again = _distinct(states, speed, self.merge)
         ends[good] = again[ends[good]]
         return states[chosen], speed[chosen], ends, exploded
@@ -222,6 +220,7 @@ class _Search:
 
         A round that leads to something new from more than half of its starts is the last: that is a continuum.
         """
+        solve = self.method.between or self.method.solve
         generator = torch.Generator().manual_seed(seed)
         first, old, speeds = len(known), 0, [known.new_zeros(0)]
         for _ in range(rounds):
@@ -230,13 +229,28 @@ class _Search:
             if len(one) == 0:
                 break
             drawn = torch.randperm(len(one), generator=generator)[:most].sort().values
-            states, speed, _, _ = self.run((known[one[drawn]] + known[other[drawn]]) / 2)
+            states, speed, _, _ = self.run(solve, (known[one[drawn]] + known[other[drawn]]) / 2)
             new = (speed < self.tolerance) & (torch.cdist(states, known).min(1).values >= self.merge)
             old, known = len(known), torch.cat([known, states[new]])
             speeds.append(speed[new])
             if 2 * int(new.sum()) > len(drawn):
                 break
         return known[first:], torch.cat(speeds)
+
+
+def _in_parts(
+    work: Callable[[Tensor], tuple[Tensor, Tensor]],
+    states: Tensor,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Tensor, Tensor]:
+    """What ``work`` makes of states, so few at a time that their Jacobians find room."""
+    parts, done = [], 0
+    for part in torch.split(states, max(1, ROOM // states.shape[1] ** 2)):
+        parts.append(work(part))
+        done += len(part)
+        progress(done, len(states))
+    found, speed = (torch.cat(column) for column in zip(*parts, strict=True))
+    return found, speed
 
 
 def _distinct(states: Tensor, speed: Tensor, merge: float) -> tuple[Tensor, Tensor]:

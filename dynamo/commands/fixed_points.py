@@ -99,9 +99,9 @@ def told(found: "FixedPoints", near: "Linearisation | None" = None) -> str:
     fixed = found.is_fixed & ~found.is_outlier
     slow = int((~found.is_fixed & ~found.is_outlier).sum())
     kinds = f" ({int((fixed & near.is_stable).sum())} of them stable)" if near is not None else ""
-    sentences = [f"{int(fixed.sum())} fixed points{kinds} and {slow} slow points"]
+    sentences = [f"fixed points: {int(fixed.sum())}{kinds}; slow points: {slow}"]
     if outliers := int(found.is_outlier.sum()):
-        sentences.append(f"{outliers} more lie far outside the states that the model visits (outlier in the table)")
+        sentences.append(f"{outliers} more far outside the states that the model visits (outlier in the table)")
     if found.unconverged:
         overflow = f", {found.exploded} of them to numbers that overflow" if found.exploded else ""
         sentences.append(f"{found.unconverged} of {len(found.ends)} starts led to no point{overflow}")
