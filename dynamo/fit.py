@@ -51,7 +51,7 @@ class Fit:
         population = trainer.population
         datasets = {id(dataset): dataset for dataset in (population.dataset(base) for base in population)}
         source = {
-            "path": str(population.path) if population.path else None,
+            "path": str(population.path.resolve()) if population.path else None,
             "fingerprint": population.fingerprint,
             "data": [dataset.fingerprint() for dataset in datasets.values()],
         }

@@ -1,11 +1,12 @@
 """Shared problems: small data sets and populations whose answers are known exactly."""
 
 import torch
+from torch import nn
 
 from dynamo import Dataset, Examples, Fit, FitOptions, Inputs, InputSpace, OutputSpace, Population, Spec, Trainer
 from dynamo.plugins import make
 from dynamo.population import BaseModel
-from dynamo.protocols import DynamicalModel
+from dynamo.protocols import DynamicalModel, Head, MetaModel
 
 
 def sequences(count: int, steps: int, features: int, seed: int = 0) -> Inputs:
@@ -64,3 +65,37 @@ def fitted(count: int = 3, steps: int = 3, theta_dim: int = 4, **kwargs) -> tupl
     for theta in trainer.emulator.thetas:
         theta.data = torch.randn(theta_dim, generator=generator)
     return Fit.of(trainer), models
+
+
+class Plane(MetaModel):
+    """States that are θ itself at every step."""
+
+    def __init__(self, like: MetaModel) -> None:
+        super().__init__()
+        self.inputs, self.theta_dim = like.inputs, like.theta_dim
+        self.state_shapes, self.feature_size = ((like.theta_dim,),), like.theta_dim
+
+    def states(self, inputs, theta):
+        return (theta[:, None].expand(-1, inputs.mask.shape[1], -1),)
+
+    def features(self, states):
+        return states[0]
+
+
+class Same(Head):
+    """The features as they are."""
+
+    def __init__(self, outputs) -> None:
+        super().__init__()
+        self.outputs, self.feature_size = outputs, outputs.size
+
+    def forward(self, features):
+        return features
+
+
+def plane(dimensions: int, **kwargs) -> tuple[Fit, Population]:
+    """A map on which the outputs are θ itself."""
+    fit, models = fitted(classes=dimensions, theta_dim=dimensions, **kwargs)
+    fit.emulator.meta_model = Plane(fit.emulator.meta_model)
+    fit.emulator.heads = nn.ModuleList([Same(models[0].model.outputs)])
+    return fit, models

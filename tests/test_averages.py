@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import problems
 from dynamo import DynamoError, Fit, FitOptions, Population, Spec, Trainer
@@ -17,7 +16,7 @@ from dynamo.cli import main
 from dynamo.data import Dataset, Examples
 from dynamo.plugins import make
 from dynamo.population import BaseModel
-from dynamo.protocols import DynamicalModel, Head, MetaModel
+from dynamo.protocols import DynamicalModel
 
 
 @pytest.fixture(scope="module")
@@ -31,40 +30,6 @@ def fit_of(population: Population) -> Fit:
     for number, theta in enumerate(fit.emulator.thetas):
         theta.data = torch.randn(4, generator=torch.Generator().manual_seed(number))
     return fit
-
-
-class Plane(MetaModel):
-    """States that are θ itself at every step."""
-
-    def __init__(self, like: MetaModel) -> None:
-        super().__init__()
-        self.inputs, self.theta_dim = like.inputs, like.theta_dim
-        self.state_shapes, self.feature_size = ((like.theta_dim,),), like.theta_dim
-
-    def states(self, inputs, theta):
-        return (theta[:, None].expand(-1, inputs.mask.shape[1], -1),)
-
-    def features(self, states):
-        return states[0]
-
-
-class Same(Head):
-    """The features as they are."""
-
-    def __init__(self, outputs) -> None:
-        super().__init__()
-        self.outputs, self.feature_size = outputs, outputs.size
-
-    def forward(self, features):
-        return features
-
-
-def plane(kind: str) -> tuple[Fit, Population]:
-    """A map on which the outputs are θ itself."""
-    fit, population = problems.fitted(classes=4, theta_dim=4, kind=kind)
-    fit.emulator.meta_model = Plane(fit.emulator.meta_model)
-    fit.emulator.heads = nn.ModuleList([Same(population[0].model.outputs)])
-    return fit, population
 
 
 def permuted(base: BaseModel, name: str, seed: int) -> BaseModel:
@@ -239,7 +204,7 @@ def bend(start, end, points, seed=0):
 
 
 def test_where_the_metric_is_euclidean_the_geodesic_is_the_straight_line():
-    fit, population = plane("real")
+    fit, population = problems.plane(4, kind="real")
     start, end = fit.theta[0].double().numpy(), fit.theta[1].double().numpy()
     inputs = population.dataset(population[0]).halves()[1]
     found = geodesic(fit, bend(start, end, 6), inputs, iterations=60)
@@ -256,7 +221,7 @@ def test_where_the_metric_is_euclidean_the_geodesic_is_the_straight_line():
 
 def test_between_probabilities_the_geodesic_is_a_great_circle():
     """With θ as the logits the map is an octant of the sphere of √p, whose shortest ways are arcs."""
-    fit, population = plane("classes")
+    fit, population = problems.plane(4, kind="classes")
     start, end = np.array([4.0, 0, 0, 0]), np.array([0, 4.0, 1, 0])
     inputs = population.dataset(population[0]).halves()[1]
     found = geodesic(fit, np.linspace(start, end, 9), inputs, iterations=200)

@@ -298,6 +298,8 @@ def test_the_command_chooses(run, tmp_path, capsys):
     assert "one cluster: p = " in capsys.readouterr().out
     assert [row["clusters"] for row in csv.DictReader((tmp_path / "numbers.csv").open())] == ["2", "3"]
     assert (tmp_path / "clusters.png").stat().st_size > 0
+    main(["analyse", "clusters", str(run), "--clusters", "2", "--permutations", "9", "-o", str(tmp_path)])
+    assert not (tmp_path / "numbers.csv").exists(), "evidence for a number that this call did not choose"
 
 
 @pytest.mark.parametrize(

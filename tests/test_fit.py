@@ -214,14 +214,16 @@ def test_fidelity_before_training_is_poor(models):
     assert np.isfinite([attrs.astuple(model)[1:] for model in found.models]).all()
 
 
-def test_a_run_finds_its_population_again(tmp_path):
+def test_a_run_finds_its_population_again(tmp_path, monkeypatch):
     main(
         ["train", str(tmp_path / "p"), "-a", "gru:hidden_size=4", "-d", "digits-rows", "--seeds", "3", "--epochs", "1"]
     )
-    trainer = Trainer(Population.load(tmp_path / "p").select([True, False, True]), OPTIONS)
+    monkeypatch.chdir(tmp_path)
+    trainer = Trainer(Population.load("p").select([True, False, True]), OPTIONS)
     trainer.run()
     Fit.of(trainer).save(tmp_path / "run")
     found = Fit.load(tmp_path / "run")
+    monkeypatch.chdir("run")  # the population's folder was given as seen from another one
     assert [base.name for base in found.open_population()] == found.names
     (tmp_path / "p").rename(tmp_path / "moved")
     with pytest.raises(DynamoError, match="there is no population"):

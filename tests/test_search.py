@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import problems
 from dynamo import DynamoError, Fit, Population
@@ -20,42 +19,13 @@ from dynamo.cli import main
 from dynamo.data import Examples
 from dynamo.plots.search import plot_search
 from dynamo.population import BaseModel
-from dynamo.protocols import Head, MetaModel
 
 METHODS = ("gradient", "cma", "random")
 
 
-class Plane(MetaModel):
-    """States that are θ itself at every step."""
-
-    def __init__(self, like: MetaModel) -> None:
-        super().__init__()
-        self.inputs, self.theta_dim = like.inputs, like.theta_dim
-        self.state_shapes, self.feature_size = ((like.theta_dim,),), like.theta_dim
-
-    def states(self, inputs, theta):
-        return (theta[:, None].expand(-1, inputs.mask.shape[1], -1),)
-
-    def features(self, states):
-        return states[0]
-
-
-class Same(Head):
-    """The features as they are."""
-
-    def __init__(self, outputs) -> None:
-        super().__init__()
-        self.outputs, self.feature_size = outputs, outputs.size
-
-    def forward(self, features):
-        return features
-
-
 def plane(count: int = 6, dimensions: int = 3, target: np.ndarray | None = None) -> tuple[Fit, Population]:
     """A map on which the outputs are θ itself, for a task whose every answer is ``target``."""
-    fit, population = problems.fitted(count=count, classes=dimensions, theta_dim=dimensions, kind="real")
-    fit.emulator.meta_model = Plane(fit.emulator.meta_model)
-    fit.emulator.heads = nn.ModuleList([Same(population[0].model.outputs)])
+    fit, population = problems.plane(dimensions, count=count, kind="real")
     if target is not None:
         data = population.dataset(population[0])
         for part in (data.train, data.test):

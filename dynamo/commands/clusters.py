@@ -79,7 +79,9 @@ def command(run: Path, by: str | None, **values: Any) -> None:
             )
     title = f"{len(fit.names)} models"
     figure = plot_clusters(found, spectrum(theta), label, groups or None, title)
-    if found.evidence is not None:
+    if found.evidence is None:
+        (folder / "numbers.csv").unlink(missing_ok=True)  # of an earlier call, which chose another number
+    else:
         null = found.evidence.null
         rows = zip(
             found.evidence.numbers, map(float, found.evidence.scores), map(float, null.mean(axis=0)), strict=True
