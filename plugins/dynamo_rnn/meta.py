@@ -4,11 +4,13 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dynamo.errors import DynamoError
 from dynamo.protocols import RecurrentMetaModel
 from dynamo.spaces import InputSpace
 from dynamo.trajectory import Inputs
+from dynamo_rnn.sequence import GRUSequence
 
 
 class MetaGRU(RecurrentMetaModel):
@@ -16,6 +18,11 @@ class MetaGRU(RecurrentMetaModel):
 
     For token inputs x_t is the meta-model's own embedding of the token; real inputs enter as they are. h_0 = 0
     whatever θ is.
+
+    On the CPU the states come from :class:`~dynamo_rnn.sequence.GRUSequence`: θ's share of the gates is computed once
+    for a sequence, and that of a token once for a batch, however often it occurs. On other devices, and where the
+    meta-model is compiled or exported, they come from torch's layer. Both have the same parameters and give the same
+    numbers up to rounding; on the CPU a gradient of a gradient is not available.
     """
 
     def __init__(self, inputs: InputSpace, theta_dim: int, hidden_size: int, embedding_size: int) -> None:
@@ -39,15 +46,39 @@ class MetaGRU(RecurrentMetaModel):
 
     def step(self, theta: Tensor, x: Tensor, h: Tensor) -> Tensor:
         """One GRU update on [x; θ]."""
-        layer = self.rnn
-        weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
-        return torch.gru_cell(torch.cat([x, theta], dim=-1), h, *cast(tuple[Tensor, Tensor, Tensor, Tensor], weights))
+        return torch.gru_cell(torch.cat([x, theta], dim=-1), h, *self._weights())
 
     def states(self, inputs: Inputs, theta: Tensor) -> tuple[Tensor, ...]:
         """The hidden states after each step."""
-        x = self.encode(inputs.values)
+        is_plain = theta.device.type != "cpu" or torch.compiler.is_compiling()
+        run = self.plain_states if is_plain else self._fast_states
+        return (run(inputs.values, theta),)
+
+    def plain_states(self, values: Tensor, theta: Tensor) -> Tensor:
+        """The hidden states ``[B, T, H]`` as torch's layer gives them for [x_t; θ]: the reference."""
+        x = self.encode(values)
         x = torch.cat([x, theta[:, None].expand(-1, x.shape[1], -1)], dim=-1)
-        return (self.rnn(x)[0],)
+        return cast(Tensor, self.rnn(x)[0])
+
+    def _fast_states(self, values: Tensor, theta: Tensor) -> Tensor:
+        by_time = values.transpose(0, 1)
+        if self.embedding is None:
+            x = by_time.flatten(0, 1)
+            rows = torch.arange(len(x)).view(by_time.shape[:2])
+        else:
+            words, rows = torch.unique(by_time, return_inverse=True)
+            x = self.encode(words)
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
+        weight_x, weight_theta = torch.split(weight_ih, [x.shape[1], self.theta_dim], dim=1)
+        table, bias = functional.linear(x, weight_x, bias_ih), functional.linear(theta, weight_theta)
+        precision = table.dtype  # bfloat16 under autocast
+        table, bias = table.to(weight_hh.dtype), bias.to(weight_hh.dtype)
+        return cast(Tensor, GRUSequence.apply(table, rows, bias, weight_hh, bias_hh, precision))
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        layer = self.rnn
+        weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+        return cast(tuple[Tensor, Tensor, Tensor, Tensor], weights)
 
     def features(self, states: tuple[Tensor, ...]) -> Tensor:
         """The hidden states."""

@@ -1,0 +1,121 @@
+"""The fast path of the GRU meta-model against torch's own layer and cell: states, gradients, precisions."""
+
+import pytest
+import torch
+from torch import nn
+
+from dynamo import Inputs, InputSpace
+from dynamo.plugins import make
+from dynamo.protocols import MetaModel
+from dynamo_rnn.sequence import GRUSequence
+
+REAL, TOKENS = InputSpace("real", (2,)), InputSpace("tokens", (7,))
+
+
+def meta_gru(space, hidden=6):
+    torch.manual_seed(0)
+    return make("meta-model", f"gru:hidden_size={hidden},embedding_size=5", MetaModel, space, 3)
+
+
+def example(space, batch=4, steps=8):
+    torch.manual_seed(1)
+    values = torch.randn(batch, steps, 2) if space is REAL else torch.randint(7, (batch, steps))
+    return values, torch.randn(batch, 3, requires_grad=True)
+
+
+def gradients(meta, states, theta, weights):
+    """Those of every parameter and of θ, for a fixed weighted sum of the states."""
+    leaves = {**dict(meta.named_parameters()), "theta": theta}
+    return dict(zip(leaves, torch.autograd.grad((states * weights).sum(), list(leaves.values())), strict=True))
+
+
+def fast(meta, values, theta):
+    return meta.states(Inputs(values, torch.ones(values.shape[:2], dtype=torch.bool)), theta)[0]
+
+
+@pytest.mark.parametrize("space", [REAL, TOKENS])
+@pytest.mark.parametrize(("batch", "steps"), [(4, 8), (1, 1), (5, 1), (1, 9)])
+def test_the_fast_path_is_torchs_layer(space, batch, steps):
+    meta = meta_gru(space).double()
+    values, theta = example(space, batch, steps)
+    values, theta = values.double() if space is REAL else values, theta.detach().double().requires_grad_()
+    found, wanted = fast(meta, values, theta), meta.plain_states(values, theta)
+    assert "GRUSequence" in type(found.grad_fn).__name__
+    torch.testing.assert_close(found, wanted)
+    weights = torch.randn(found.shape, dtype=torch.float64)
+    torch.testing.assert_close(gradients(meta, found, theta, weights), gradients(meta, wanted, theta, weights))
+
+
+@pytest.mark.parametrize("space", [REAL, TOKENS])
+def test_the_fast_path_is_the_cell_iterated(space):
+    meta = meta_gru(space)
+    values, theta = example(space)
+    x, h = meta.encode(values), meta.initial_state(len(values))
+    for t, found in enumerate(fast(meta, values, theta).unbind(1)):
+        h = meta.step(theta, x[:, t], h)
+        torch.testing.assert_close(found, h)
+
+
+def test_gradients_against_finite_differences():
+    torch.manual_seed(0)
+    shapes = ((5, 9), (2, 9), (9, 3), (9,))
+    table, bias, weight, bias_hh = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    rows = torch.tensor([[0, 3], [3, 3], [1, 0], [4, 1]])  # 2 stands nowhere, 3 three times
+
+    def run(*tensors):
+        return GRUSequence.apply(tensors[0], rows, *tensors[1:], torch.float64)
+
+    assert torch.autograd.gradcheck(run, (table, bias, weight, bias_hh))
+
+
+def test_frozen_weights_get_no_gradient_and_theta_the_same_one():
+    meta = meta_gru(TOKENS)
+    values, theta = example(TOKENS)
+    (wanted,) = torch.autograd.grad(fast(meta, values, theta).sum(), theta)
+    meta.requires_grad_(False)
+    (found,) = torch.autograd.grad(fast(meta, values, theta).sum(), theta)
+    assert torch.equal(found, wanted)
+
+
+def test_the_layers_parameters_are_torchs():
+    """Fits that were saved with torch's layer load, and nothing else is kept."""
+    names = {"embedding.weight"} | {f"rnn.{name}" for name in nn.GRU(5, 6).state_dict()}
+    assert set(meta_gru(TOKENS).state_dict()) == names
+
+
+def test_bfloat16_products_are_near_and_keep_single_precision_around_them():
+    meta = meta_gru(TOKENS, hidden=32)
+    values, theta = example(TOKENS)
+    wanted = fast(meta, values, theta)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fast(meta, values, theta)
+    assert found.dtype == torch.float32
+    assert 1e-5 < float((found - wanted).detach().abs().max()) < 2e-2
+    weights = torch.randn(found.shape)
+    exact = gradients(meta, wanted, theta, weights)
+    for name, gradient in gradients(meta, found, theta, weights).items():
+        assert float((gradient - exact[name]).norm() / exact[name].norm()) < 2e-2, name
+
+
+def test_states_can_be_differentiated_again_and_again_but_not_twice():
+    meta = meta_gru(TOKENS)
+    values, theta = example(TOKENS)
+    total = fast(meta, values, theta).square().sum()
+    first, second = (torch.autograd.grad(total, theta, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    (graph,) = torch.autograd.grad(total, theta, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        graph.sum().backward()
+
+
+def test_what_leaves_for_other_runtimes_holds_torchs_layer():
+    class States(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.meta = meta_gru(TOKENS)
+
+        def forward(self, values, theta):
+            return fast(self.meta, values, theta)
+
+    program = torch.export.export(States(), example(TOKENS))
+    assert "aten.gru.input" in {str(node.target) for node in program.graph.nodes}
