@@ -172,6 +172,8 @@ def train(population: Path, **values: Any) -> None:
 )
 @click.option("--resume", is_flag=True, help="go on from the run folder's checkpoint")
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="processor threads [default: all]")
+@click.option("--devices", type=click.IntRange(min=1), default=None, help="processes on each machine [default: 1]")
+@click.option("--nodes", type=click.IntRange(min=1), default=None, help="machines, started by torchrun [default: 1]")
 def fit(population: Path, **values: Any) -> None:
     """Fit a meta-model to the base models in the folder POPULATION.
 
@@ -181,7 +183,7 @@ def fit(population: Path, **values: Any) -> None:
     _threads(values["threads"])
     import shutil
 
-    from dynamo import terminal
+    from dynamo import distributed, terminal
     from dynamo.fidelity import measure_fidelity
     from dynamo.fit import RUN, Fit
     from dynamo.fit_options import FitOptions
@@ -189,7 +191,6 @@ def fit(population: Path, **values: Any) -> None:
     from dynamo.presets import PRESETS
     from dynamo.report import check_label, write_fidelity, write_map
     from dynamo.storage import check_writable
-    from dynamo.trainer import Trainer
 
     if values["preset"] not in PRESETS:
         raise DynamoError(f"no preset is called {values['preset']!r}: {did_you_mean(values['preset'], PRESETS)}")
@@ -203,8 +204,13 @@ def fit(population: Path, **values: Any) -> None:
             "add --resume to go on from it, or choose another folder" if checkpoint.exists() else "leave --resume out"
         )
         raise DynamoError(f"{out} has {'a' if checkpoint.exists() else 'no'} checkpoint: {hint}")
+    ranks = distributed.Ranks.plan(values["devices"], values["nodes"])
     loaded = _where(Population.load(population), values["where"])
-    trainer = Trainer(loaded, options)
+    ranks.check(loaded, options)
+    if ranks.rank:  # started by torchrun: rank 0 alone shows and writes
+        distributed.fit(loaded, options, ranks, checkpoint, values["resume"], out / "recording")
+        return
+    trainer = distributed.preview(loaded, options, ranks)
     check_label(Fit(trainer.emulator, options, [base.labels for base in loaded]), values["colour_by"])
     if values["resume"]:
         trainer.resume(checkpoint)
@@ -212,9 +218,13 @@ def fit(population: Path, **values: Any) -> None:
     try:
         with terminal.progress() as bar:
             tick = terminal.task(bar, "recording base models", len(loaded))
-            trainer.record(out / "recording", tick)
-            trainer.run(checkpoint, terminal.task(bar, "fitting", trainer.steps))
-            result = Fit.of(trainer)
+            tock, recording = terminal.task(bar, "fitting", trainer.steps), out / "recording"
+            if ranks.size == 1:
+                trainer.record(recording, tick)
+                trainer.run(checkpoint, tock)
+                result = Fit.of(trainer)
+            else:
+                result = distributed.fit(loaded, options, ranks, checkpoint, values["resume"], recording, tick, tock)
             measured = measure_fidelity(result, loaded, terminal.task(bar, "measuring fidelity", len(loaded)))
     finally:
         shutil.rmtree(out / "recording", ignore_errors=True)

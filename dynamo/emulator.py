@@ -2,7 +2,7 @@
 keeps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, cast
 
@@ -57,6 +57,12 @@ class Blueprint:
 class Emulator(nn.Module):
     """(F̃, G̃_1 … G̃_k), {V_n} and {θ_n}. Every θ_n starts at 0 (Algorithm 1).
 
+    Args:
+        blueprint: what to build.
+        owns: whether the V_n of a base model, by its number, are kept here. Where another process keeps them, they are
+            built all the same, so that the random numbers are those of a whole emulator, and left without memory, on
+            the meta device.
+
     Attributes:
         meta_model: F̃.
         heads: G̃_k.
@@ -64,7 +70,7 @@ class Emulator(nn.Module):
         thetas: θ_n ``[d]`` for each base model.
     """
 
-    def __init__(self, blueprint: Blueprint) -> None:
+    def __init__(self, blueprint: Blueprint, owns: Callable[[int], bool] = lambda number: True) -> None:
         super().__init__()
         self.blueprint = blueprint
         self.meta_model = make("meta-model", blueprint.meta_model, MetaModel, blueprint.inputs, blueprint.theta_dim)
@@ -77,14 +83,26 @@ class Emulator(nn.Module):
                 )
         features = self.meta_model.feature_size
         self.heads = nn.ModuleList(make("head", blueprint.head, Head, features, space) for _, space in blueprint.heads)
-        self.state_maps = nn.ModuleList(
-            nn.ModuleList(
+        self.state_maps = nn.ModuleList()
+        for number, subject in enumerate(blueprint.subjects):
+            maps = nn.ModuleList(
                 make("state-map", blueprint.state_map, StateMap, meta, base)
                 for meta, base in zip(sites, subject.state_shapes, strict=True)
             )
-            for subject in blueprint.subjects
-        )
+            self.state_maps.append(maps if owns(number) else maps.to("meta"))
         self.thetas = nn.ParameterList(torch.zeros(blueprint.theta_dim) for _ in blueprint.subjects)
+
+    def place(self, device: torch.device) -> "Emulator":
+        """Move what is kept here to a device."""
+        for part in (self.meta_model, self.heads, *self.state_maps, self.thetas):
+            if not any(tensor.is_meta for tensor in part.state_dict().values()):
+                part.to(device)
+        return self
+
+    def number_of(self, name: str) -> int | None:
+        """The number of the base model that a parameter or buffer belongs to, by its name; None for what all share."""
+        part, _, rest = name.partition(".")
+        return int(rest.partition(".")[0]) if part in ("state_maps", "thetas") else None
 
     def maps_of(self, number: int) -> Sequence[StateMap]:
         """V_n at each site of a base model, by its number."""

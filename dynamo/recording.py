@@ -78,6 +78,20 @@ class Live:
             return inputs, self.model.trajectory(inputs)
 
 
+@attrs.frozen
+class Elsewhere:
+    """The source of a base model that belongs to another process: known by its size alone."""
+
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
+        """Nothing to give."""
+        raise AssertionError("the base model belongs to another process")
+
+
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Eval mode; afterwards each submodule is in its own mode again."""

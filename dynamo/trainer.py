@@ -1,35 +1,31 @@
 """The generic trainer: Algorithm 1 and its multi-model form, for any plugins."""
 
-import io
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from types import FrameType
 from typing import Any
 
 import attrs
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dynamo.checkpoint import check_belongs, gather_states, read_checkpoint, write_checkpoint
 from dynamo.devices import find_device
 from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
 from dynamo.fit_options import FitOptions, hidden_divergence, output_divergence
+from dynamo.interrupts import interrupts
 from dynamo.objective import block_output_loss, hidden_loss, model_loss, output_loss, population_loss
 from dynamo.optimisation import Annealed
 from dynamo.plugins import full_spec, make
 from dynamo.population import BaseModel, Population
+from dynamo.process_group import ProcessGroup, SingleProcess, share_step
 from dynamo.protocols import Augmentation
-from dynamo.recording import Source, live, record, state_variances
-from dynamo.storage import read_bytes, sha256, write_bytes
+from dynamo.recording import Elsewhere, Source, live, record, state_variances
 from dynamo.trajectory import Trajectory, collate, pad_time
 
-CHECKPOINT_FORMAT = 1
 HISTORY = ("step", "learning_rate", "loss", "hidden", "output")
 
 Progress = Callable[[int, int, float], None]
@@ -56,9 +52,14 @@ class Trainer:
     """
 
     def __init__(
-        self, population: Population, options: FitOptions | None = None, recordings: Sequence[Source] | None = None
+        self,
+        population: Population,
+        options: FitOptions | None = None,
+        recordings: Sequence[Source] | None = None,
+        processes: ProcessGroup | None = None,
     ) -> None:
         self.population, self.options = population, options or FitOptions()
+        self._processes = processes or SingleProcess()
         self._device = find_device(self.options.device)
         spaces = [base.model.outputs for base in population]
         heads, numbers = group_heads(spaces, [_group(base, self.options.head_by) for base in population])
@@ -84,7 +85,7 @@ class Trainer:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.options.seed)
-            self.emulator = Emulator(blueprint).to(self._device)
+            self.emulator = Emulator(blueprint, self._processes.owns).place(self._device)
             if self.options.channels_last:
                 self.emulator = self.emulator.to(memory_format=torch.channels_last)
             self._rng = torch.get_rng_state()
@@ -116,21 +117,28 @@ class Trainer:
 
         Args:
             folder: for recordings on disk.
-            progress: called with (model, models) after each.
+            progress: called with (model, models) after each, of the models that this process owns.
 
         Raises:
             DynamoError: what :func:`dynamo.recording.record` finds, or no folder for recordings on disk.
         """
-        kind = self.options.recording
-        if kind == "live":
-            name = self.options.augmentation
-            augmentation = None if name == "none" else make("augmentation", name, Augmentation, self.population.inputs)
-            self.recordings = live(self.population, self._device, augmentation)
-            return self.recordings
+        kind, population = self.options.recording, self.population
         if kind == "disk" and folder is None:
             raise DynamoError("recordings on disk need a folder: call trainer.record(folder) before trainer.run()")
-        store = folder if kind == "disk" else None
-        self.recordings = record(self.population, store, progress, self.options.recording_precision)
+        owned = [self._processes.owns(number) for number in range(len(population))]
+        mine = population if all(owned) else population.select(owned)
+        made: Sequence[Source]
+        if kind == "live":
+            name = self.options.augmentation
+            augmentation = None if name == "none" else make("augmentation", name, Augmentation, population.inputs)
+            made = live(mine, self._device, augmentation)
+        else:
+            store = folder if kind == "disk" else None
+            made = record(mine, store, progress, self.options.recording_precision)
+        sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
+        for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
+            sources[number] = source
+        self.recordings = sources
         return self.recordings
 
     @cached_property
@@ -162,13 +170,17 @@ class Trainer:
     @cached_property
     def scales(self) -> list[list[float] | None]:
         """What divides each model's hidden loss at each site: nothing, or the variance of its states there, summed over
-        units, on up to 2,048 of its probe inputs.
+        units, on up to 2,048 of its probe inputs. Nothing for models that this process does not own.
         """
         if not self.options.scale_hidden:
             return [None for _ in self.population]
         with torch.random.fork_rng(devices=[]):
-            samples = [source.batch(torch.arange(min(len(source), 2048)))[1] for source in self.recordings]
-        return [state_variances(sample) for sample in samples]
+            return [
+                state_variances(source.batch(torch.arange(min(len(source), 2048)))[1])
+                if self._processes.owns(number)
+                else None
+                for number, source in enumerate(self.recordings)
+            ]
 
     def draw(self, step: int) -> tuple[list[int], list[Tensor]]:
         """The base models of a step and the rows of data that each sees: a function of the seed and the step alone."""
@@ -229,15 +241,14 @@ class Trainer:
         torch.set_rng_state(self._rng)
         before, started = self.seconds, perf_counter()
         try:
-            with _interrupts() as interrupted:
+            with interrupts() as interrupted:
                 while self.step < self.steps:
                     progress(self.step + 1, self.steps, self._advance())
                     self.seconds = before + perf_counter() - started
-                    if checkpoint is not None and (
-                        interrupted.is_set() or self.step % self.options.checkpoint_every == 0
-                    ):
+                    stop = self._processes.any(interrupted.is_set())
+                    if checkpoint is not None and (stop or self.step % self.options.checkpoint_every == 0):
                         self.save(checkpoint)
-                    if interrupted.is_set():
+                    if stop:
                         saved = f"saved in {checkpoint}" if checkpoint else "nothing was saved"
                         raise Interrupted(f"stopped at step {self.step} of {self.steps}; {saved}")
         finally:
@@ -245,22 +256,36 @@ class Trainer:
             self.emulator.eval()
 
     def _advance(self) -> float:
-        """One optimiser step; the models that were not drawn keep their θ and V untouched (Algorithm 1)."""
+        """One optimiser step; the models that were not drawn keep their θ and V untouched (Algorithm 1).
+
+        Each process works on those drawn models that it owns. Its loss is their part of equation 4, so that the
+        gradients of all processes add up to those of the whole.
+        """
         chosen, rows = self.draw(self.step)
-        hidden, output = self.losses(chosen, rows)
-        loss = self.loss(hidden, output)
+        mine = [place for place, number in enumerate(chosen) if self._processes.owns(number)]
+        share, common = len(mine) / len(chosen), nn.ModuleList([self.emulator.meta_model, self.emulator.heads])
+        buffers = [(buffer, buffer.clone()) for buffer in common.buffers()] if self._processes.size > 1 else []
+        figures = torch.zeros(2, len(chosen), dtype=self.emulator.thetas[0].dtype, device=self._device)
+        self._annealed.optimizer.zero_grad(set_to_none=True)
+        if self._processes.size > 1:  # what is drawn on the way is a function of seed, step and rank
+            place = [self.options.seed, self.step, self._processes.rank + 1]
+            torch.manual_seed(int(np.random.default_rng(place).integers(2**63)))
+        if mine:
+            losses = self.losses([chosen[place] for place in mine], [rows[place] for place in mine])
+            figures[:, mine] = torch.stack([torch.stack(part).detach() for part in losses])
+            (share * self.loss(*losses)).backward()  # type: ignore[no-untyped-call]
+        share_step(self._processes, list(common.parameters()), buffers, share, figures)
+        hidden, output = figures.unbind()
+        loss = self.loss(list(hidden), list(output))
         if not bool(loss.isfinite()):
             self._blame(chosen, hidden, output)
-        self._annealed.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         rate = self._annealed.step(self.step)
         self.step += 1
         self._rng = torch.get_rng_state()
-        means = [torch.stack(list(part)).mean().item() for part in (hidden, output)]
-        self.history.append((self.step, rate, loss.item(), *means))
+        self.history.append((self.step, rate, loss.item(), hidden.mean().item(), output.mean().item()))
         return loss.item()
 
-    def _blame(self, chosen: Sequence[int], hidden: Sequence[Tensor], output: Sequence[Tensor]) -> None:
+    def _blame(self, chosen: Sequence[int], hidden: Iterable[Tensor], output: Iterable[Tensor]) -> None:
         for number, *losses in zip(chosen, hidden, output, strict=True):
             for kind, value in zip(("hidden", "output"), losses, strict=True):
                 if not bool(value.isfinite()):
@@ -272,22 +297,20 @@ class Trainer:
         raise DynamoError(f"the loss is not finite at step {self.step + 1}: lower learning_rate")
 
     def save(self, path: Path | str) -> None:
-        """Write a checkpoint, whole or not at all."""
-        content = {
-            "format": CHECKPOINT_FORMAT,
-            "step": self.step,
-            "population": self.population.fingerprint,
-            "options": attrs.asdict(self.options),
-            "emulator": self.emulator.state_dict(),
-            "optimizer": self._annealed.optimizer.state_dict(),
-            "rng": self._rng,
-            "seconds": self.seconds,
-            "history": torch.tensor(self.history, dtype=torch.float64),
-        }
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        payload = buffer.getvalue()
-        write_bytes(Path(path), sha256(payload).encode() + payload)
+        """Write a checkpoint, whole or not at all; all processes call this, and rank 0 writes."""
+        emulator, optimizer = gather_states(self.emulator, self._processes, self._annealed.optimizer)
+        if self._processes.rank == 0:
+            content = {
+                "step": self.step,
+                "population": self.population.fingerprint,
+                "options": attrs.asdict(self.options),
+                "emulator": emulator,
+                "optimizer": optimizer,
+                "rng": self._rng,
+                "seconds": self.seconds,
+                "history": torch.tensor(self.history, dtype=torch.float64),
+            }
+            write_checkpoint(path, content)
 
     def resume(self, path: Path | str) -> None:
         """Go on from a checkpoint: on the CPU the result is bit for bit that of an uninterrupted run.
@@ -296,47 +319,14 @@ class Trainer:
             DynamoError: it is missing, damaged, of another format, population or options.
         """
         content = read_checkpoint(path)
-        if content["population"] != self.population.fingerprint:
-            raise DynamoError(
-                f"{path} belongs to another population (its models' names or weights differ); fit into a new folder"
-            )
-        mine = attrs.asdict(self.options)
-        differing = [
-            name
-            for name in mine
-            if mine[name] != content["options"].get(name) and name not in ("device", "checkpoint_every", "recording")
-        ]
-        if differing:
-            raise DynamoError(
-                f"{path} was made with other options ({', '.join(differing)}); resume with the same, or fit into a "
-                "new folder"
-            )
-        self.emulator.load_state_dict(content["emulator"])
+        check_belongs(path, content, self.population.fingerprint, self.options)
+        kept = {name for name, tensor in self.emulator.state_dict().items() if not tensor.is_meta}
+        weights = {name: tensor for name, tensor in content["emulator"].items() if name in kept}
+        self.emulator.load_state_dict(weights, strict=self._processes.size == 1)
         self._annealed.optimizer.load_state_dict(content["optimizer"])
         self.step, self.seconds = content["step"], content["seconds"]
         self._rng = content["rng"]
         self.history = [tuple(row) for row in content["history"].tolist()]
-
-
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """A checkpoint's content, read as plain tensors and values.
-
-    Raises:
-        DynamoError: missing, damaged, or of another format.
-    """
-    content = read_bytes(Path(path))
-    digest, payload = content[:64], content[64:]
-    if sha256(payload).encode() != digest:
-        raise DynamoError(
-            f"{path} is no whole checkpoint (its checksum differs): it is truncated or was changed; start again "
-            "without it"
-        )
-    loaded: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    if loaded.get("format") != CHECKPOINT_FORMAT:
-        raise DynamoError(
-            f"{path} is a checkpoint of format {loaded.get('format')}; this version reads format {CHECKPOINT_FORMAT}"
-        )
-    return loaded
 
 
 def _check_equal_shapes(population: Population, sites: tuple[tuple[int, ...], ...]) -> None:
@@ -368,24 +358,3 @@ def _to(trajectory: Trajectory, steps: int, device: torch.device) -> Trajectory:
     tensors = (*trajectory.states, trajectory.outputs, trajectory.mask)
     parts = [pad_time(tensor, steps).to(device, non_blocking=True) for tensor in tensors]
     return Trajectory(tuple(parts[:-2]), parts[-2], parts[-1])
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets; a second Ctrl-C interrupts at once. Outside the main thread signals are left alone."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)

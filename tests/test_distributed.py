@@ -1,0 +1,403 @@
+"""Fits by several processes: threads stand in for them where that is enough."""
+
+import contextlib
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import sleep
+
+import attrs
+import pytest
+import torch
+
+from dynamo import DynamoError, FitOptions, Population, Trainer
+from dynamo.checkpoint import gather_emulator
+from dynamo.cli import main
+from dynamo.distributed import Ranks, _joined, fit
+from dynamo.errors import Interrupted
+from dynamo.process_group import ProcessGroup, share_step
+from dynamo.recording import Recording
+from dynamo.trajectory import Trajectory
+from dynamo_rnn.models import GRU
+from problems import base_model, dataset
+
+SMALL = FitOptions(
+    meta_model="gru:hidden_size=6,embedding_size=3",
+    theta_dim=3,
+    models_per_step=None,
+    batch_size=15,
+    steps=8,
+    learning_rate=0.01,
+)
+
+
+class Threads(ProcessGroup):
+    """Ranks that are threads of one process."""
+
+    def __init__(self, rank, size, barrier, values):
+        self.rank, self.size, self.stop, self._barrier, self._values = rank, size, False, barrier, values
+
+    @classmethod
+    def of(cls, size):
+        barrier, values = threading.Barrier(size, timeout=60), [None] * size
+        return [cls(rank, size, barrier, values) for rank in range(size)]
+
+    def exchange(self, value):
+        self._values[self.rank] = value
+        self._barrier.wait()
+        found = list(self._values)
+        self._barrier.wait()
+        return found
+
+    def add(self, values):
+        values.copy_(sum(self.exchange(values.clone())))
+
+    def any(self, flag):
+        return any(self.exchange(flag or self.stop))
+
+    def gather(self, value):
+        found = self.exchange(value)
+        return found if self.rank == 0 else []
+
+
+def together(work, ranks):
+    """What ``work`` gives for each rank, all at once."""
+    with ThreadPoolExecutor(len(ranks)) as pool:
+        return [future.result() for future in [pool.submit(work, rank) for rank in ranks]]
+
+
+def models():
+    """Five networks of two tasks, so that there are two heads."""
+    tasks = {"a": dataset(classes=3, group="a"), "b": dataset(classes=2, group="b", steps=4)}
+    return Population([base_model(f"m{n}", tasks["aabab"[n]], hidden=3 + n, seed=n) for n in range(5)])
+
+
+def in_float64(trainer):
+    trainer.emulator.double()
+    trainer.recordings = [
+        Recording(
+            source.inputs.with_values(source.inputs.values.double()),
+            Trajectory(
+                tuple(state.double() for state in source.trajectory.states),
+                source.trajectory.outputs.double(),
+                source.trajectory.mask,
+            ),
+        )
+        if isinstance(source, Recording)
+        else source
+        for source in trainer.recordings
+    ]
+    return trainer
+
+
+def small(**changes):
+    return attrs.evolve(SMALL, **changes)
+
+
+def start(options, size):
+    """A float64 trainer for each of ``size`` ranks."""
+    return [in_float64(Trainer(models(), options, processes=group)) for group in Threads.of(size)]
+
+
+def alone(options, **how):
+    trainer = in_float64(Trainer(models(), options))
+    trainer.run(**how)
+    return trainer
+
+
+def finish(trainer):
+    trainer.run()
+    return gather_emulator(trainer.emulator.float(), trainer._processes)
+
+
+def assert_equal(found, wanted, **tolerance):
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [
+        (2, {}),
+        (5, {}),
+        (2, {"models_per_step": 2, "steps": 20}),  # in some steps both models are one rank's
+        (3, {"models_per_step": 1, "weight_decay": 0.1}),
+        (2, {"scale_hidden": True, "optimizer": "sgd", "theta_learning_rate": 0.1}),
+    ],
+)
+def test_many_ranks_fit_as_one_does(size, changes):
+    options = small(**changes)
+    wanted, ranks = alone(options), start(options, size)
+    if size > 1 and options.models_per_step == 2:
+        owners = [{number % 2 for number in ranks[0].draw(step)[0]} for step in range(20)]
+        assert {0} in owners
+        assert {1} in owners
+    before = in_float64(Trainer(models(), options)).emulator.state_dict()
+    for rank, trainer in enumerate(ranks):
+        for name, tensor in trainer.emulator.state_dict().items():
+            if name.startswith("state_maps.") and trainer.emulator.number_of(name) % size != rank:
+                assert tensor.is_meta  # another rank's
+            else:
+                assert torch.equal(tensor, before[name]), name
+    found = together(finish, ranks)[0]
+    assert_equal(found.state_dict(), wanted.emulator.float().state_dict(), rtol=1e-6, atol=1e-7)
+    for trainer in ranks:
+        expected = torch.tensor(wanted.history, dtype=torch.float64)
+        torch.testing.assert_close(torch.tensor(trainer.history, dtype=torch.float64), expected, rtol=1e-9, atol=0)
+        moments = trainer._annealed.optimizer.state
+        assert not any(parameter.is_meta for parameter in moments)
+
+
+def test_a_rank_records_only_its_own_models():
+    trainer = Trainer(models(), SMALL, processes=Threads.of(2)[1])
+    assert [type(source).__name__ for source in trainer.recordings] == ["Elsewhere", "Recording"] * 2 + ["Elsewhere"]
+    assert [len(source) for source in trainer.recordings] == [12] * 5
+
+
+def test_a_step_adds_gradients_and_averages_changes_of_buffers():
+    def work(group):
+        weights = [torch.zeros(2, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+        weights[0].grad = torch.tensor([1.0, 10.0], dtype=torch.float64) * (group.rank + 1)
+        if group.rank == 1:
+            weights[1].grad = torch.full((2,), 5.0, dtype=torch.float64)
+        old = [torch.tensor([0.1, 0.2]), torch.tensor(7), torch.tensor([float("-inf"), 0.3])]
+        new = [tensor.clone() for tensor in old]
+        if group.rank < 2:  # rank 2 had no model to work on
+            new[0] += torch.tensor([1.0, 2.0]) * (group.rank + 1)
+            new[1] += 1
+        figures = torch.eye(3, dtype=torch.float64)[group.rank]
+        share_step(group, weights, list(zip(new, old, strict=True)), [0.25, 0.75, 0.0][group.rank], figures)
+        return [weight.grad for weight in weights], new, figures
+
+    for gradients, buffers, figures in together(work, Threads.of(3)):
+        assert gradients[0].tolist() == [1 + 2 + 3, 10 + 20 + 30]
+        assert gradients[2] is None
+        assert gradients[1].tolist() == [5, 5]
+        torch.testing.assert_close(buffers[0], torch.tensor([0.1 + 1.75, 0.2 + 3.5]))
+        assert int(buffers[1]) == 8
+        assert torch.equal(buffers[2], torch.tensor([float("-inf"), 0.3]))
+        assert figures.tolist() == [1, 1, 1]
+
+
+def test_random_numbers_differ_between_ranks_and_steps_and_are_the_same_again(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(torch, "manual_seed", drawn.append)
+    ranks = start(small(steps=3), 2)
+    drawn.clear()
+    together(lambda trainer: trainer.run(), ranks)
+    first = set(drawn)
+    assert len(first) == 6
+    again = start(small(steps=3), 2)
+    drawn.clear()
+    together(lambda trainer: trainer.run(), again)
+    assert set(drawn) == first
+
+
+def test_a_loss_that_is_not_finite_ends_all_ranks_with_one_message():
+    ranks = start(SMALL, 2)
+    ranks[1].recordings[3].trajectory.states[0][:] = float("nan")
+
+    def work(trainer):
+        with pytest.raises(DynamoError) as error:
+            trainer.run()
+        return str(error.value)
+
+    messages = together(work, ranks)
+    assert messages[0] == messages[1]
+    assert "the hidden loss of model 'm3' is nan at step 1" in messages[0]
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 3), (2, 2)])
+def test_any_number_of_ranks_goes_on_from_a_checkpoint_of_any(first, second, tmp_path):
+    options, path = small(checkpoint_every=5, models_per_step=2), tmp_path / "checkpoint.pt"
+    wanted = alone(options)
+    together(lambda trainer: trainer.run(path), start(options, first))
+    path.replace(tmp_path / "half.pt")
+    ranks = start(options, second)
+
+    def go_on(trainer):
+        trainer.resume(tmp_path / "half.pt")
+        assert trainer.step == 5
+        return finish(trainer)
+
+    found = together(go_on, ranks)[0]
+    assert_equal(found.state_dict(), wanted.emulator.float().state_dict(), rtol=1e-6, atol=1e-7)
+
+
+def test_one_rank_that_is_interrupted_stops_all_at_one_step(tmp_path):
+    path, ranks = tmp_path / "checkpoint.pt", start(SMALL, 2)
+
+    def work(trainer):
+        def tick(step, steps, loss):
+            trainer._processes.stop = step == 3 and trainer._processes.rank == 1
+
+        with pytest.raises(Interrupted, match="stopped at step 3 of 8; saved in"):
+            trainer.run(path, tick)
+
+    together(work, ranks)
+    resumed = Trainer(models(), SMALL)
+    resumed.resume(path)
+    assert resumed.step == 3
+
+
+LAUNCHED = {
+    "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1",
+}  # fmt: skip
+
+
+def test_a_launchers_variables_are_honoured():
+    assert Ranks.plan(environment={}) == Ranks(1, 1, None, 0)
+    assert Ranks.plan(3, environment={}) == Ranks(3, 1, None, 0)
+    assert Ranks.plan(environment=LAUNCHED) == Ranks.plan(2, 2, LAUNCHED) == Ranks(2, 2, 3, 1)
+    assert Ranks(2, 2, 3, 1).size == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "message"),
+    [
+        ((2, 2), None, "started on each of them by torchrun: torchrun --nnodes 2 --nproc-per-node 2"),
+        ((3, None), {}, "torchrun has started 2 processes on each of 2 machines, not 3"),
+        ((None, 4), {}, "not 2 on each of 4"),
+        ((None, None), {"RANK": "x"}, "RANK must be a whole number, not 'x'"),
+        ((None, None), {"RANK": "4"}, "do not fit together"),
+        ((None, None), {"MASTER_PORT": None}, r"but not MASTER_PORT: set all"),
+    ],
+)
+def test_launches_that_do_not_fit_are_refused(arguments, changes, message):
+    environment = {} if changes is None else {**LAUNCHED, **changes}
+    environment = {name: value for name, value in environment.items() if value is not None}
+    with pytest.raises(DynamoError, match=message):
+        Ranks.plan(*arguments, environment)
+
+
+@pytest.mark.parametrize(
+    ("devices", "changes", "message"),
+    [
+        (6, {}, "6 processes cannot share 5 base models"),
+        (2, {"models_per_step": 1}, "1 of 2 processes would be idle: raise models_per_step to 2"),
+        (2, {"device": "mps"}, "2 processes cannot share the device 'mps'"),
+        (2, {"device": "cuda:1"}, "cannot share the device 'cuda:1'"),
+        (99, {"device": "cuda"}, "99 processes cannot share 5"),
+    ],
+)
+def test_processes_that_cannot_share_a_fit_are_refused_before_any_work(devices, changes, message):
+    with pytest.raises(DynamoError, match=message):
+        fit(models(), small(**changes), Ranks(devices))
+
+
+def test_missing_gpus_are_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DynamoError, match="--devices 2: there are 1 CUDA devices here"):
+        fit(models(), small(device="cuda"), Ranks(2))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert Ranks(2, 1, 1, 1).device(small(device="cuda")) == "cuda:1"
+
+
+def test_a_model_that_cannot_be_given_to_other_processes_is_named():
+    population = models()
+    population[2].model.hook = lambda: None
+    with pytest.raises(DynamoError, match=r"model 'm2' cannot be given to other processes: .*top level of a module"):
+        fit(population, SMALL, Ranks(2))
+
+
+def test_a_port_in_use_is_told(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        monkeypatch.setenv("MASTER_ADDR", "localhost")
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        with (
+            pytest.raises(DynamoError, match=r"rank 0 cannot meet the others at localhost:\d+: the port is in use"),
+            _joined(Ranks(2, 1, 0, 0), "env://"),
+        ):
+            pass
+
+
+def test_the_command_refuses_before_anything_is_written(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", str(tmp_path / "population"), "--nodes", "2"])
+    assert "error: a fit on 2 machines is started on each of them by torchrun" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+class Mortal(GRU):
+    """Kills its process at the tenth batch for as long as a file is there."""
+
+    marker: Path
+    batches = 0
+
+    def trajectory(self, inputs):
+        self.batches += 1
+        if self.batches == 10 and self.marker.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().trajectory(inputs)
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """A population, options and the checkpoint that two processes left when rank 1 died at step 10; and the fit that one
+    process makes.
+    """
+    options, path = small(checkpoint_every=4, steps=12, recording="live"), tmp_path / "checkpoint.pt"
+    population = models()
+    wanted = Trainer(population, options)
+    wanted.run()
+    mortal = population[3].model
+    mortal.__class__, mortal.marker = Mortal, tmp_path / "marker"
+    mortal.marker.touch()
+    with pytest.raises(DynamoError, match=r"rank 1 was killed by SIGKILL.*go on from .*checkpoint\.pt with --resume"):
+        fit(population, options, Ranks(2), path)
+    assert not multiprocessing.active_children()
+    mortal.marker.unlink()
+    return population, options, path, wanted
+
+
+def test_a_process_that_dies_ends_the_fit_and_one_process_goes_on(killed):
+    population, options, path, wanted = killed
+    again = Trainer(population, options)
+    again.resume(path)
+    assert again.step == 8
+    again.run()
+    assert_equal(again.emulator.state_dict(), wanted.emulator.state_dict(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_was_killed(killed):
+    population, options, path, wanted = killed
+    steps = []
+    found = fit(population, options, Ranks(2), path, resume=True, progress=lambda step, *rest: steps.append(step))
+    assert steps[-1] == 12
+    assert found.options == options
+    assert [row[0] for row in found.history] == list(range(1, 13))
+    assert_equal(found.emulator.state_dict(), wanted.emulator.state_dict(), rtol=1e-4, atol=1e-6)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_the_command_saves_and_another_number_of_processes_goes_on(tmp_path):
+    train = ["train", "population", "-a", "gru:hidden_size=6", "-d", "digits-rows", "--seeds", "2", "--epochs", "1"]
+    command = ["fit", "population", "-o", "run", "--meta-model", "gru:hidden_size=6,embedding_size=3"]
+    command += ["--models-per-step", "none", "--steps", "2000", "--checkpoint-every", "20"]
+    with contextlib.chdir(tmp_path):
+        main(train)
+        start = [sys.executable, "-m", "dynamo.cli", *command, "--devices", "2"]
+        process = subprocess.Popen(start, stderr=subprocess.PIPE, text=True)
+        while not Path("run/checkpoint.pt").exists():
+            assert process.poll() is None, process.stderr.read()
+            sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=200)[1]
+        assert process.returncode == 130
+        assert re.search(r"^stopped at step \d+ of 2000; saved in run/checkpoint\.pt$", errors, re.MULTILINE)
+        assert "Traceback" not in errors
+        main([*command, "--resume"])
+        assert Path("run/run.toml").exists()
+        assert not Path("run/checkpoint.pt").exists()
