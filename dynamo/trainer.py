@@ -127,14 +127,14 @@ class Trainer:
             raise DynamoError("recordings on disk need a folder: call trainer.record(folder) before trainer.run()")
         owned = [self._processes.owns(number) for number in range(len(population))]
         mine = population if all(owned) else population.select(owned)
-        made: Sequence[Source]
+        made: list[Source] = []
         if kind == "live":
             name = self.options.augmentation
             augmentation = None if name == "none" else make("augmentation", name, Augmentation, population.inputs)
-            made = live(mine, self._device, augmentation)
+            made += live(mine, self._device, augmentation)
         else:
             store = folder if kind == "disk" else None
-            made = record(mine, store, progress, self.options.recording_precision)
+            made += record(mine, store, progress, self.options.recording_precision)
         sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
         for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
             sources[number] = source

@@ -343,9 +343,7 @@ class Mortal(GRU):
 
 @pytest.fixture
 def killed(tmp_path):
-    """A population, options and the checkpoint that two processes left when rank 1 died at step 10; and the fit that one
-    process makes.
-    """
+    """A population, options, the checkpoint that two processes left when rank 1 died, and the fit of one process."""
     options, path = small(checkpoint_every=4, steps=12, recording="live"), tmp_path / "checkpoint.pt"
     population = models()
     wanted = Trainer(population, options)
