@@ -189,6 +189,7 @@ def fit(population: Path, **values: Any) -> None:
     from dynamo.fit_options import FitOptions
     from dynamo.population import Population
     from dynamo.presets import PRESETS
+    from dynamo.ranks import Ranks
     from dynamo.report import check_label, write_fidelity, write_map
     from dynamo.storage import check_writable
 
@@ -204,7 +205,7 @@ def fit(population: Path, **values: Any) -> None:
             "add --resume to go on from it, or choose another folder" if checkpoint.exists() else "leave --resume out"
         )
         raise DynamoError(f"{out} has {'a' if checkpoint.exists() else 'no'} checkpoint: {hint}")
-    ranks = distributed.Ranks.plan(values["devices"], values["nodes"])
+    ranks = Ranks.plan(values["devices"], values["nodes"])
     loaded = _where(Population.load(population), values["where"])
     ranks.check(loaded, options)
     if ranks.rank:  # started by torchrun: rank 0 alone shows and writes

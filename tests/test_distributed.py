@@ -20,9 +20,10 @@ import torch
 from dynamo import DynamoError, FitOptions, Population, Trainer
 from dynamo.checkpoint import gather_emulator
 from dynamo.cli import main
-from dynamo.distributed import Ranks, _joined, fit
+from dynamo.distributed import _joined, fit
 from dynamo.errors import Interrupted
 from dynamo.process_group import ProcessGroup, share_step
+from dynamo.ranks import Ranks
 from dynamo.recording import Recording
 from dynamo.trajectory import Trajectory
 from dynamo_rnn.models import GRU
