@@ -6,7 +6,8 @@ import torch
 
 import problems
 from dynamo import DynamoError, Inputs, InputSpace, OutputSpace
-from dynamo.analysis.attractor_map import attractors_over_the_map, readout_gradient, set_distances
+from dynamo.analysis.attractor_map import attractors_over_the_map, set_distances
+from dynamo.analysis.base_view import readout_gradient
 from dynamo.analysis.over_the_map import Places, neighbours, over_the_map, places_at, places_between, places_by
 from dynamo.analysis.slow_points import slow_points
 from dynamo.protocols import DynamicalModel, RecurrentModel

@@ -4,23 +4,26 @@ All thetas share the state space of the meta-model, so that attractors at two of
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dynamo.analysis.attractor import AttractorGeometry, attractor_geometry
+from dynamo.analysis.base_view import BaseView, readout_gradient
 from dynamo.analysis.constant_input import ConstantInput, constant_input
 from dynamo.analysis.fixed_points import find_fixed_points, sample_states
 from dynamo.analysis.linearisation import linearise
 from dynamo.analysis.over_the_map import Places, neighbours, over_the_map
-from dynamo.analysis.slow_points import fixed_within_reach, slow_points
-from dynamo.protocols import DynamicalModel, RecurrentModel
+from dynamo.analysis.slow_points import fixed_within_reach, nearly_fixed, slow_points
+from dynamo.errors import DynamoError, did_you_mean
+from dynamo.protocols import DynamicalModel
 from dynamo.trajectory import Inputs
 
 Floats = NDArray[np.float64]
+Slow = Literal["rest", "nearest"]
 
 
 @attrs.frozen(eq=False)
@@ -29,9 +32,10 @@ class AttractorAt:
 
     Attributes:
         name: of the place.
-        fixed: its fixed points, ``[P, H]``.
+        fixed: its fixed points, ``[P, H]``, as they are seen where there is a view.
         unstable: the number of directions that grow at each, ``[P]``.
-        slow: states that it comes to rest in, ``[Q, H]``; see :func:`dynamo.analysis.slow_points.slow_points`.
+        slow: states that it comes to rest in, or the nearest that are nearly fixed, ``[Q, H]``, as they are seen; see
+            :mod:`dynamo.analysis.slow_points`.
         shape: the geometry of fixed and slow points together.
     """
 
@@ -90,6 +94,8 @@ def attractors_over_the_map(
     rounds: int = 2,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    slow: Slow = "rest",
+    view: BaseView | None = None,
 ) -> AttractorMap:
     """Find and measure the attractor of h ↦ F̃(θ, x*, h) at every place, for a constant input x*.
 
@@ -106,10 +112,19 @@ def attractors_over_the_map(
         rounds: how often each place is visited; from the second time on only neighbours' fixed points are tried.
         seed: of the states that are drawn.
         progress: called with (visits done, visits).
+        slow: ``rest`` for the states that the map leads to and keeps, or ``nearest`` for the approximate fixed points
+            of section 5, which also lie where it does not stay.
+        view: measure what the base models see of it; None for the states themselves.
 
     Raises:
-        DynamoError: models that are not recurrent, or a constant input that is not known.
+        DynamoError: models that are not recurrent, a constant input or a kind of slow points that is not known, or
+        fewer than two starts.
     """
+    if slow not in get_args(Slow):
+        raise DynamoError(f"no slow points are called {slow!r}: {did_you_mean(slow, get_args(Slow))}")
+    if starts < 2:
+        raise DynamoError(f"asked for {starts} starts at each place: an attractor's shape needs at least 2")
+    look = (lambda states: states) if view is None else view
 
     def solve(theta: Floats, own: Floats | None, near: Sequence[Floats]) -> Floats:
         model = model_at(theta)
@@ -122,37 +137,34 @@ def attractors_over_the_map(
 
     fixed = over_the_map(places.thetas, solve, rounds, progress)
     models = [model_at(theta) for theta in places.thetas]
-    scale = max(float(torch.pdist(sample_states(model, inputs, starts, seed=seed)).max()) for model in models)
+    scale = max(float(torch.pdist(look(sample_states(model, inputs, starts, seed=seed))).max()) for model in models)
     attractors = []
     for name, model, points in zip(places.names, models, fixed, strict=True):
         x = constant_input(model, held, inputs, tokens)
-        slow = slow_points(model, x, inputs, starts, seed)
-        attractors.append(_attractor(name, ConstantInput(model, x), points, slow, scale))
+        others = (slow_points if slow == "rest" else nearly_fixed)(model, x, inputs, starts, seed)
+        attractors.append(_attractor(name, ConstantInput(model, x), points, others, scale, view))
     chamfer, hausdorff = set_distances([found.shape.points for found in attractors])
     return AttractorMap(
         places, tuple(attractors), tuple(neighbours(places.thetas)), scale, chamfer / scale, hausdorff / scale
     )
 
 
-def _attractor(name: str, dynamics: ConstantInput, fixed: Floats, slow: Floats, scale: float) -> AttractorAt:
-    model, unstable, points = dynamics.model, np.zeros(0, dtype=np.int64), np.concatenate([fixed, slow])
+def _attractor(
+    name: str, dynamics: ConstantInput, fixed: Floats, slow: Floats, scale: float, view: BaseView | None
+) -> AttractorAt:
+    points, unstable = np.concatenate([fixed, slow]), np.zeros(0, dtype=np.int64)
     if len(fixed):
-        unstable = linearise(model, dynamics.x, fixed).unstable.numpy()
+        unstable = linearise(dynamics.model, dynamics.x, fixed).unstable.numpy()
     if len(points) == 0:
         return AttractorAt(name, fixed, unstable, slow, attractor_geometry(points))
     states = dynamics.states(points)
-    drift, gradient = (dynamics(states) - states).cpu().numpy(), readout_gradient(model, states)
-    return AttractorAt(name, fixed, unstable, slow, attractor_geometry(points, drift, gradient, scale))
-
-
-def readout_gradient(model: RecurrentModel, states: Tensor) -> Floats:
-    """The gradient of each output with respect to the state, ``[P, K, H]``; of logits, without their mean."""
-    h = states.detach().requires_grad_()
-    outputs = model.readout(h)
-    if model.outputs.kind == "classes":
-        outputs = outputs - outputs.mean(-1, keepdim=True)
-    rows = [torch.autograd.grad(output.sum(), h, retain_graph=True)[0] for output in outputs.unbind(-1)]
-    return np.asarray(torch.stack(rows, 1).cpu().numpy())
+    if view is None:
+        seen, drift, gradient = points, dynamics(states) - states, readout_gradient(dynamics.model, states)
+    else:
+        images = view(states)
+        seen, drift, gradient = images.numpy(), view(dynamics(states)) - images, view.readout_gradient(images)
+    shape = attractor_geometry(seen, drift.cpu().numpy(), gradient, scale)
+    return AttractorAt(name, seen[: len(fixed)], unstable, seen[len(fixed) :], shape)
 
 
 def set_distances(sets: Sequence[Floats]) -> tuple[Floats, Floats]:

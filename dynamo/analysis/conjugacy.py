@@ -47,7 +47,7 @@ def residual(
         The residual for each k.
 
     Raises:
-        DynamoError: a k below 1 or beyond all sequences.
+        DynamoError: a k below 1 or beyond all sequences, or states that are not finite.
     """
     if not steps or min(steps) < 1 or max(steps) >= inputs.longest:
         raise DynamoError(
@@ -56,6 +56,9 @@ def residual(
         )
     images = state_map(run(model, inputs).states[0])
     own, x = run(base, inputs).states[0], base.encode(inputs.values)
+    for what, states in (("base model's", own), ("meta-model's", images)):
+        if not bool(states[inputs.mask].isfinite().all()):
+            raise DynamoError(f"the {what} states are NaN or infinite on these inputs")
     found = []
     for k in steps:
         real = inputs.mask[:, k:]

@@ -104,7 +104,10 @@ class ConstantInput:
 
     def _vectors(self, values: Tensor | ArrayLike, shape: tuple[int | None, ...], what: str) -> Tensor:
         given = values.detach() if isinstance(values, Tensor) else np.asarray(values)
-        found = torch.as_tensor(given).to(self.device, torch.float64, copy=True)
+        try:
+            found = torch.as_tensor(given).to(self.device, torch.float64, copy=True)
+        except TypeError:
+            raise DynamoError(f"{what} of numbers, not {type(values).__name__}") from None
         if len(found.shape) != len(shape) or found.shape[-1] != shape[-1]:
             wanted = ", ".join("any number" if size is None else str(size) for size in shape)
             raise DynamoError(f"{what} of shape [{wanted}], as its encode() and step() have them; got {[*found.shape]}")

@@ -65,7 +65,8 @@ def portrait(
         grid: places of the flow along each side.
 
     Raises:
-        DynamoError: a model without ``step``, an x or points of the wrong shape, or a grid of fewer than 2 places.
+        DynamoError: a model without ``step``, an x or points of the wrong shape, states that are not finite, or a grid
+        of fewer than 2 places.
     """
     if grid < 2:
         raise DynamoError(f"a flow on {grid} places a side: give at least 2")
@@ -73,6 +74,8 @@ def portrait(
     trajectory = run(model, inputs)
     states = trajectory.states[0].double().numpy()
     visited = states[trajectory.mask.numpy()]
+    if not np.isfinite(visited).all():
+        raise DynamoError("the model's states are NaN or infinite on these inputs")
     mean = visited.mean(0)
     _, deviations, found = np.linalg.svd(visited - mean, full_matrices=False)
     axes, shares = np.zeros((3, len(mean))), np.zeros(3)

@@ -1,4 +1,4 @@
-"""Where does a recurrent model come to rest? States that it settles in when its input is held."""
+"""Where does a recurrent model come to rest, or nearly so, when its input is held?"""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamo.analysis.constant_input import ConstantInput
-from dynamo.analysis.fixed_points import FixedPoints, sample_states
+from dynamo.analysis.fixed_points import FixedPoints, find_fixed_points, sample_states
 from dynamo.errors import DynamoError
 from dynamo.protocols import DynamicalModel
 from dynamo.recording import run
@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 
 #: A state is slow if a step moves it by at most this share of the usual step.
 SLOW = 0.01
+#: A state is nearly fixed if a step moves it by at most this share of the usual step.
+NEARLY = 0.05
 #: What is not slow after this many steps never comes to rest: it goes round, or far away.
 PATIENCE = 1000
 
@@ -39,17 +41,12 @@ def slow_points(model: DynamicalModel, x: Tensor, inputs: Inputs, starts: int, s
         A point for each start that comes to rest, ``[P, H]``.
 
     Raises:
-        DynamoError: a model without ``step``, no sequence of two steps, or a model that does not move on the inputs.
+        DynamoError: a model without ``step``, states that are not finite, no sequence of two steps, or a model that
+        does not move on the inputs.
     """
-    trajectory = run(model, inputs)
-    states, real = trajectory.states[0], trajectory.mask[:, 1:]
-    moves = (states[:, 1:] - states[:, :-1])[real].double()
-    usual = float(moves.square().sum(1).mean()) if len(moves) else 0.0
-    if not usual > 0:
-        raise DynamoError("the model does not move on these inputs: give sequences of two steps or more")
     dynamics = ConstantInput(model, x)
     h = dynamics.states(sample_states(model, inputs, starts, seed=seed))
-    limit = SLOW**2 * usual / 2
+    limit = _speed_of(SLOW, model, inputs)
     for _ in range(PATIENCE):
         fast = dynamics.speed(h) > limit
         if not bool(fast.any()):
@@ -57,6 +54,48 @@ def slow_points(model: DynamicalModel, x: Tensor, inputs: Inputs, starts: int, s
         h[fast] = dynamics(h[fast])
     rest = h[dynamics.speed(h) <= limit]
     return np.asarray(rest.cpu().numpy())
+
+
+def nearly_fixed(
+    model: DynamicalModel, x: Tensor, inputs: Inputs, starts: int, seed: int = 0, share: float = NEARLY
+) -> Floats:
+    """The approximate fixed points of section 5: the nearest states to visited ones that a step moves by at most
+    ``share`` of the usual step.
+
+    Unlike :func:`slow_points` they also lie where the model does not stay, such as along a line between two stable ends
+    and a saddle. Midpoints between them are tried too, so that a line without a gap comes out as one.
+
+    Args:
+        model: the model.
+        x: the encoded input that is held, ``[E]``.
+        inputs: sequences that the model is run on.
+        starts: how many visited states to start from.
+        seed: of their draw.
+        share: of the usual step.
+
+    Returns:
+        The points, ``[P, H]``; P may be 0.
+
+    Raises:
+        DynamoError: what :func:`slow_points` finds, or a share that is not above 0.
+    """
+    if not share > 0:
+        raise DynamoError(f"the share of the usual step is {share}: it must be above 0")
+    visited = sample_states(model, inputs, starts, seed=seed)
+    enough = _speed_of(share, model, inputs)
+    found = find_fixed_points(model, x, visited, "nearest", enough, enough, midpoints=1, seed=seed)
+    return np.asarray(found.states[~found.is_outlier].numpy())
+
+
+def _speed_of(share: float, model: DynamicalModel, inputs: Inputs) -> float:
+    """q of a step that is a share of the usual one on the inputs."""
+    trajectory = run(model, inputs)
+    states, real = trajectory.states[0], trajectory.mask[:, 1:]
+    moves = (states[:, 1:] - states[:, :-1])[real].double()
+    usual = float(moves.square().sum(1).mean()) if len(moves) else 0.0
+    if not usual > 0:
+        raise DynamoError("the model does not move on these inputs: give sequences of two steps or more")
+    return share**2 * usual / 2
 
 
 def fixed_within_reach(found: FixedPoints) -> Floats:

@@ -121,7 +121,7 @@ def word_score(
         positive: see :func:`valence`.
 
     Raises:
-        DynamoError: no points, or what :meth:`WordLists.within` and :func:`valence` find.
+        DynamoError: no points, readouts that are not finite, or what :meth:`WordLists.within` and :func:`valence` find.
     """
     if len(states) == 0:
         raise DynamoError("there is no fixed or slow point to start from: search from more states")
@@ -134,6 +134,8 @@ def word_score(
     neutral = int(rest.abs().argmin())
     x = model.encode(torch.tensor([[places[word]] for word in words], device=like.device))[:, 0]
     kicked = valence(model.readout(model.step(x, states[neutral].expand(len(x), -1))), model.outputs, positive)
+    if not bool(kicked.isfinite().all()):
+        raise DynamoError(f"the readout after {words[int((~kicked.isfinite()).nonzero()[0, 0])]!r} is NaN or infinite")
     ends = np.cumsum([len(known.positive), len(known.negative)]).tolist()
     up, down, flat = kicked.double().tensor_split(ends)
     above = (up[:, None] > down).double() + (up[:, None] == down).double() / 2

@@ -1,7 +1,7 @@
 """``dynamo analyse attractors``: what shape have the attractors, and how do they change over the map?"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -35,6 +35,10 @@ FIGURES = {
 @click.option(
     "--starts", type=click.IntRange(min=10), default=100, show_default=True, help="visited states to search from"
 )
+@click.option(
+    "--slow", default="rest", show_default=True, help="rest: where it comes to rest; nearest: approximate fixed points"
+)
+@click.option("--seen", is_flag=True, help="measure what the base models see of it, through their state maps")
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="times to and fro")
 @click.option("--seed", type=int, default=0, show_default=True, help="of the states that are drawn")
 def command(
@@ -49,6 +53,8 @@ def command(
     held: str,
     head: str | None,
     starts: int,
+    slow: Literal["rest", "nearest"],
+    seen: bool,
     rounds: int,
     seed: int,
 ) -> None:
@@ -61,6 +67,7 @@ def command(
         raise click.UsageError("give one of --between A B, --by LABEL and --at PLACE")
     from dynamo import terminal
     from dynamo.analysis.attractor_map import attractors_over_the_map
+    from dynamo.analysis.base_view import BaseView
     from dynamo.analysis.over_the_map import places_at, places_between, places_by
     from dynamo.analysis.task import task_of
     from dynamo.plots.attractor import plot_attractors
@@ -87,6 +94,8 @@ def command(
             rounds,
             seed,
             tick,
+            slow,
+            BaseView.of(fit, models, task.numbers) if seen else None,
         )
     columns = ["place", "kind", "parts", "stable", "saddles", "slow", *FIGURES.values()]
     keep(folder, "attractors", columns, _rows(result), plot_over_the_map(result))

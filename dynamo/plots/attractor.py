@@ -1,8 +1,10 @@
 """Attractors side by side, in one plane of the state space (the right of Figure 8)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
@@ -20,11 +22,19 @@ def plot_attractors(result: AttractorMap) -> Figure:
         result: the attractors; of more than :data:`MOST` places, the last ones are shown.
     """
     shown = result.attractors[-MOST:]
+    columns = min(COLUMNS, len(shown))
+    figure = Figure(
+        figsize=(2.5 * columns + 0.6, 2.6 * -(-len(shown) // columns) + 1.0), layout=ConstrainedLayoutEngine(h_pad=0.1)
+    )
+    draw_attractors(figure, shown, columns)
+    return figure
+
+
+def draw_attractors(figure: Figure | SubFigure, shown: Sequence[AttractorAt], columns: int = COLUMNS) -> None:
+    """Draw a panel for each attractor into a figure or a part of one; see :func:`plot_attractors`."""
     every = np.concatenate([points for found in shown for points in (found.fixed, found.slow)])
     centre, axes = _plane(every)
-    columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(2.5 * columns + 0.6, 2.5 * rows + 1.0), layout=ConstrainedLayoutEngine(h_pad=0.1))
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for panel, found in zip(panels, shown, strict=False):
         _draw(panel, found, centre, axes)
@@ -38,7 +48,6 @@ def plot_attractors(result: AttractorMap) -> Figure:
     figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=4)
     figure.supxlabel("first axis of the states", fontsize=9)
     figure.supylabel("second axis", fontsize=9)
-    return figure
 
 
 def _plane(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -61,7 +70,9 @@ def _draw(axes: Axes, found: AttractorAt, centre: NDArray[np.float64], plane: ND
     axes.plot(*curve.T, color=COLOURS[4], linewidth=1.2, label="principal curve", zorder=1)
     axes.plot(*fixed[found.unstable == 0].T, "o", color=COLOURS[0], markersize=6, label="stable", zorder=3)
     axes.plot(*fixed[found.unstable > 0].T, "X", color=COLOURS[5], markersize=6, label="saddle", zorder=4)
-    axes.set_title(f"{found.name}\n{found.shape.kind}", fontsize=8)
+    length, width = found.shape.length, found.shape.width
+    size = f", {length:.2g} long, {width:.2g} wide" if np.isfinite(length) and found.shape.kind != "point" else ""
+    axes.set_title(f"{found.name}\n{found.shape.kind}{size}", fontsize=8)
     axes.set_aspect("equal", adjustable="box")
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
