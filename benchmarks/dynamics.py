@@ -243,7 +243,7 @@ def figure8(subject: Subject, label: str, along: Sequence[AttractorAt], thetas: 
     axes.plot(*xy[:-1].T, "-", color="#888888", linewidth=0.9, zorder=1)
     draw_models(axes, result.coordinates[:, :2], label, subject.fit.label(label))
     axes.plot(*xy[1:-2].T, ".", color="black", label="between the centroids")
-    axes.plot(*xy[[0, -2]].T, "*", color="black", markersize=13, label="centroids")
+    axes.plot(*xy[[0, -2]].T, "*", color="black", markersize=15, markeredgecolor="white", label="centroids", zorder=4)
     axes.plot(*xy[-1:].T, "x", color=COLOURS[5], markersize=11, markeredgewidth=2.4, label="best θ", zorder=4)
     axes.legend(frameon=False, fontsize=9, title=label)
     axes.set_xlabel(f"first component ({result.shares[0]:.0%} of the variance)")

@@ -111,15 +111,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("fixed-points"), help="where the networks are kept")
     parser.add_argument("--finder", type=Path, default=None, help="a checkout of FixedPointFinder")
     parser.add_argument("--starts", type=int, default=STARTS)
+    parser.add_argument("--units", type=int, nargs="*", default=[64, 16], help="only networks of these sizes")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.finder:
         sys.path.insert(0, str(given.finder))
-    for architecture, units, _ in NETWORKS:
+    networks = [network for network in NETWORKS if network[1] in given.units]
+    for architecture, units, _ in networks:
         train(f"-a {architecture}:hidden_size={units} --prefix flip{units} {TRAINING}", given.out / "population")
     population = Population.load(given.out / "population")
     lines = ["| network | noise | way | CPU s | valid points | stable | missed of the other's |", "|" + "---|" * 7]
-    for architecture, units, spread in NETWORKS:
+    for architecture, units, spread in networks:
         name = f"flip{units}-{architecture}-100-s0"
         base = next(base for base in population if base.name == name)
         model, x = base.model, torch.zeros(3)

@@ -124,6 +124,8 @@ def turning_page(portrait: Portrait, points: FixedPoints, linearisation: Lineari
         {"name": kind, "colour": style_of(kind)[0], "places": places[chosen].round(4).tolist()}
         for kind, chosen in kinds_of(points, linearisation).items()
     ]
-    content = {"title": title, "kinds": kinds, "lines": [own.round(4).tolist() for own in portrait.trajectories]}
+    axes = [f"{name} ({share:.0%})" for name, share in zip(("first", "second", "third"), portrait.shares, strict=True)]
+    lines = [own.round(4).tolist() for own in portrait.trajectories]
+    content = {"title": title, "kinds": kinds, "lines": lines, "axes": axes}
     page = Template(files("dynamo.plots").joinpath("turning.html").read_text(encoding="utf-8"))
     return page.substitute(content=json.dumps(content, ensure_ascii=False).replace("</", "<\\/"))
