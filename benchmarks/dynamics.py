@@ -8,8 +8,9 @@ It prints four tables and writes them, with figure8.png and figure11.png, into R
 
 - Attractors are approximate fixed points of h ↦ F(x*, h): the nearest states to visited ones that a step moves by at
   most 5 % of the usual step (`nearly_fixed`), and fixed points to q < 1e-12. Those of the
-  meta-model are measured as base models see them, through V_n at θ_n and through all maps, (V_1 h, …, V_N h) / √N, at
-  other places; "own states" are the meta-model's. A length that is seen is comparable with those in base models.
+  meta-model are measured as base models see them: through V_n at θ_n, and at other places through the two maps of the
+  models that lie nearest to the centroids, (V_a h, V_b h) / √2; "own states" are the meta-model's. A length that is
+  seen is comparable with those in base models.
 - "Carried" is the mean distance (Chamfer's) from what V_n makes of the meta-model's points to the base model's own
   points, over the widest distance between visited states.
 - The best θ is the one with the least loss on labelled training examples that `dynamo.analysis.search` finds; it is
@@ -120,9 +121,9 @@ def geometry(subject: Subject, label: str, best: Floats, points: int) -> tuple[s
     fit, task, population = subject.fit, subject.task, subject.population
     one, other = dict.fromkeys(subject.groups)
     ends = (f"{label}={one}", f"{label}={other}")
-    view = BaseView.of(fit, population, task.numbers)
-    way = places_between(fit, *ends, points)
-    theta = fit.theta.double().numpy()
+    way, theta = places_between(fit, *ends, points), fit.theta.double().numpy()
+    near = [int(np.linalg.norm(theta - way.thetas[end], axis=1).argmin()) for end in (0, -1)]
+    view = BaseView.of(fit, population, near)
     places = Places((*way.names, "best θ"), np.vstack([way.thetas, best]), (None,) * (points + 1))
     along = list(subject.attractors(subject.emulator, places, view, rounds=2))
     three = [0, points - 1, points]
@@ -143,7 +144,8 @@ def geometry(subject: Subject, label: str, best: Floats, points: int) -> tuple[s
         for group in (one, other):
             chosen = [found for found, its in zip(several, subject.groups, strict=True) if its == group]
             cells.append([*group_cells(what, group, chosen), ""])
-    told = [length_sentence(own, at_models), carried(subject, view, own, at_models, along[0], along[points - 1])]
+    told = [f"Seen by {fit.names[near[0]]} and {fit.names[near[1]]}.", length_sentence(own, at_models)]
+    told.append(carried(subject, own, at_models, raw[:2]))
     return table([*columns, "test score"], cells), along, told
 
 
@@ -155,22 +157,17 @@ def length_sentence(own: Sequence[AttractorAt], at_models: Sequence[AttractorAt]
 
 
 def carried(
-    subject: Subject,
-    view: BaseView,
-    own: Sequence[AttractorAt],
-    at_models: Sequence[AttractorAt],
-    *centroids: AttractorAt,
+    subject: Subject, own: Sequence[AttractorAt], at_models: Sequence[AttractorAt], centroids: Sequence[AttractorAt]
 ) -> str:
     """How near V_n brings the meta-model's points to the base model's own."""
     names = list(dict.fromkeys(subject.groups))
-    sizes = np.cumsum([0, *(model.state_shapes[0][0] for model in view.models)])
     inputs = subject.task.dataset.halves()[1][:SEQUENCES]
     apart = []
     for number, base in enumerate(own):
-        block = slice(sizes[number], sizes[number + 1])
+        view = BaseView.of(subject.fit, subject.population, [number])
         mine = names.index(subject.groups[number])
         images = [at_models[number].shape.points]
-        images += [centroids[group].shape.points[:, block] * len(own) ** 0.5 for group in (mine, 1 - mine)]
+        images += [view(torch.from_numpy(centroids[group].shape.points)).numpy() for group in (mine, 1 - mine)]
         visited = sample_states(subject.population[number].model, inputs, subject.starts, seed=subject.seed)
         distances = set_distances([base.shape.points, *images])[0][0, 1:]
         apart.append(distances / float(torch.pdist(visited).max()))

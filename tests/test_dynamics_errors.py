@@ -24,7 +24,8 @@ OVERFLOWING = Inputs(torch.zeros(3, 9, 2), torch.ones(3, 9, dtype=torch.bool))
 def images(tmp_path_factory):
     """A run of two small networks for images, which have no step()."""
     folder = tmp_path_factory.mktemp("images")
-    train = ["train", str(folder / "p"), "-a", "cifar-resnet:depth=8,width=4", "-d", "digits:train_size=60,test_size=20", "--seeds", "2"]
+    data = "digits:train_size=60,test_size=20"
+    train = ["train", str(folder / "p"), "-a", "cifar-resnet:depth=8,width=4", "-d", data, "--seeds", "2"]
     main([*train, "--epochs", "1"])
     fit = ["fit", str(folder / "p"), "-o", str(folder / "run"), "--preset", "laptop-cnn", "--steps", "2"]
     main([*fit, "--meta-model", "resnet:layers=1+1+1,width=4", "--batch-size", "8", "--theta-dim", "2"])

@@ -58,7 +58,8 @@ class BaseView:
     def __call__(self, states: Tensor) -> Tensor:
         """What is seen of states ``[P, H]``: ``[P, Σ H_n]``, in double precision."""
         h = states.cpu().double()[:, None]
-        return torch.cat([state_map(h)[:, 0] for state_map in self.maps], -1) / len(self.maps) ** 0.5
+        seen: Tensor = torch.cat([state_map(h)[:, 0] for state_map in self.maps], -1)
+        return seen.div(len(self.maps) ** 0.5)
 
     def readout_gradient(self, seen: Tensor) -> Floats:
         """The gradient of the mean of the base models' outputs with respect to what is seen ``[P, Σ H_n]``, but for a

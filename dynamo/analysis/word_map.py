@@ -11,7 +11,7 @@ from dynamo.analysis.constant_input import constant_input, recurrent
 from dynamo.analysis.fixed_points import find_fixed_points, sample_states
 from dynamo.analysis.landscape import Landscape, landscape
 from dynamo.analysis.over_the_map import over_the_map
-from dynamo.analysis.slow_points import fixed_within_reach, slow_points
+from dynamo.analysis.slow_points import fixed_within_reach, nearly_fixed
 from dynamo.analysis.task import task_of
 from dynamo.analysis.words import TABLE_3, WordLists, WordScore, word_score
 from dynamo.errors import DynamoError
@@ -88,6 +88,9 @@ def word_map(
 ) -> WordMap:
     """Word scores and accuracies on a grid over the first two components, at the θ_n, and of the base models.
 
+    h* is the most neutral of the fixed points and of the approximate ones (:func:`~.slow_points.nearly_fixed`): of a
+    line attractor that is not exact, what is fixed to the last digit may be its two ends alone.
+
     Args:
         fit: the fit.
         population: its base models, in the same order.
@@ -119,7 +122,7 @@ def word_map(
         x, visited = constant_input(there, "zeros", inputs), sample_states(there, inputs, starts, seed=seed).numpy()
         search = np.concatenate([visited, *(one.fixed for one in near)])
         fixed = fixed_within_reach(find_fixed_points(there, x, search))
-        states = np.concatenate([fixed, slow_points(there, x, inputs, starts, seed)])
+        states = np.concatenate([fixed, nearly_fixed(there, x, inputs, starts, seed)])
         scored = word_score(there, torch.from_numpy(states), tokens, known, positive) if len(states) else None
         return _Answer(fixed, scored)
 
