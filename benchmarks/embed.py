@@ -4,8 +4,9 @@ GRUs trained on all and on a tenth of the digits (rows of an image as steps), 8 
 out. A map of the other 12 is fitted, and the 4 held-out ones are embedded in it; a refit is a map of all 16, with
 another seed. Maps are brought together by the rotation that fits the 12 shared models best (orthogonal Procrustes, no
 scaling); then the places of the 4 are compared: embedded with refitted and, as the yardstick, refitted with refitted.
-θ has 8 dimensions, so that 12 models fix the rotation. Times are CPU seconds of one thread, with recording and
-measuring. From the project's folder:
+θ has 8 dimensions, so that 12 models fix the rotation. As a second yardstick the 12 themselves, each left out of the
+rotation in turn: how far apart do a map and a refit put a model that both were fitted to? Times are CPU seconds of one
+thread, with recording and measuring. From the project's folder:
 
     python benchmarks/embed.py --out embed
 """
@@ -56,6 +57,16 @@ def distances(shared: tuple[np.ndarray, np.ndarray], places: np.ndarray, others:
     means = [points.mean(0) for points in shared]
     rotation, _ = orthogonal_procrustes(shared[0] - means[0], shared[1] - means[1])
     return np.linalg.norm((places - means[0]) @ rotation - (others - means[1]), axis=1)
+
+
+def left_out(one: Timed, two: Timed, shared: Sequence[str]) -> list[float]:
+    """The distance of every shared model's two places, when the others alone bring the maps together."""
+    found = []
+    for name in shared:
+        rest = [other for other in shared if other != name]
+        pair = (one.places(rest), two.places(rest))
+        found.append(float(distances(pair, one.places([name]), two.places([name]))[0]))
+    return found
 
 
 def main() -> None:
@@ -110,9 +121,12 @@ def main() -> None:
         print(f"| {name} | " + " | ".join(cells) + f" | {times_foreign} of {len(maps)} |")
     whole = [f"{np.median(part):.2f}" for part in (embedded, yardstick, centred)]
     print("| (median) | " + " | ".join(whole) + " |  |  |  |")
+    fitted = np.median([left_out(item, refit, shared) for item in maps for refit in refits])
+    again = np.median([left_out(one, two, shared) for one, two in combinations(refits, 2)])
+    print(f"\nthe 12 themselves, each left out of the rotation: map to refit {fitted:.2f}, refit to refit {again:.2f}")
     refit_seconds = fmean(item.seconds for item in refits)
     base = [item.fidelity.mean("agreement") for item in maps]
-    print(f"\nspread of the 12 on the refits {spread:.2f}; agreement of the 12 with their emulators {fmean(base):.3f}")
+    print(f"spread of the 12 on the refits {spread:.2f}; agreement of the 12 with their emulators {fmean(base):.3f}")
     share = fmean(times) / refit_seconds
     print(f"CPU seconds: embedding {fmean(times):.2f}, refit {refit_seconds:.1f}: {share:.1%}")
 

@@ -42,6 +42,10 @@ def row(run: Path, found: FewLabels, models: int) -> list[str]:
     ]
 
 
+def tell(cells: list[str]) -> None:
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="finished run folders")
@@ -54,19 +58,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    rows: list[list[str]] = []
+    head: list[str] = []
     for run in given.runs:
         fit = Fit.load(run)
         population = fit.open_population(given.population)
         for labels in given.labels:
             options = {"balanced": given.balanced, "start": given.start, "head": given.head}
             found = few_labels(fit, population, labels, given.draws, **options)
-            if not rows:
-                rows.append(["run", "base models", "labels", *(item.name for item in found.methods)])
-                rows.append(["---"] * len(rows[0]))
-            rows.append(row(run, found, len(fit.names)))
-            print(f"{run}, {found.labels} labels: done", flush=True)
-    print("\n".join("| " + " | ".join(cells) + " |" for cells in rows))
+            if not head:
+                head = ["run", "base models", "labels", *(item.name for item in found.methods)]
+                tell(head)
+                tell(["---"] * len(head))
+            tell(row(run, found, len(fit.names)))
     print("Mean test score ± 95 % over draws of the labels (in parentheses: minus θ-learning, paired by draw).")
 
 
