@@ -119,3 +119,15 @@ def test_what_leaves_for_other_runtimes_holds_torchs_layer():
 
     program = torch.export.export(States(), example(TOKENS))
     assert "aten.gru.input" in {str(node.target) for node in program.graph.nodes}
+
+
+@pytest.mark.parametrize(
+    ("training", "gradients", "fused"), [(True, True, True), (False, True, False), (False, False, True)]
+)
+def test_gradients_in_eval_mode_do_without_cudnn(monkeypatch, training, gradients, fused):
+    meta = meta_gru(REAL).train(training)
+    seen = []
+    monkeypatch.setattr(meta.rnn, "forward", lambda x: seen.append(torch.backends.cudnn.enabled) or [x])
+    with torch.set_grad_enabled(gradients):
+        meta.plain_states(*example(REAL))
+    assert seen == [fused]

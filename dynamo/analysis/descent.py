@@ -85,8 +85,7 @@ class ThetaLoss:
             )
             inputs = self.examples.inputs[rows].to(theta.device)
             targets = self.examples.targets[rows].to(theta.device)
-            # cuDNN has no backward pass for recurrent layers in eval mode; elsewhere the switch does nothing.
-            with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+            with torch.enable_grad():
                 states = self.model.meta_model.states(inputs, theta[runs.to(theta.device)])
                 outputs = self.model.head(self.model.meta_model.features(states))
                 answered = at_readout(outputs, inputs.mask, self.model.outputs.readout)

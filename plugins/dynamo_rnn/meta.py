@@ -58,7 +58,10 @@ class MetaGRU(RecurrentMetaModel):
         """The hidden states ``[B, T, H]`` as torch's layer gives them for [x_t; θ]: the reference."""
         x = self.encode(values)
         x = torch.cat([x, theta[:, None].expand(-1, x.shape[1], -1)], dim=-1)
-        return cast(Tensor, self.rnn(x)[0])
+        if torch.compiler.is_compiling() or self.training or not torch.is_grad_enabled():
+            return cast(Tensor, self.rnn(x)[0])
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN has no backward pass in eval mode, where θ alone moves
+            return cast(Tensor, self.rnn(x)[0])
 
     def _fast_states(self, values: Tensor, theta: Tensor) -> Tensor:
         by_time = values.transpose(0, 1)
