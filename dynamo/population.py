@@ -178,6 +178,9 @@ class Population(Sequence[BaseModel]):
 class PopulationWriter:
     """Adds models to a population's folder; after each call of :meth:`add` the folder is a whole population.
 
+    Attributes:
+        names: the names in use.
+
     Raises:
         DynamoError: the folder cannot be written, or holds a population that cannot be read.
     """
@@ -189,12 +192,8 @@ class PopulationWriter:
             self.entries = list(
                 read_toml(folder / MANIFEST, what="population", format_version=FORMAT).get("models", [])
             )
+        self.names = {str(entry.get("name")) for entry in self.entries}
         check_writable(folder)
-
-    @property
-    def names(self) -> set[str]:
-        """The names in use."""
-        return {str(entry.get("name")) for entry in self.entries}
 
     def check(self, base: BaseModel) -> None:
         """Raise a clear error where the model cannot be written."""
@@ -211,6 +210,7 @@ class PopulationWriter:
         """Write the models' weights, then the manifest that names them."""
         for base in models:
             self.entries.append(self._write_weights(base))
+            self.names.add(base.name)
         write_toml(self.folder / MANIFEST, {"format": FORMAT, "dynamo": __version__, "models": self.entries})
 
     def _write_weights(self, base: BaseModel) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 order, or the models themselves, run on every batch.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from math import prod
 from pathlib import Path
 from typing import Literal, Protocol
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -193,12 +194,16 @@ def _room(like: Tensor, rows: int, store: Path | None, number: int) -> Tensor:
     shape = (rows, *like.shape[1:])
     if store is None:
         return torch.empty(shape, dtype=like.dtype)
+    path = store / f"{number}.bin"
     try:
         store.mkdir(parents=True, exist_ok=True)
-        dtype = torch.empty(0, dtype=like.dtype).numpy().dtype
-        array = np.lib.format.open_memmap(store / f"{number}.npy", mode="w+", dtype=dtype, shape=shape)
+        with path.open("wb") as file:
+            file.truncate(prod(shape) * like.element_size())
+            if hasattr(os, "posix_fallocate"):  # a full disk is told here, and kills no process later
+                os.posix_fallocate(file.fileno(), 0, prod(shape) * like.element_size())
     except OSError as error:
         raise DynamoError(
             f"cannot keep recordings in {store}: {error.strerror or error}; free some room or choose another folder"
         ) from None
-    return torch.from_numpy(array)
+    # Unlike numpy's, this memory map keeps no file open: thousands of models need no more open files than one.
+    return torch.from_file(str(path), shared=True, size=prod(shape), dtype=like.dtype).view(shape)

@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, sil
 
 import problems
 from dynamo import DynamoError
-from dynamo.analysis.agreement import MEASURES, agreement, neighbour_votes
+from dynamo.analysis.agreement import MEASURES, agreement, nearest_others, neighbour_votes
 from dynamo.analysis.clusters import Clusters, _gaussian_like, find_clusters
 from dynamo.analysis.partitions import METHODS, cluster, silhouettes
 from dynamo.analysis.spectrum import spectrum
@@ -105,7 +105,7 @@ def test_votes_of_neighbours_agree_with_brute_force(neighbours):
         nearest = sorted((other for other in range(len(theta)) if other != model), key=lambda o: distances[model, o])
         labels = [codes[other] for other in nearest[:neighbours]]
         expected.append(max(labels, key=lambda own: (labels.count(own), -labels.index(own))))
-    np.testing.assert_array_equal(neighbour_votes(distances, codes, neighbours), expected)
+    np.testing.assert_array_equal(neighbour_votes(nearest_others(distances, neighbours), codes), expected)
 
 
 def test_figures_agree_with_scikit_learn():

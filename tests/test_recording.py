@@ -1,5 +1,8 @@
 """Recordings hold exactly what the models do."""
 
+import errno
+import os
+
 import attrs
 import pytest
 import torch
@@ -43,7 +46,23 @@ def test_recordings_on_disk_equal_those_in_memory(tmp_path):
         rows = torch.tensor([3, 0, 7])
         assert torch.equal(kept.trajectory[rows].states[0], streamed.trajectory[rows].states[0])
         assert torch.equal(kept.trajectory[rows].outputs, streamed.trajectory[rows].outputs)
-    assert len(list(tmp_path.rglob("*.npy"))) == 3 * 3
+    assert len(list(tmp_path.rglob("*.bin"))) == 3 * 3
+
+
+def test_recordings_on_disk_keep_no_files_open(tmp_path):
+    before = len(os.listdir("/dev/fd"))
+    kept = record(population(), tmp_path)
+    assert len(os.listdir("/dev/fd")) == before
+    assert kept[0].trajectory.states[0].isfinite().all()
+
+
+def test_a_disk_without_room_for_a_recording_is_told(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    with pytest.raises(DynamoError, match="cannot keep recordings in .*: No space left on device"):
+        record(population(), tmp_path)
 
 
 def test_batches_do_not_change_a_run_and_the_mode_is_restored():

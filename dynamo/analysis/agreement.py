@@ -120,16 +120,18 @@ def agreement(
     if permutations < 1 or halves < 20:
         raise DynamoError(f"{permutations} shuffles and {halves} half-samples are too few: take at least 1 and 20")
     distances = squareform(pdist(theta))
-    value = _measure(distances, codes, clusters.labels, neighbours)
+    near = nearest_others(distances, neighbours)
+    value = _measure(distances, codes, clusters.labels, near)
     rng, total = np.random.default_rng(seed), permutations + halves
     shuffled, halved = np.empty((permutations, len(MEASURES))), np.empty((halves, len(MEASURES)))
     for number in range(permutations):
-        shuffled[number] = _measure(distances, rng.permutation(codes), clusters.labels, neighbours)
+        shuffled[number] = _measure(distances, rng.permutation(codes), clusters.labels, near)
         progress(number + 1, total)
     for number in range(halves):
         rows = _half(codes, rng)
         found = _again(theta[rows], clusters, seed)
-        halved[number] = _measure(distances[np.ix_(rows, rows)], codes[rows], found, min(neighbours, len(rows) - 1))
+        half = distances[np.ix_(rows, rows)]
+        halved[number] = _measure(half, codes[rows], found, nearest_others(half, min(neighbours, len(rows) - 1)))
         progress(permutations + number + 1, total)
     p_values = (1 + (shuffled >= value - 1e-12).sum(axis=0)) / (1 + permutations)
     low, high = value + np.quantile(halved - halved.mean(axis=0), [0.025, 0.975], axis=0)
@@ -142,29 +144,37 @@ def agreement(
     return Agreement(tuple(measures), tuple(places))
 
 
-def neighbour_votes(distances: NDArray[np.floating], codes: Labels, neighbours: int) -> Labels:
+def nearest_others(distances: NDArray[np.floating], neighbours: int) -> NDArray[np.intp]:
+    """The nearest other models of each model, the nearest first, ``[N, neighbours]``."""
+    others = np.array(distances, dtype=np.float64)
+    np.fill_diagonal(others, np.inf)
+    return np.argsort(others, axis=1, kind="stable")[:, :neighbours]
+
+
+def neighbour_votes(near: NDArray[np.intp], codes: Labels) -> Labels:
     """The label that the nearest other models of each model vote for, ``[N]`` (leave-one-out k-NN).
 
     Args:
-        distances: between the models, ``[N, N]``.
+        near: the models that vote, the nearest first, ``[N, neighbours]``; among labels with equally many votes the
+            nearest model's wins.
         codes: the group of each model as a number, ``[N]``.
-        neighbours: how many vote; among labels with equally many votes the nearest model's wins.
     """
-    others = np.array(distances, dtype=np.float64)
-    np.fill_diagonal(others, np.inf)
-    votes = np.eye(int(codes.max()) + 1)[codes[np.argsort(others, axis=1, kind="stable")[:, :neighbours]]]
+    neighbours = near.shape[1]
+    votes = np.eye(int(codes.max()) + 1)[codes[near]]
     first = np.where(votes.any(axis=1), votes.argmax(axis=1), neighbours)
     return np.asarray((votes.sum(axis=1) - first / (neighbours + 1)).argmax(axis=1), dtype=np.int64)
 
 
-def _measure(distances: NDArray[np.floating], codes: Labels, found: Labels, neighbours: int) -> NDArray[np.float64]:
+def _measure(
+    distances: NDArray[np.floating], codes: Labels, found: Labels, near: NDArray[np.intp]
+) -> NDArray[np.float64]:
     """The values of ``MEASURES``."""
     return np.array(
         [
             adjusted_rand_score(codes, found),
             adjusted_mutual_info_score(codes, found),
             silhouettes(distances, codes).mean(),
-            (neighbour_votes(distances, codes, neighbours) == codes).mean(),
+            (neighbour_votes(near, codes) == codes).mean(),
         ]
     )
 

@@ -100,12 +100,13 @@ def pair_figures(distances: ArrayLike, groups: Sequence[object], permutations: i
     shuffled = [rng.permutation(numbers) for _ in range(permutations)]
     found = clusterings(given, len(names), seed)
     scores = {name: float(adjusted_rand_score(numbers, clusters)) for name, clusters in found.items()}
-    area = auprc(given, numbers)
+    pairs = _sorted_pairs(given)
+    area = _area(pairs, numbers)
     return PairFigures(
         groups=len(names),
         auprc=area,
         auprc_chance=fmean(len(own) / (len(own) + len(other)) for own, other in _pairs(given, numbers)),
-        auprc_p=_p_value(area, [auprc(given, order) for order in shuffled]),
+        auprc_p=_p_value(area, [_area(pairs, order) for order in shuffled]),
         violation_rate=violation_rate(given, numbers),
         silhouette=float(silhouette_score(given, numbers, metric="precomputed")),
         neighbour_accuracy=neighbour_accuracy(given, numbers, seed=seed),
@@ -130,18 +131,29 @@ def clusterings(distances: Matrix, clusters: int, seed: int = 0) -> dict[str, Nu
 
 def auprc(distances: Matrix, groups: Numbers) -> float:
     """See :attr:`PairFigures.auprc`; each group's is scikit-learn's ``average_precision_score`` of −distance."""
+    return _area(_sorted_pairs(distances), groups)
+
+
+def _sorted_pairs(distances: Matrix) -> tuple[Numbers, Numbers, Numbers]:
+    """Both models of every pair and the rank of its distance, the nearest pairs first."""
     rows, columns = np.triu_indices(len(distances), 1)
     size = distances[rows, columns]
     order = np.argsort(size)
-    size, one, other = size[order], groups[rows[order]], groups[columns[order]]
-    last = np.append(size[1:] > size[:-1], True)  # of pairs with equal distances; they are found together
+    rank = np.cumsum(np.diff(size[order], prepend=-1.0) > 0)
+    return rows[order], columns[order], rank
+
+
+def _area(pairs: tuple[Numbers, Numbers, Numbers], groups: Numbers) -> float:
+    rows, columns, rank = pairs
+    one, other = groups[rows], groups[columns]
     areas = []
     for group in np.unique(groups):
-        own = (one == group) & (other == group)
+        listed = np.flatnonzero((one == group) | (other == group))
+        own = one[listed] == other[listed]
         if own.any():
+            last = np.flatnonzero(np.diff(rank[listed], append=-1))  # of pairs with equal distances; found together
             found = np.cumsum(own)[last]
-            listed = np.cumsum((one == group) | (other == group))[last]
-            areas.append(float((np.diff(found, prepend=0) * found / np.maximum(listed, 1)).sum() / own.sum()))
+            areas.append(float((np.diff(found, prepend=0) * found / (last + 1)).sum() / own.sum()))
     return fmean(areas)
 
 

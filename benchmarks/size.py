@@ -1,0 +1,282 @@
+"""How do time and memory grow with the number of base models? DYNAMO's, and those of the rivals that compare all pairs.
+
+    python benchmarks/size.py --models 20 100                   # less than two minutes
+    python benchmarks/size.py --models 20 100 300 1000 --recordings memory disk --rivals all
+
+The populations are nested: small GRUs on the rows of digits, see ``small_networks.py``. Every fit is `dynamo fit` in a
+process of its own, with a clock around its parts; every base model takes part in equally many steps, whatever N is.
+Every rival has a process of its own too, reads 512 examples and compares all pairs. Times are processor seconds of one
+thread. What is there already is not measured again: remove its file in ``figures/`` to do so.
+"""
+
+import argparse
+import io
+import json
+import resource
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+from small_networks import save_populations
+
+#: Base models in a batch, examples in a batch, and the steps in which every base model takes part.
+TOGETHER, BATCH, VISITS = 20, 240, 100
+#: The rivals' times are measured for these numbers of models, up to the first that takes so many processor seconds.
+PARTS, ENOUGH = (20, 50, 100, 200), 40.0
+EXAMPLES = 512
+FAR = (1000, 10000)
+
+Figures = dict[str, Any]
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def held_memory() -> float:
+    """The memory that this process holds now and that no file backs, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
+
+
+# DYNAMO. -------------------------------------------------------------------------------------------------------------
+
+
+def clocked(parts: Figures, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function; each call adds its times to a part, and notes the memory after it."""
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        started, processor = perf_counter(), process_time()
+        result = function(*args, **kwargs)
+        part = parts.setdefault(name, {"wall": 0.0, "cpu": 0.0, "calls": 0})
+        part["wall"] += perf_counter() - started
+        part["cpu"] += process_time() - processor
+        part |= {"calls": part["calls"] + 1, "peak": peak_memory(), "held": held_memory()}
+        return result
+
+    return timed
+
+
+def clocked_fit(arguments: Sequence[str]) -> Figures:
+    """`dynamo fit` with a clock around its parts."""
+    import torch
+
+    from dynamo import cli, fidelity, report, terminal
+    from dynamo.fit import Fit
+    from dynamo.population import Population
+    from dynamo.trainer import Trainer
+
+    torch.set_num_threads(1)
+    found: Figures = {"before": peak_memory()}
+    parts: Figures = {}
+    places: list[tuple[str, Any, str]] = [
+        ("load", Population, "load"),
+        ("build", Trainer, "__init__"),
+        ("record", Trainer, "record"),
+        ("fit", Trainer, "run"),
+        ("checkpoints", Trainer, "save"),
+        ("fidelity", fidelity, "measure_fidelity"),
+        ("map", report, "write_map"),
+        ("save", Fit, "save"),
+        ("summary", terminal, "summary"),
+    ]
+    for name, owner, attribute in places:
+        setattr(owner, attribute, clocked(parts, name, getattr(owner, attribute)))
+    started, processor = perf_counter(), process_time()
+    with redirect_stdout(io.StringIO()):
+        cli.main(list(arguments))
+    found |= {"parts": parts, "wall": perf_counter() - started, "cpu": process_time() - processor}
+    return found | {"peak": peak_memory()}
+
+
+def fit(count: int, recording: str, out: Path) -> Figures:
+    """Fit one population; its figures with those of the map."""
+    from dynamo import Fit
+    from dynamo.analysis.clusters import group_agreement
+    from dynamo.report import read_fidelity
+
+    run = out / f"run-{count}-{recording}"
+    shutil.rmtree(run, ignore_errors=True)
+    together = min(TOGETHER, count)
+    steps = -(-VISITS * count // together)
+    options = {"recording": recording, "models-per-step": together, "batch-size": BATCH, "steps": steps}
+    arguments = ["fit", str(out / f"population-{count}"), "--out", str(run), "--preset", "laptop"]
+    for name, value in {**options, "colour-by": "group", "threads": 1}.items():
+        arguments += [f"--{name}", str(value)]
+    found = apart(clocked_fit, arguments) | {"models": count, "recording": recording, "steps": steps}
+    found["disk"] = sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) / 2**20
+    map_, measured = Fit.load(run), read_fidelity(run)
+    for label in ("group", "fraction", "recurrence"):
+        agreement = group_agreement(map_.theta.double().numpy(), map_.label(label))
+        found[label] = {"ari": agreement.ari, "silhouette": agreement.silhouette}
+    figures = ("hidden_r2", "agreement", "base_score", "emulator_score")
+    return found | {figure: measured.mean(figure) for figure in figures}
+
+
+# Rivals. -------------------------------------------------------------------------------------------------------------
+
+
+def clocked_rival(name: str, population: Path, counts: Sequence[int]) -> list[Figures]:
+    """A rival's times for all pairs of the first models, and the memory that it takes."""
+    import torch
+
+    from dynamo import Population
+    from dynamo.analysis.compare import common_recordings
+    from dynamo.analysis.rivals import distance_matrix, rival_named
+    from dynamo.analysis.rivals.features import readers
+
+    torch.set_num_threads(1)
+    models = Population.load(population)[: max(counts)]
+    started = process_time()
+    recordings = common_recordings(Population(models), EXAMPLES)
+    recording_seconds = (process_time() - started) / len(models)
+    spaces = [base.model.outputs for base in models]
+    distance_matrix(name, recordings[:2], None, spaces=spaces[:2])  # loads the libraries
+    read = readers(rival_named(name), recordings[:2], spaces[:2], None, 0, 4)[0]
+    features = sum(part.nbytes for part in rival_named(name).prepare(read(0))) / 2**20
+    found: list[Figures] = []
+    for count in counts:
+        before, started, processor = held_memory(), perf_counter(), process_time()
+        distance_matrix(name, recordings[:count], None, spaces=spaces[:count])
+        wall, cpu = perf_counter() - started, process_time() - processor
+        row = {"models": count, "wall": wall, "cpu": cpu, "before": before, "peak": peak_memory()}
+        found.append(row | {"features": features, "recording": recording_seconds})
+        if cpu > ENOUGH:
+            break
+    return found
+
+
+def apart(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function gives in a new process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
+def kept(path: Path, measure: Callable[[], Any]) -> Any:
+    """What a file holds, or what is measured now and kept in it."""
+    if not path.exists():
+        found = measure()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1))
+    return json.loads(path.read_text())
+
+
+# Tables. -------------------------------------------------------------------------------------------------------------
+
+
+def exponent(models: Sequence[float], seconds: Sequence[float]) -> float:
+    """b of seconds ∝ models^b, by least squares on logarithms."""
+    return float(np.polyfit(np.log(models), np.log(seconds), 1)[0]) if len(models) > 1 else float("nan")
+
+
+def law(models: Sequence[float], values: Sequence[float], *powers: int) -> Callable[[float], float]:
+    """Σ c_p N^p with c_p ≥ 0, by least squares of the relative errors."""
+
+    def terms(count: float) -> list[float]:
+        return [float(count) ** power for power in powers]
+
+    shares = np.array([terms(count) for count in models]) / np.array(values)[:, None]
+    weights = nnls(shares, np.ones(len(values)))[0]
+    return lambda count: float(np.dot(weights, terms(count)))
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join([*lines, *("| " + " | ".join(row[column] for column in columns) + " |" for row in rows)])
+
+
+def fits_table(fits: Sequence[Figures]) -> str:
+    rows = []
+    for found in fits:
+        cpu = {name: part["cpu"] for name, part in found["parts"].items()}
+        row = {"models": f"{found['models']:,}", "recording": found["recording"], "steps": f"{found['steps']:,}"}
+        for name in ("load", "build", "record", "fit", "checkpoints", "fidelity"):
+            row[name + (" (in fit)" if name == "checkpoints" else "")] = f"{cpu.get(name, 0.0):.2f}"
+        row["map, save"] = f"{cpu['map'] + cpu['save'] + cpu['summary']:.2f}"
+        row |= {"all": f"{found['cpu']:.0f}", "wall": f"{found['wall']:.0f}", "MiB at most": f"{found['peak']:,.0f}"}
+        rows.append(row)
+    return table(rows)
+
+
+def maps_table(fits: Sequence[Figures]) -> str:
+    rows = []
+    for found in fits:
+        row = {"models": f"{found['models']:,}", "recording": found["recording"]}
+        for label in ("group", "fraction", "recurrence"):
+            row[f"{label}: ARI, silhouette"] = f"{found[label]['ari']:.2f}, {found[label]['silhouette']:.2f}"
+        for figure in ("hidden_r2", "agreement", "base_score", "emulator_score"):
+            row[figure.replace("_", " ")] = f"{found[figure]:.3f}"
+        rows.append(row | {"run folder, MiB": f"{found['disk']:.1f}"})
+    return table(rows)
+
+
+def far(count: float) -> str:
+    """Seconds in words."""
+    return f"{count:.0f} s" if count < 600 else f"{count / 60:.0f} min" if count < 36000 else f"{count / 3600:.0f} h"
+
+
+def growth_table(fits: Sequence[Figures], rivals: Mapping[str, Sequence[Figures]]) -> str:
+    """Times at every N, their growth, and what they come to far away; recordings are left out for all."""
+    rows, fits = [], [found for found in fits if found["recording"] == "memory"]
+    counts = sorted({row["models"] for found in (fits, *rivals.values()) for row in found} | set(FAR))
+    ours = [(found["models"], found["cpu"], found["peak"]) for found in fits]
+    of_fit = law([row[0] for row in ours], [row[1] for row in ours], 0, 1)
+    memory = law([row[0] for row in ours], [row[2] for row in ours], 0, 1)
+
+    def line(name: str, measured: Mapping[int, float], at: Callable[[float], float]) -> dict[str, str]:
+        row = {"method": name}
+        for count in counts:
+            row[f"{count:,}"] = f"{measured[count]:.2f}" if count in measured else f"*{far(at(count))}*"
+        growing = {count: seconds for count, seconds in measured.items() if seconds >= 0.01}
+        return row | {"exponent": f"{exponent(list(growing), list(growing.values())):.2f}"}
+
+    row = line("dynamo", {count: seconds for count, seconds, _ in ours}, of_fit)
+    rows.append(row | {"as long as dynamo at": "", "MiB at 10,000": f"{memory(10000):,.0f}"})
+    for name, found in rivals.items():
+        measured = {part["models"]: max(part["cpu"], 1e-4) for part in found}
+        at = law(list(measured), list(measured.values()), 1, 2)
+        crossing = next((count for count in np.geomspace(20, 1e6, 400) if at(count) >= of_fit(count)), None)
+        row = line(name, measured, at)
+        row["as long as dynamo at"] = "never below 10⁶" if crossing is None else f"N = {float(f'{crossing:.1g}'):,.0f}"
+        rows.append(row | {"MiB at 10,000": f"{found[0]['features'] * 10000:,.0f} + {8 * 10000**2 / 2**20:,.0f}"})
+    return table(rows)
+
+
+def main() -> None:
+    from dynamo.analysis.rivals import RIVALS
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", type=int, default=[20, 100], help="sizes of the populations")
+    parser.add_argument("--recordings", nargs="+", choices=["memory", "disk"], default=["memory"])
+    parser.add_argument("--rivals", nargs="+", choices=["all", *RIVALS], default=["cka", "output-disagreement"])
+    parser.add_argument("--parts", nargs="+", type=int, default=PARTS, help="models that the rivals compare")
+    parser.add_argument("--out", type=Path, default=Path("size"), help="folder of populations, runs and figures")
+    given = parser.parse_args()
+    save_populations(given.models, given.out)
+    figures, largest = given.out / "figures", given.out / f"population-{max(given.models)}"
+    fits = [
+        kept(figures / f"fit-{count}-{recording}.json", lambda n=count, kind=recording: fit(n, kind, given.out))
+        for recording in given.recordings
+        for count in given.models
+    ]
+    print(f"{fits_table(fits)}\n\n{maps_table(fits)}\n", flush=True)
+    parts = [count for count in given.parts if count <= max(given.models)]
+    names = list(RIVALS) if given.rivals == ["all"] else given.rivals
+    rivals = {
+        name: kept(figures / f"rival-{name}.json", lambda n=name: apart(clocked_rival, n, largest, parts))
+        for name in names
+    }
+    print(growth_table(fits, rivals))
+
+
+if __name__ == "__main__":
+    main()
