@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import attrs
 import pytest
@@ -50,9 +51,9 @@ def test_recordings_on_disk_equal_those_in_memory(tmp_path):
 
 
 def test_recordings_on_disk_keep_no_files_open(tmp_path):
-    before = len(os.listdir("/dev/fd"))
+    before = len(list(Path("/dev/fd").iterdir()))
     kept = record(population(), tmp_path)
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(list(Path("/dev/fd").iterdir())) == before
     assert kept[0].trajectory.states[0].isfinite().all()
 
 
@@ -61,7 +62,7 @@ def test_a_disk_without_room_for_a_recording_is_told(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
-    with pytest.raises(DynamoError, match="cannot keep recordings in .*: No space left on device"):
+    with pytest.raises(DynamoError, match="No space left on device; free some room"):
         record(population(), tmp_path)
 
 
