@@ -92,13 +92,18 @@ def options_table(component: Component) -> None:
     _console().print(Text(f"\n{component}"), table)
 
 
-def fidelity_table(measured: "Fidelity") -> None:
-    """Print the fidelity of every model."""
+def fidelity_table(measured: "Fidelity", shown: int = 40) -> None:
+    """Print the fidelity of every model; of more than ``shown``, of those with the least agreement."""
+    models = measured.models
+    if len(models) > shown:
+        models = tuple(sorted(models, key=lambda model: model.agreement)[:shown])
     table = _table("model", "hidden R²", "output divergence", "agreement", "base score", "emulator score")
-    for model in measured.models:
+    for model in models:
         name, *figures = attrs.astuple(model)
         table.add_row(name, *(f"{figure:.3f}" for figure in figures))
     _console().print(table)
+    if len(models) < len(measured.models):
+        print(f"… the {shown} models with the least agreement, of {len(measured.models)}\n")
 
 
 def summary(fit: "Fit", measured: "Fidelity", folder: Path, label: str | None) -> None:

@@ -4,9 +4,11 @@ import csv
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from dynamo import DynamoError, Fit, FitOptions, Trainer, measure_fidelity
-from dynamo.plots.map import is_scale, plot_map
+from dynamo import DynamoError, Fit, FitOptions, Trainer, measure_fidelity, terminal
+from dynamo.fidelity import Fidelity, ModelFidelity
+from dynamo.plots.map import draw_models, is_scale, plot_map
 from dynamo.report import colouring, read_fidelity, write_fidelity, write_map
 from problems import population
 
@@ -80,3 +82,20 @@ def test_one_model_can_be_drawn():
     from dynamo.analysis.spectrum import spectrum
 
     assert len(plot_map(spectrum(np.zeros((1, 3))), None, None).axes) == 2
+
+
+def test_of_many_models_those_that_are_imitated_worst_are_told(capsys):
+    models = tuple(ModelFidelity(f"m{number:03d}", 0.5, 0.1, 1 - number / 100, 0.5, 0.5) for number in range(100))
+    terminal.fidelity_table(Fidelity(models))
+    told = capsys.readouterr().out
+    assert [line.split()[0] for line in told.splitlines()[1:41]] == [f"m{number:03d}" for number in range(99, 59, -1)]
+    assert "the 40 models with the least agreement, of 100" in told
+    terminal.fidelity_table(Fidelity(models[:40]))
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == [m.name for m in models[:40]]
+
+
+@pytest.mark.parametrize("count", [200, 800])
+def test_the_marks_of_many_models_cover_no_more_than_those_of_few(count):
+    axes = Figure().subplots()
+    draw_models(axes, np.zeros((count, 2)), None, None, size=50)
+    assert axes.collections[0].get_sizes() == pytest.approx([50 * (200 / count) ** 0.5])

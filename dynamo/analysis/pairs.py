@@ -17,6 +17,7 @@ from dynamo.errors import DynamoError
 
 Matrix = NDArray[np.float64]
 Numbers = NDArray[np.intp]
+Short = NDArray[np.int32]
 
 #: Neighbours that vote in :attr:`PairFigures.neighbour_accuracy`.
 NEIGHBOURS = 3
@@ -134,22 +135,23 @@ def auprc(distances: Matrix, groups: Numbers) -> float:
     return _area(_sorted_pairs(distances), groups)
 
 
-def _sorted_pairs(distances: Matrix) -> tuple[Numbers, Numbers, Numbers]:
+def _sorted_pairs(distances: Matrix) -> tuple[Short, Short, Short]:
     """Both models of every pair and the rank of its distance, the nearest pairs first."""
     rows, columns = np.triu_indices(len(distances), 1)
     size = distances[rows, columns]
     order = np.argsort(size)
-    rank = np.cumsum(np.diff(size[order], prepend=-1.0) > 0)
-    return rows[order], columns[order], rank
+    rank = np.cumsum(np.diff(size[order], prepend=-1.0) > 0, dtype=np.int32)
+    return rows[order].astype(np.int32), columns[order].astype(np.int32), rank
 
 
-def _area(pairs: tuple[Numbers, Numbers, Numbers], groups: Numbers) -> float:
+def _area(pairs: tuple[Short, Short, Short], groups: Numbers) -> float:
+    """:func:`auprc` of sorted pairs, which all permutations of the groups share."""
     rows, columns, rank = pairs
-    one, other = groups[rows], groups[columns]
-    areas = []
+    one, other = (groups.astype(np.int32)[models] for models in (rows, columns))
+    is_own, areas = one == other, []
     for group in np.unique(groups):
         listed = np.flatnonzero((one == group) | (other == group))
-        own = one[listed] == other[listed]
+        own = is_own[listed]
         if own.any():
             last = np.flatnonzero(np.diff(rank[listed], append=-1))  # of pairs with equal distances; found together
             found = np.cumsum(own)[last]

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dynamo.commands._shared import results_folder
+from dynamo.commands._shared import SHOWN, results_folder
 
 
 @click.command()
@@ -73,5 +73,7 @@ def command(
     label = colour_by or colouring(fit.labels)
     figure = plot_embedding(old, label, fit.label(label) if label else None, places, found.names, foreign)
     write_figure(figure, folder, "embedding")
-    terminal.table(["name", *figures], told)
+    terminal.table(["name", *figures], told[:SHOWN])
+    if len(told) > SHOWN:
+        click.echo(f"… {len(told) - SHOWN} more rows")
     click.echo(f"embedding  {folder / 'embedding.csv'}\nmap        {folder / 'embedding.png'}")

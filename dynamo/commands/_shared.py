@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from dynamo.fit import Fit
     from dynamo.population import Population
 
+#: The most rows of a table that are printed; its file has all.
+SHOWN = 40
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
@@ -66,7 +69,7 @@ def keep(
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],
     figure: "Figure | None" = None,
-    shown: int = 40,
+    shown: int = SHOWN,
 ) -> None:
     """Write ``NAME.csv`` (and the picture ``NAME.png`` and ``NAME.svg``), print the table and say where it is.
 

@@ -54,8 +54,11 @@ def draw_points(axes: Axes, result: Spectrum, label: str | None, values: Sequenc
 def draw_models(
     axes: Axes, xy: NDArray[np.floating], label: str | None, values: Sequence[object] | None, size: float = 58
 ) -> None:
-    """Draw models as points ``[N, 2]``, with a legend entry for each value of the label, or a colour scale."""
-    edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.9, "s": size, "zorder": 3}
+    """Draw models as points ``[N, 2]``, with a legend entry for each value of the label, or a colour scale. Above 200
+    models the points are the smaller the more there are, so that they do not hide one another.
+    """
+    shrink = min(1.0, (200 / len(xy)) ** 0.5)
+    edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.9 * shrink, "s": size * shrink, "zorder": 3}
     if label is None or values is None:
         axes.scatter(xy[:, 0], xy[:, 1], c=COLOURS[0], label="base models", **edge)
     elif is_scale(values):
