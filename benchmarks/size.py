@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter, process_time
@@ -26,8 +27,8 @@ import numpy as np
 from scipy.optimize import nnls
 from small_networks import save_populations
 
-#: Base models in a batch, examples in a batch, and the steps in which every base model takes part.
-TOGETHER, BATCH, VISITS = 20, 240, 100
+#: Base models in a batch, and examples.
+TOGETHER, BATCH = 20, 240
 #: The rivals' times are measured for these numbers of models, up to the first that takes so many processor seconds.
 PARTS, ENOUGH = (20, 50, 100, 200), 40.0
 EXAMPLES = 512
@@ -97,16 +98,16 @@ def clocked_fit(arguments: Sequence[str]) -> Figures:
     return found | {"peak": peak_memory()}
 
 
-def fit(count: int, recording: str, out: Path) -> Figures:
-    """Fit one population; its figures with those of the map."""
+def fit(count: int, recording: str, visits: int, out: Path) -> Figures:
+    """Fit one population, every base model taking part in so many steps; its figures with those of the map."""
     from dynamo import Fit
     from dynamo.analysis.clusters import group_agreement
     from dynamo.report import read_fidelity
 
-    run = out / f"run-{count}-{recording}"
+    run = out / f"run-{count}-{recording}-{visits}"
     shutil.rmtree(run, ignore_errors=True)
     together = min(TOGETHER, count)
-    steps = -(-VISITS * count // together)
+    steps = -(-visits * count // together)
     options = {"recording": recording, "models-per-step": together, "batch-size": BATCH, "steps": steps}
     arguments = ["fit", str(out / f"population-{count}"), "--out", str(run), "--preset", "laptop"]
     for name, value in {**options, "colour-by": "group", "threads": 1}.items():
@@ -226,7 +227,7 @@ def far(count: float) -> str:
 
 def growth_table(fits: Sequence[Figures], rivals: Mapping[str, Sequence[Figures]]) -> str:
     """Times at every N, their growth, and what they come to far away; recordings are left out for all."""
-    rows, fits = [], [found for found in fits if found["recording"] == "memory"]
+    rows, fits = [], [found for found in fits if found["recording"] == fits[0]["recording"]]
     counts = sorted({row["models"] for found in (fits, *rivals.values()) for row in found} | set(FAR))
     ours = [(found["models"], found["cpu"], found["peak"]) for found in fits]
     of_fit = law([row[0] for row in ours], [row[1] for row in ours], 0, 1)
@@ -257,23 +258,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", type=int, default=[20, 100], help="sizes of the populations")
     parser.add_argument("--recordings", nargs="+", choices=["memory", "disk"], default=["memory"])
+    parser.add_argument("--visits", type=int, default=100, help="steps in which every base model takes part")
     parser.add_argument("--rivals", nargs="+", choices=["all", *RIVALS], default=["cka", "output-disagreement"])
     parser.add_argument("--parts", nargs="+", type=int, default=PARTS, help="models that the rivals compare")
     parser.add_argument("--out", type=Path, default=Path("size"), help="folder of populations, runs and figures")
     given = parser.parse_args()
     save_populations(given.models, given.out)
-    figures, largest = given.out / "figures", given.out / f"population-{max(given.models)}"
     fits = [
-        kept(figures / f"fit-{count}-{recording}.json", lambda n=count, kind=recording: fit(n, kind, given.out))
+        kept(
+            given.out / f"figures/fit-{count}-{recording}-{given.visits}.json",
+            partial(fit, count, recording, given.visits, given.out),
+        )
         for recording in given.recordings
         for count in given.models
     ]
     print(f"{fits_table(fits)}\n\n{maps_table(fits)}\n", flush=True)
     parts = [count for count in given.parts if count <= max(given.models)]
-    names = list(RIVALS) if given.rivals == ["all"] else given.rivals
+    population = given.out / f"population-{min(count for count in given.models if count >= max(parts))}"
     rivals = {
-        name: kept(figures / f"rival-{name}.json", lambda n=name: apart(clocked_rival, n, largest, parts))
-        for name in names
+        name: kept(given.out / f"figures/rival-{name}.json", partial(apart, clocked_rival, name, population, parts))
+        for name in (RIVALS if given.rivals == ["all"] else given.rivals)
     }
     print(growth_table(fits, rivals))
 
