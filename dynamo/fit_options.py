@@ -11,6 +11,7 @@ from dynamo.options import Spec, fraction, option, positive
 from dynamo.plugins import make
 
 if TYPE_CHECKING:
+    from dynamo.population import BaseModel
     from dynamo.protocols import Divergence
     from dynamo.spaces import OutputSpace
 
@@ -131,3 +132,28 @@ def output_divergence(options: FitOptions, name: str, group: str, outputs: "Outp
     """The divergence that the options give for the outputs of a base model."""
     domain = "logits" if outputs.kind == "classes" else "states"
     return _divergence(options.output_divergence, name, group, domain, AUTO[outputs.kind])
+
+
+def divergence_texts(options: FitOptions, name: str, group: str) -> tuple[str, str]:
+    """What the options say of a base model's two divergences; models with equal texts and outputs have equal ones."""
+    hidden, output = (choose(text, [name, group]) for text in (options.hidden_divergence, options.output_divergence))
+    return hidden or "", output or ""
+
+
+def head_group(base: "BaseModel", head_by: str) -> str:
+    """The group whose head serves a base model.
+
+    Raises:
+        DynamoError: ``head_by`` is a label that the model lacks.
+    """
+    if head_by == "all":
+        return "shared"
+    if head_by == "output":
+        space = base.model.outputs
+        return space.group
+    if head_by not in base.labels:
+        raise DynamoError(
+            f"head_by names the label {head_by!r}, which model {base.name!r} lacks: it has "
+            f"{', '.join(sorted(base.labels)) or 'none'}"
+        )
+    return str(base.labels[head_by])

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from dynamo.protocols import Divergence, StateMap
+from dynamo.protocols import Divergence, Head, StateMap
+from dynamo.trajectory import Trajectory
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -19,7 +20,12 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
         values: ``[B, T]``; what stands on padded steps is ignored, whatever it is.
         mask: ``[B, T]``, True on real steps, at least one per example.
     """
-    return (values.masked_fill(~mask, 0).sum(1) / mask.sum(1)).mean()
+    return _over_time(values, mask).mean()
+
+
+def _over_time(values: Tensor, mask: Tensor) -> Tensor:
+    """Each example's mean over its real steps, ``[B]``."""
+    return values.masked_fill(~mask, 0).sum(1) / mask.sum(1)
 
 
 def output_loss(divergence: Divergence, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -74,11 +80,65 @@ def block_output_loss(
     return torch.stack([*sites, outputs]).mean()
 
 
+def losses_together(
+    divergences: tuple[Divergence, Divergence],
+    state_maps: Sequence[Sequence[StateMap]],
+    head: Head,
+    meta_states: Sequence[Tensor],
+    features: Tensor,
+    bases: Sequence[Trajectory],
+    scales: Sequence[Sequence[float] | None],
+    block_outputs: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The hidden and the output losses of several models that share a head, their divergences and the shapes of their
+    states, ``[K]`` each: what :func:`hidden_loss`, :func:`output_loss` and :func:`block_output_loss` give one by one.
+
+    Only the state maps are run one by one; everything else is done for the examples of all models at once.
+
+    Args:
+        divergences: between states, and between outputs.
+        state_maps: V_n at each site, for each model.
+        head: G̃.
+        meta_states: the meta-model's states at each site, for the models' examples one after the other.
+        features: what the head reads, for the same examples.
+        bases: what each base model gives on its examples, with as many steps.
+        scales: see :func:`hidden_loss`; for every model or for none.
+        block_outputs: whether the output losses are those of equation 5.
+    """
+    sizes = [len(base.mask) for base in bases]
+    mask, targets = _joined([base.mask for base in bases]), _joined([base.outputs for base in bases])
+    hidden_divergence, output_divergence = divergences
+
+    def means(values: Tensor) -> Tensor:
+        rows = _over_time(values, mask)
+        if len(set(sizes)) == 1:
+            return rows.view(len(sizes), -1).mean(1)
+        return torch.stack([part.mean() for part in torch.split(rows, sizes)])
+
+    hidden, outputs = [], [means(output_divergence(head(features), targets))]
+    for site, states in enumerate(meta_states):
+        base_states = _joined([base.states[site] for base in bases]).flatten(2)
+        parts = zip(state_maps, torch.split(states, sizes), strict=True)
+        mapped = _joined([maps[site](part) for maps, part in parts]).flatten(2)
+        hidden.append(means(hidden_divergence(mapped, base_states)))
+        if block_outputs:
+            outputs.append(means(hidden_divergence(states.flatten(2), base_states)))
+    losses = torch.stack(hidden, dim=1)
+    if scales[0] is not None:
+        losses = losses / losses.new_tensor(scales)
+    return losses.mean(1), torch.stack(outputs).mean(0)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors one after the other; one alone is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
 def model_loss(hidden: Tensor, output: Tensor, output_weight: float) -> Tensor:
-    """Equation 3: L_hidden + λ L_output for one model."""
+    """Equation 3: L_hidden + λ L_output for one model, or for each of several."""
     return hidden + output_weight * output
 
 
-def population_loss(losses: Sequence[Tensor]) -> Tensor:
-    """Equations 4 and 7: the mean of the models' losses."""
-    return torch.stack(list(losses)).mean()
+def population_loss(losses: Tensor) -> Tensor:
+    """Equations 4 and 7: the mean of the models' losses ``[N]``."""
+    return losses.mean()

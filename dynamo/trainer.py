@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,12 +16,12 @@ from dynamo.checkpoint import check_belongs, gather_states, read_checkpoint, wri
 from dynamo.devices import find_device
 from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
-from dynamo.fit_options import FitOptions, hidden_divergence, output_divergence
+from dynamo.fit_options import FitOptions, divergence_texts, head_group, hidden_divergence, output_divergence
 from dynamo.interrupts import interrupts
-from dynamo.objective import block_output_loss, hidden_loss, model_loss, output_loss, population_loss
+from dynamo.objective import losses_together, model_loss, population_loss
 from dynamo.optimisation import Annealed
 from dynamo.plugins import full_spec, make
-from dynamo.population import BaseModel, Population
+from dynamo.population import Population
 from dynamo.process_group import ProcessGroup, SingleProcess, share_step
 from dynamo.protocols import Augmentation
 from dynamo.recording import Elsewhere, Source, live, record, state_variances
@@ -62,7 +63,7 @@ class Trainer:
         self._processes = processes or SingleProcess()
         self._device = find_device(self.options.device)
         spaces = [base.model.outputs for base in population]
-        heads, numbers = group_heads(spaces, [_group(base, self.options.head_by) for base in population])
+        heads, numbers = group_heads(spaces, [head_group(base, self.options.head_by) for base in population])
         names = [heads[number][0] for number in numbers]
         self._hidden = [
             hidden_divergence(self.options, base.name, group) for base, group in zip(population, names, strict=True)
@@ -70,6 +71,10 @@ class Trainer:
         self._output = [
             output_divergence(self.options, base.name, group, base.model.outputs)
             for base, group in zip(population, names, strict=True)
+        ]
+        self._kinds = [
+            (number, base.model.state_shapes, divergence_texts(self.options, base.name, group))
+            for base, number, group in zip(population, numbers, names, strict=True)
         ]
         blueprint = Blueprint(
             full_spec("meta-model", self.options.meta_model),
@@ -165,6 +170,7 @@ class Trainer:
         settings: dict[str, Any] = {"momentum": options.momentum}
         if options.optimizer == "adamw":
             settings = {"betas": (options.beta1, options.beta2), "eps": options.epsilon}
+            settings["fused"] = self._device.type in ("cpu", "cuda")  # torch's SGD fails where models are drawn in turn
         return Annealed(options.optimizer, groups, self.steps, weight_decay=options.weight_decay, **settings)
 
     @cached_property
@@ -193,9 +199,11 @@ class Trainer:
 
     def losses(self, chosen: Sequence[int], rows: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The hidden and the output loss (equations 2 and 1) of each chosen model on its rows, from one pass of the
-        meta-model.
+        meta-model. Models of one kind stand together in the batch and are compared together.
         """
         emulator, device = self.emulator, self._device
+        order = sorted(range(len(chosen)), key=lambda place: self._kinds[chosen[place]])
+        chosen, rows = [chosen[place] for place in order], [rows[place] for place in order]
         batches = [self.recordings[number].batch(row) for number, row in zip(chosen, rows, strict=True)]
         inputs = collate([part for part, _ in batches]).to(device)
         if self.options.channels_last and inputs.values.ndim == 4:
@@ -206,24 +214,31 @@ class Trainer:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             states = emulator.meta_model.states(inputs, theta)
             features = emulator.meta_model.features(states)
+        groups = [list(group) for _, group in groupby(range(len(order)), key=lambda place: self._kinds[chosen[place]])]
         # Split, not sliced: the gradient of a split is one concatenation, that of slices a whole tensor for each.
-        sizes = [len(row) for row in rows]
+        sizes = [sum(len(rows[place]) for place in group) for group in groups]
         shares = zip(*(torch.split(tensor.to(theta.dtype), sizes) for tensor in (features, *states)), strict=True)
-        hidden, output = [], []
-        for number, (_, recorded), (own_features, *own_states) in zip(chosen, batches, shares, strict=True):
-            base = _to(recorded, features.shape[1], device)
-            maps, head, distance = emulator.maps_of(number), emulator.head_of(number), self._hidden[number]
-            hidden.append(hidden_loss(distance, maps, own_states, base.states, base.mask, self.scales[number]))
-            answers = output_loss(self._output[number], head(own_features), base.outputs, base.mask)
-            if self.options.block_outputs:
-                answers = block_output_loss(distance, own_states, base.states, base.mask, answers)
-            output.append(answers)
-        return hidden, output
+        found = []
+        for group, (own_features, *own_states) in zip(groups, shares, strict=True):
+            numbers = [chosen[place] for place in group]
+            losses = losses_together(
+                (self._hidden[numbers[0]], self._output[numbers[0]]),
+                [emulator.maps_of(number) for number in numbers],
+                emulator.head_of(numbers[0]),
+                own_states,
+                own_features,
+                [_to(batches[place][1], features.shape[1], device) for place in group],
+                [self.scales[number] for number in numbers],
+                self.options.block_outputs,
+            )
+            found.append(torch.stack(losses))
+        hidden, output = torch.cat(found, dim=1)[:, sorted(range(len(order)), key=order.__getitem__)]
+        return list(hidden), list(output)
 
     def loss(self, hidden: Sequence[Tensor], output: Sequence[Tensor]) -> Tensor:
         """Equation 4 over the chosen models."""
-        weight = self.options.output_weight
-        return population_loss([model_loss(*losses, weight) for losses in zip(hidden, output, strict=True)])
+        losses = model_loss(torch.stack(list(hidden)), torch.stack(list(output)), self.options.output_weight)
+        return population_loss(losses)
 
     def run(self, checkpoint: Path | str | None = None, progress: Progress = lambda step, steps, loss: None) -> None:
         """Train from :attr:`step` to the end.
@@ -337,20 +352,6 @@ def _check_equal_shapes(population: Population, sites: tuple[tuple[int, ...], ..
                 f"{base.model.state_shapes}, the meta-model's {sites}: give the meta-model the same block structure, "
                 "or leave block_outputs out"
             )
-
-
-def _group(base: BaseModel, head_by: str) -> str:
-    if head_by == "all":
-        return "shared"
-    if head_by == "output":
-        space = base.model.outputs
-        return space.group
-    if head_by not in base.labels:
-        raise DynamoError(
-            f"head_by names the label {head_by!r}, which model {base.name!r} lacks: it has "
-            f"{', '.join(sorted(base.labels)) or 'none'}"
-        )
-    return str(base.labels[head_by])
 
 
 def _to(trajectory: Trajectory, steps: int, device: torch.device) -> Trajectory:

@@ -4,9 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from dynamo.objective import block_output_loss, hidden_loss, masked_mean, model_loss, output_loss, population_loss
+from dynamo.objective import (
+    block_output_loss,
+    hidden_loss,
+    losses_together,
+    masked_mean,
+    model_loss,
+    output_loss,
+    population_loss,
+)
 from dynamo.plugins import make
 from dynamo.protocols import Divergence
+from dynamo.trajectory import Trajectory
 
 
 def divergence(spec):
@@ -61,7 +70,7 @@ def test_equations_3_and_4_by_hand():
     two = model_loss(torch.tensor(4.0), torch.tensor(3.0), output_weight=0.0)
     assert one.item() == 5.5
     assert two.item() == 4.0
-    assert population_loss([one, two]).item() == 4.75
+    assert population_loss(torch.stack([one, two])).item() == 4.75
 
 
 def test_each_site_is_divided_by_its_own_scale():
@@ -77,3 +86,39 @@ def test_equation_5_by_hand():
     meta, base = [torch.zeros(1, 1, 2), torch.zeros(1, 1, 3)], [torch.ones(1, 1, 2), torch.full((1, 1, 3), 2.0)]
     found = block_output_loss(divergence("l2"), meta, base, torch.ones(1, 1, dtype=torch.bool), torch.tensor(4.0))
     assert found.item() == pytest.approx((2 + 12 + 4) / 3)
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (3, 1, 4), (5,)])
+@pytest.mark.parametrize("block_outputs", [False, True])
+def test_losses_together_are_those_of_each_model_alone(sizes, block_outputs):
+    """Values and gradients, for two sites, models with equal and with different numbers of examples."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        count, steps, sites = len(sizes), 3, ((4,), (2, 2))
+        maps = [[nn.Linear(4, 4), nn.Linear(2, 2)] for _ in sizes]
+        head, distances = nn.Linear(4, 3), (divergence("huber"), divergence("kl"))
+        meta = [torch.randn(sum(sizes), steps, *shape, requires_grad=True) for shape in sites]
+        bases = []
+        for size in sizes:
+            mask = torch.arange(steps) < torch.randint(1, steps + 1, (size, 1))
+            states = tuple(torch.randn(size, steps, *shape) for shape in sites)
+            bases.append(Trajectory(states, torch.randn(size, steps, 3), mask))
+        scales = [[1.0 + number, 2.0] for number in range(count)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    wanted = []
+    for number, base in enumerate(bases):
+        own = [torch.split(state, sizes)[number] for state in meta]
+        hidden = hidden_loss(distances[0], maps[number], own, base.states, base.mask, scales[number])
+        output = output_loss(distances[1], head(own[0]), base.outputs, base.mask)
+        if block_outputs:
+            output = block_output_loss(distances[0], own, base.states, base.mask, output)
+        wanted.append(torch.stack([hidden, output]))
+    found = torch.stack(losses_together(distances, maps, head, meta, meta[0], bases, scales, block_outputs), dim=1)
+    torch.testing.assert_close(found, torch.stack(wanted))
+    leaves = [*meta, *head.parameters(), *(p for pair in maps for part in pair for p in part.parameters())]
+    weights = torch.randn(count, 2, dtype=torch.float64)
+    gradients = [torch.autograd.grad((loss * weights).sum(), leaves) for loss in (found, torch.stack(wanted))]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)

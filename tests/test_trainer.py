@@ -309,6 +309,32 @@ def test_divergences_per_model_and_per_group():
     assert not torch.equal(before[1], after[1])
 
 
+def test_models_of_several_kinds_have_the_losses_that_they_have_alone():
+    """Widths, heads and divergences in turn, in any order: the batch is sorted by them, the losses are not."""
+    data = {group: dataset(group=group) for group in "ab"}
+    models = Population([base_model(f"m{n}", data["ab"[n % 2]], hidden=3 + n % 3, seed=n) for n in range(6)])
+    trainer = in_float64(Trainer(models, small(hidden_divergence="l2; m4=l1", scale_hidden=True)))
+    chosen, rows = [4, 1, 5, 0, 3], [torch.arange(2 + n) for n in range(5)]
+    together = trainer.losses(chosen, rows)
+    for place, (number, row) in enumerate(zip(chosen, rows, strict=True)):
+        for part, (alone,) in zip(together, trainer.losses([number], [row]), strict=True):
+            torch.testing.assert_close(part[place], alone)
+
+
+def test_the_fused_optimiser_makes_the_steps_of_its_plain_form():
+    fits = []
+    for plain in (False, True):
+        trainer = Trainer(population(), SMALL)
+        assert all(group["fused"] for group in trainer._annealed.optimizer.param_groups)
+        if plain:
+            for group in trainer._annealed.optimizer.param_groups:
+                group.update(fused=False, foreach=False)
+        trainer.run()
+        fits.append(trainer.emulator.state_dict())
+    for key, tensor in fits[0].items():
+        torch.testing.assert_close(tensor, fits[1][key], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
