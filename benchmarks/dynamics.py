@@ -10,7 +10,8 @@ It prints four tables and writes them, with figure8.png and figure11.png, into R
   most 5 % of the usual step (`nearly_fixed`), and fixed points to q < 1e-12. Those of the
   meta-model are measured as base models see them: through V_n at θ_n, and at other places through the two maps of the
   models that lie nearest to the centroids, (V_a h, V_b h) / √2; "own states" are the meta-model's. A length that is
-  seen is comparable with those in base models.
+  seen is comparable with those in base models. "Extent" is that of all points, length and width are of the largest
+  piece.
 - "Carried" is the mean distance (Chamfer's) from what V_n makes of the meta-model's points to the base model's own
   points, over the widest distance between visited states.
 - The best θ is the one with the least loss on labelled training examples that `dynamo.analysis.search` finds; it is
@@ -43,14 +44,14 @@ from dynamo.analysis.search import search
 from dynamo.analysis.spectrum import spectrum
 from dynamo.analysis.task import Task, base_scores, task_of
 from dynamo.analysis.transport import transport
-from dynamo.analysis.word_map import word_map
+from dynamo.analysis.word_map import shuffled_correlation, word_map
 from dynamo.analysis.words import TABLE_3, WordLists, word_list
 from dynamo.plots.attractor import draw_attractors
 from dynamo.plots.map import COLOURS, draw_models
 from dynamo.plots.words import plot_words
 
 Floats = NDArray[np.float64]
-FIGURES = ("dimension", "length", "width", "elongation", "curvature", "crossing_time", "alignment")
+FIGURES = ("dimension", "extent", "length", "width", "elongation", "curvature", "crossing_time", "alignment")
 SEQUENCES = 512
 
 
@@ -102,7 +103,7 @@ def shape_cells(found: AttractorAt) -> list[object]:
     return [*cells, *(float(getattr(shape, name)) for name in FIGURES)]
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float] | Floats) -> str:
     known = np.array(values)[np.isfinite(values)]
     return f"{shown(float(known.mean()))} ± {shown(float(known.std()))}" if len(known) else ""
 
@@ -137,7 +138,7 @@ def geometry(subject: Subject, label: str, best: Floats, points: int) -> tuple[s
         at_models += subject.attractors(subject.emulator, place, BaseView.of(fit, population, [number]))
     scores = scores_at(fit, places.thetas, task.dataset.test, "score", task.head)
     columns = ["place", "shape (pieces)", "stable + saddles", "points"]
-    columns += ["dimension", "length", "width", "elongation", "curvature", "crossing time", "alignment"]
+    columns += ["dimension", "extent", "length", "width", "elongation", "curvature", "crossing time", "alignment"]
     cells = [[*shape_cells(found), float(score)] for found, score in zip(along, scores, strict=True)]
     cells += [[*shape_cells(found), ""] for found in raw]
     for what, several in (("base models", own), ("meta-model at θ_n by V_n", at_models)):
@@ -216,10 +217,14 @@ def words_table(subject: Subject, lists: WordLists, size: int, path: Path, label
         ("base models", found.base_models, found.landscape.base_scores, found.over_base_models),
     ):
         for group in dict.fromkeys(subject.groups):
-            own = [one for one, its in zip(several, subject.groups, strict=True) if its == group and one is not None]
-            task = [float(score) for score, its in zip(scores, subject.groups, strict=True) if its == group]
-            figures = [spread([getattr(one, figure) for one in own]) for figure in ("score", "separation", "rest")]
-            rows.append([f"{name}, {group}", *figures, spread(task), ""])
+            own = np.array([its == group for its in subject.groups])
+            parts = [
+                np.array([np.nan if one is None else getattr(one, figure) for one in several])[own]
+                for figure in ("score", "separation", "rest")
+            ]
+            within = shuffled_correlation(parts[0], scores[own])
+            cell = f"{within.rho:.2f} (p {within.p:.2f}, {within.count} pairs)"
+            rows.append([f"{name}, {group}", *map(spread, parts), spread(scores[own]), cell])
         rows.append([f"{name}, all", "", "", "", "", f"{over.rho:.2f} (p {over.p:.3f}, {over.count} pairs)"])
     grid = found.over_grid
     rows.append(["grid", "", "", "", "", f"{grid.rho:.2f} (p {grid.p:.3f}, {grid.count} pairs)"])

@@ -86,6 +86,7 @@ def test_clumps_are_points_as_many_as_there_are():
 
 def test_no_point_one_point_two_points():
     none = attractor_geometry(np.zeros((0, 4)))
+    assert np.isnan(none.extent)
     assert (none.kind, none.number, none.points.shape) == ("none", 0, (0, 4))
     assert np.isnan([none.length, none.width, none.elongation, none.curvature, none.crossing_time]).all()
     one = attractor_geometry(np.ones((9, 4)))
@@ -104,6 +105,7 @@ def test_against_the_scale_of_the_states_a_short_line_is_a_point():
 
 def test_points_apart_are_a_piece_of_their_own():
     found = attractor_geometry(np.concatenate([in_space([9.0]), SEGMENT]))
+    assert found.extent == pytest.approx(9 - SEGMENT[:, 0].min(), abs=0.02)
     assert (found.kind, found.number) == ("line", 2)
     assert found.length == pytest.approx(2 * np.ptp(SHARES), rel=0.02)
     assert found.piece[0] == 1

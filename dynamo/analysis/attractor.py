@@ -93,6 +93,14 @@ class AttractorGeometry:
         return self.length / self.width if self.width > 0 else float("inf")
 
     @property
+    def extent(self) -> float:
+        """How far all points reach along their first principal axis, of whatever pieces; NaN where there are none."""
+        if len(self.points) == 0:
+            return float("nan")
+        centred = self.points - self.points.mean(0)
+        return float(np.ptp(centred @ np.linalg.svd(centred, full_matrices=False)[2][0]))
+
+    @property
     def curvature(self) -> float:
         """Turning per length; 1/r for a ring of radius r."""
         return self.turning / self.length if self.length > 0 else float("nan")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dynamo.analysis.attractor_map import AttractorMap
 
 FIGURES = {
+    "extent": "extent",
     "length": "length",
     "width": "width",
     "elongation": "elongation",
