@@ -30,7 +30,6 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from dynamo import Fit, Population
 from dynamo.analysis.attractor_map import AttractorAt, attractors_over_the_map, set_distances
@@ -125,7 +124,8 @@ def geometry(subject: Subject, label: str, best: Floats, points: int) -> tuple[s
     way, theta = places_between(fit, *ends, points), fit.theta.double().numpy()
     near = [int(np.linalg.norm(theta - way.thetas[end], axis=1).argmin()) for end in (0, -1)]
     view = BaseView.of(fit, population, near)
-    places = Places((*way.names, "best θ"), np.vstack([way.thetas, best]), (None,) * (points + 1))
+    between = (f"{name} of the way" for name in way.names[1:-1])
+    places = Places((ends[0], *between, ends[1], "best θ"), np.vstack([way.thetas, best]), (None,) * (points + 1))
     along = list(subject.attractors(subject.emulator, places, view, rounds=2))
     three = [0, points - 1, points]
     names = tuple(f"{places.names[place]}, own states" for place in three)
@@ -145,16 +145,20 @@ def geometry(subject: Subject, label: str, best: Floats, points: int) -> tuple[s
         for group in (one, other):
             chosen = [found for found, its in zip(several, subject.groups, strict=True) if its == group]
             cells.append([*group_cells(what, group, chosen), ""])
-    told = [f"Seen by {fit.names[near[0]]} and {fit.names[near[1]]}.", length_sentence(own, at_models)]
+    told = [f"Seen by {fit.names[near[0]]} and {fit.names[near[1]]}.", extent_sentence(subject.groups, own, at_models)]
     told.append(carried(subject, own, at_models, raw[:2]))
     return table([*columns, "test score"], cells), along, told
 
 
-def length_sentence(own: Sequence[AttractorAt], at_models: Sequence[AttractorAt]) -> str:
-    lengths = np.array([[found.shape.length for found in several] for several in (own, at_models)])
-    known = np.isfinite(lengths).all(0)
-    rho, p = spearmanr(*lengths[:, known])
-    return f"Lengths in the base models and at their θ_n: Spearman {rho:.2f}, p {p:.2g}, {known.sum()} models."
+def extent_sentence(groups: Sequence[str], own: Sequence[AttractorAt], at_models: Sequence[AttractorAt]) -> str:
+    """Does the meta-model at θ_n have the extent of the base model's attractor?"""
+    extents = np.array([[found.shape.extent for found in several] for several in (own, at_models)])
+    told = []
+    for group in ("all", *dict.fromkeys(groups)):
+        chosen = np.array([group in (its, "all") for its in groups])
+        found = shuffled_correlation(*extents[:, chosen])
+        told.append(f"{group} {found.rho:.2f} (p {found.p:.2g}, {found.count} models)")
+    return f"Spearman of the extents in the base models and at their θ_n: {', '.join(told)}."
 
 
 def carried(

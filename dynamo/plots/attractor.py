@@ -67,12 +67,12 @@ def _draw(axes: Axes, found: AttractorAt, centre: NDArray[np.float64], plane: ND
     if found.shape.kind == "ring":
         curve = np.append(curve, curve[:1], axis=0)
     axes.plot(*slow.T, ".", color="#888888", markersize=4, label="slow", zorder=2)
-    axes.plot(*curve.T, color=COLOURS[4], linewidth=1.2, label="principal curve", zorder=1)
+    axes.plot(*curve.T, color=COLOURS[4], linewidth=1.2, label="principal curve", zorder=2.5)
     axes.plot(*fixed[found.unstable == 0].T, "o", color=COLOURS[0], markersize=6, label="stable", zorder=3)
     axes.plot(*fixed[found.unstable > 0].T, "X", color=COLOURS[5], markersize=6, label="saddle", zorder=4)
-    length, width = found.shape.length, found.shape.width
-    size = f", {length:.2g} long, {width:.2g} wide" if np.isfinite(length) and found.shape.kind != "point" else ""
-    axes.set_title(f"{found.name}\n{found.shape.kind}{size}", fontsize=8)
+    sizes = {"extent": found.shape.extent, "width": found.shape.width}
+    told = [f"{name} {size:.2g}" for name, size in sizes.items() if np.isfinite(size) and size > 0]
+    axes.set_title(f"{found.name}\n{', '.join([found.shape.kind, *told])}", fontsize=8)
     axes.set_aspect("equal", adjustable="box")
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
