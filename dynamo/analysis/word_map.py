@@ -88,8 +88,9 @@ def word_map(
 ) -> WordMap:
     """Word scores and accuracies on a grid over the first two components, at the θ_n, and of the base models.
 
-    h* is the most neutral of the fixed points and of the approximate ones (:func:`dynamo.analysis.slow_points.nearly_fixed`): of a
-    line attractor that is not exact, what is fixed to the last digit may be its two ends alone.
+    h* is the most neutral of the fixed points and of the approximate ones, see
+    :func:`dynamo.analysis.slow_points.nearly_fixed`: of a line attractor that is not exact, what is fixed to the last
+    digit may be its two ends alone.
 
     Args:
         fit: the fit.
