@@ -1,6 +1,6 @@
 """How do time and memory grow with the number of base models? DYNAMO's, and those of the rivals that compare all pairs.
 
-    python benchmarks/size.py --models 20 100                   # less than two minutes
+    python benchmarks/size.py --models 20 100                   # less than two minutes of one core
     python benchmarks/size.py --models 20 100 300 1000 --recordings memory disk --rivals all
 
 The populations are nested: small GRUs on the rows of digits, see ``small_networks.py``. Every fit is `dynamo fit` in a
@@ -226,7 +226,10 @@ def far(count: float) -> str:
 
 
 def growth_table(fits: Sequence[Figures], rivals: Mapping[str, Sequence[Figures]]) -> str:
-    """Times at every N, their growth, and what they come to far away; recordings are left out for all."""
+    """Processor seconds at every N, what they come to far away, and their growth: of the whole of `dynamo fit`, and of
+    a rival's distances between all pairs, without recordings. Times in italics follow from a law fitted to the others:
+    a + b N for the fit, b N + c N² for the rivals.
+    """
     rows, fits = [], [found for found in fits if found["recording"] == fits[0]["recording"]]
     counts = sorted({row["models"] for found in (fits, *rivals.values()) for row in found} | set(FAR))
     ours = [(found["models"], found["cpu"], found["peak"]) for found in fits]
@@ -247,7 +250,7 @@ def growth_table(fits: Sequence[Figures], rivals: Mapping[str, Sequence[Figures]
         at = law(list(measured), list(measured.values()), 1, 2)
         crossing = next((count for count in np.geomspace(20, 1e6, 400) if at(count) >= of_fit(count)), None)
         row = line(name, measured, at)
-        row["as long as dynamo at"] = "never below 10⁶" if crossing is None else f"N = {float(f'{crossing:.1g}'):,.0f}"
+        row["as long as dynamo at"] = "" if crossing is None else f"N = {float(f'{crossing:.1g}'):,.0f}"
         rows.append(row | {"MiB at 10,000": f"{found[0]['features'] * 10000:,.0f} + {8 * 10000**2 / 2**20:,.0f}"})
     return table(rows)
 
