@@ -1,0 +1,37 @@
+"""The minGRU meta-model, whose states at all times come from one pass that is parallel over time."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from dynamo.components import Component
+from dynamo.hookspecs import hookimpl
+from dynamo.options import positive
+
+if TYPE_CHECKING:
+    from dynamo.protocols import MetaModel
+    from dynamo.spaces import InputSpace
+
+
+@attrs.frozen
+class MetaMinGRUOptions:
+    """Options of the minGRU meta-model."""
+
+    hidden_size: int = positive(512, "units of each layer; the state has layers times as many")
+    embedding_size: int = positive(256, "size of the meta-model's own token embedding (token inputs only)")
+    layers: int = positive(2, "layers; a single one cannot depend on its own past other than linearly")
+
+
+def _meta_mingru(options: MetaMinGRUOptions, inputs: "InputSpace", theta_dim: int) -> "MetaModel":
+    from dynamo_mingru.meta import MetaMinGRU
+
+    return MetaMinGRU(inputs, theta_dim, options.hidden_size, options.embedding_size, options.layers)
+
+
+@hookimpl
+def dynamo_components() -> Iterable[Component]:
+    """A meta-model."""
+    return [
+        Component("meta-model", "mingru", _meta_mingru, "stacked minGRUs, parallel over time", MetaMinGRUOptions),
+    ]
