@@ -58,6 +58,10 @@ def sequence_model():
     return fitted(TOKENS, CLASSES, f"gru:{RECURRENT}", f"gru:{RECURRENT}", "affine")
 
 
+def parallel_model():
+    return fitted(TOKENS, CLASSES, f"gru:{RECURRENT}", f"mingru:{RECURRENT}", "affine")
+
+
 def every_step():
     return fitted(REAL, EVERY, f"rnn:{RECURRENT}", f"gru:{RECURRENT}", "affine")
 
@@ -86,7 +90,7 @@ def exported(model):
     return export(model, arguments(model, TRACED), dynamic_shapes=shapes(model))
 
 
-@pytest.mark.parametrize("make_model", [image_model, bottlenecks, sequence_model, every_step])
+@pytest.mark.parametrize("make_model", [image_model, bottlenecks, sequence_model, parallel_model, every_step])
 def test_models_at_a_theta_are_exported(make_model):
     model = make_model()
     program = exported(model).module()
@@ -126,7 +130,7 @@ def test_an_exported_file_runs_without_the_classes_it_came_from(tmp_path):
     check(model, lambda given: loaded(*given))
 
 
-@pytest.mark.parametrize("make_model", [image_model, sequence_model])
+@pytest.mark.parametrize("make_model", [image_model, sequence_model, parallel_model])
 def test_onnx(make_model, tmp_path):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install 'dynamo-embedding[export]'")

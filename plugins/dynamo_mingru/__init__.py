@@ -7,7 +7,7 @@ import attrs
 
 from dynamo.components import Component
 from dynamo.hookspecs import hookimpl
-from dynamo.options import positive
+from dynamo.options import option, positive
 
 if TYPE_CHECKING:
     from dynamo.protocols import MetaModel
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 class MetaMinGRUOptions:
     """Options of the minGRU meta-model."""
 
-    hidden_size: int = positive(512, "units of each layer; the state has layers times as many")
+    hidden_size: int = option(
+        512, "units of each layer; the state has layers times as many", check=lambda value: value > 1, rule="above 1"
+    )
     embedding_size: int = positive(256, "size of the meta-model's own token embedding (token inputs only)")
-    layers: int = positive(2, "layers; a single one cannot depend on its own past other than linearly")
+    layers: int = positive(2, "layers; a single one is linear in its own past")
 
 
 def _meta_mingru(options: MetaMinGRUOptions, inputs: "InputSpace", theta_dim: int) -> "MetaModel":

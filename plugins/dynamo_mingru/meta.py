@@ -1,8 +1,5 @@
 """The minGRU meta-model."""
 
-from itertools import pairwise
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -13,14 +10,31 @@ from dynamo.trajectory import Inputs
 from dynamo_mingru.recurrence import recurrence
 
 
-class MetaMinGRU(RecurrentMetaModel):
-    """Layers of minGRUs (Feng et al. 2024, Were RNNs all we needed?): h' = (1 − z) h + z h̃, where z = σ(W u + b) and
-    h̃ = tanh(W̃ u + b̃) depend on the layer's input u alone and never on h.
+class MinGRU(nn.Module):
+    """One layer (Feng et al. 2024, Were RNNs all we needed?): h' = (1 − z) h + z h̃, where z = σ(W u + b) and
+    h̃ = tanh(W̃ u + b̃) depend on the layer's input u alone and never on h. The tanh is ours: it keeps states within
+    (−1, 1).
+    """
 
-    u is [x_t; θ] in the first layer and [h_t of the layer below; θ] above it, so that θ is a bias that does not change
-    with time, as in the meta-model ``gru``. Each layer is linear in its own past; all nonlinearity in the past comes
-    from the layers below. For token inputs x_t is the meta-model's own embedding of the token; real inputs enter as
-    they are. The state is that of all layers, one after the other; h_0 = 0 whatever θ is.
+    def __init__(self, input_size: int, theta_dim: int, hidden_size: int, normalise: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(input_size) if normalise else nn.Identity()
+        self.gates = nn.Linear(input_size + theta_dim, 2 * hidden_size)
+
+    def forward(self, below: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """1 − z and z h̃, both in the precision of θ: in bfloat16 1 − z would round to 1 and never forget."""
+        kept, proposed = self.gates(torch.cat([self.norm(below), theta], dim=-1)).to(theta.dtype).chunk(2, dim=-1)
+        kept = torch.sigmoid(kept)
+        return kept, (1 - kept) * torch.tanh(proposed)
+
+
+class MetaMinGRU(RecurrentMetaModel):
+    """Layers of minGRUs that read [u_t; θ] at every step, so that θ acts as a bias that does not change with time.
+
+    u is x_t in the first layer, and above it the normalised state of the layer below. Each layer is linear in its own
+    past; whatever else depends on the past comes from the layers below. For token inputs x_t is the meta-model's own
+    embedding of the token; real inputs enter as they are. The state is that of all layers, one after the other;
+    h_0 = 0 whatever θ is.
     """
 
     def __init__(self, inputs: InputSpace, theta_dim: int, hidden_size: int, embedding_size: int, layers: int) -> None:
@@ -30,8 +44,8 @@ class MetaMinGRU(RecurrentMetaModel):
         self.inputs, self.theta_dim = inputs, theta_dim
         self.embedding = nn.Embedding(inputs.size, embedding_size) if inputs.kind == "tokens" else None
         features = embedding_size if self.embedding is not None else inputs.size
-        sizes = [features, *[hidden_size] * layers]
-        self.gates = nn.ModuleList(nn.Linear(size + theta_dim, 2 * units) for size, units in pairwise(sizes))
+        above = [MinGRU(hidden_size, theta_dim, hidden_size, normalise=True) for _ in range(layers - 1)]
+        self.layers = nn.ModuleList([MinGRU(features, theta_dim, hidden_size, normalise=False), *above])
         self.feature_size = hidden_size * layers
         self.state_shapes = ((self.feature_size,),)
 
@@ -41,32 +55,26 @@ class MetaMinGRU(RecurrentMetaModel):
 
     def initial_state(self, batch: int) -> Tensor:
         """Zeros."""
-        return cast(Tensor, self.gates[0].weight).new_zeros(batch, self.feature_size)
+        return next(self.parameters()).new_zeros(batch, self.feature_size)
 
     def step(self, theta: Tensor, x: Tensor, h: Tensor) -> Tensor:
         """One update of all layers, from the first to the last."""
         states, below = [], x
-        for gates, before in zip(self.gates, h.chunk(len(self.gates), dim=-1), strict=True):
-            kept, added = _kept_and_added(gates, below, theta)
+        for layer, before in zip(self.layers, h.chunk(len(self.layers), dim=-1), strict=True):
+            kept, added = layer(below, theta)
             below = kept * before + added
             states.append(below)
         return torch.cat(states, dim=-1)
 
     def states(self, inputs: Inputs, theta: Tensor) -> tuple[Tensor, ...]:
-        """The states after each step, one layer at a time."""
+        """The states after each step, layer by layer."""
         states, below = [], self.encode(inputs.values)
-        for gates in self.gates:
-            below = recurrence(*_kept_and_added(gates, below, theta[:, None].expand(-1, below.shape[1], -1)))
+        theta = theta[:, None].expand(-1, below.shape[1], -1)
+        for layer in self.layers:
+            below = recurrence(*layer(below, theta))
             states.append(below)
         return (torch.cat(states, dim=-1),)
 
     def features(self, states: tuple[Tensor, ...]) -> Tensor:
         """The states."""
         return states[0]
-
-
-def _kept_and_added(gates: nn.Module, below: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """1 − z and z h̃. They are in the precision of θ, since in bfloat16 1 − z would round to 1 and never forget."""
-    kept, proposed = gates(torch.cat([below, theta], dim=-1)).to(theta.dtype).chunk(2, dim=-1)
-    kept = torch.sigmoid(kept)
-    return kept, (1 - kept) * torch.tanh(proposed)

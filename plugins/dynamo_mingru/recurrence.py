@@ -26,11 +26,11 @@ def recurrence(a: Tensor, b: Tensor) -> Tensor:
 
 def step_by_step(between: Tensor, b: Tensor) -> Tensor:
     """The recurrence as a loop over T steps. ``between [B, T − 1, H]`` is a from the second step on."""
-    h = b.clone()
-    steps = h.unbind(1)
-    for before, a, now in zip(steps, between.unbind(1), steps[1:], strict=False):
-        now.addcmul_(a, before)
-    return h
+    first, *rest = b.unbind(1)
+    h = [first]
+    for a, added in zip(between.unbind(1), rest, strict=True):
+        h.append(torch.addcmul(added, a, h[-1]))
+    return torch.stack(h, dim=1)
 
 
 def in_pairs(between: Tensor, b: Tensor) -> Tensor:
