@@ -6,9 +6,10 @@ their architecture. Each is fitted with the meta-models ``gru`` and ``mingru``, 
 to within 10 %, at the same batches and steps. The minGRU's state is larger, so the V_n and heads that read it are too;
 both counts are in the table. Settings otherwise as in ground_truth.py: `--preset laptop` with a GRU of 64 units.
 
-The times are of one pass forward and backward over sequences of 8 real numbers a step, in batches of 16, without
-recordings, V_n and heads: processor time of one thread, with the variants taken in turn. "In pairs" is the way that
-other devices than a CPU take. From the project's folder:
+Times are processor times of one thread, medians, with the variants taken in turn: of the losses and their gradients in
+one step of training on these populations (batches of 256, 8 steps of time), and of the meta-model alone, forward and
+backward, over sequences of 8 real numbers a step in batches of 16. "In pairs" is the way that other devices than a CPU
+take. From the project's folder:
 
     python benchmarks/parallel.py
 """
@@ -69,10 +70,7 @@ def check_sizes() -> None:
 
 def fit_row(name: str, population: Population, spec: str, seed: int, steps: int) -> Row:
     trainer = Trainer(population, FitOptions(**{**OPTIONS, "meta_model": spec, "seed": seed, "steps": steps}))
-    trainer.record()
-    started = process_time()
     trainer.run()
-    seconds = process_time() - started
     fit = Fit.of(trainer)
     fidelity = measure_fidelity(fit, population)
     labels = np.unique([str(base.labels["original"]) for base in population], return_inverse=True)[1]
@@ -88,8 +86,24 @@ def fit_row(name: str, population: Population, spec: str, seed: int, steps: int)
         "AUPRC": f"{figures.auprc:.2f}",
         "silhouette": f"{figures.silhouette:.2f}",
         "ARI": " ".join(f"{ari:.2f}" for ari in figures.ari.values()),
-        "ms a step": f"{1000 * seconds / steps:.1f}",
     }
+    print(row, flush=True)
+    return row
+
+
+def training_row(name: str, population: Population) -> Row:
+    trainers = [Trainer(population, FitOptions(**{**OPTIONS, "meta_model": spec})) for spec in PAIRS[64]]
+
+    def run(trainer: Trainer, step: int) -> float:
+        trainer.emulator.zero_grad(set_to_none=True)
+        started = process_time()
+        trainer.loss(*trainer.losses(*trainer.draw(step))).backward()
+        return 1000 * (process_time() - started)
+
+    rounds = [[run(trainer, step) for trainer in trainers] for step in range(4 * REPEATS + 1)][1:]
+    gru, mingru = (f"{median(times):.1f}" for times in zip(*rounds, strict=True))
+    ratio = median(first / second for first, second in rounds)
+    row = {"population": name, "gru, ms": gru, "mingru, ms": mingru, "gru / mingru": f"{ratio:.2f}"}
     print(row, flush=True)
     return row
 
@@ -140,16 +154,14 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     check_sizes()
-    fits = []
-    for name in given.populations:
-        population = POPULATIONS[name]()
-        fits += [
-            fit_row(name, population, spec, seed, given.steps) for seed in range(given.seeds) for spec in PAIRS[64]
-        ]
-    if fits:
-        print(table(fits))
+    populations = {name: POPULATIONS[name]() for name in given.populations}
+    runs = [(name, seed, spec) for name in populations for seed in range(given.seeds) for spec in PAIRS[64]]
+    tables = [[fit_row(name, populations[name], spec, seed, given.steps) for name, seed, spec in runs]]
     if not given.no_times:
-        print(table([time_row(units, steps) for units in PAIRS for steps in LENGTHS]))
+        tables.append([training_row(name, population) for name, population in populations.items()])
+        tables.append([time_row(units, steps) for units in PAIRS for steps in LENGTHS])
+    for rows in filter(None, tables):
+        print(table(rows))
 
 
 if __name__ == "__main__":

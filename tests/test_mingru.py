@@ -84,6 +84,17 @@ def test_the_round_of_pairs_is_shallow(monkeypatch):
     assert len(calls) == 11
 
 
+@pytest.mark.parametrize(("device", "way"), [("cpu", "step_by_step"), ("meta", "in_pairs")])
+def test_the_device_chooses_the_way(device, way, monkeypatch):
+    calls = []
+    for solve in SOLVERS:
+        name = solve.__name__
+        monkeypatch.setattr(dynamo_mingru.recurrence, name, lambda *given, name=name: calls.append(name) or given[1])
+    a, b = (tensor.to(device) for tensor in coefficients(9))
+    assert recurrence(a, b).device.type == device
+    assert calls == [way]
+
+
 @pytest.mark.parametrize("space", [REAL, TOKENS])
 @pytest.mark.parametrize("options", ["", ",layers=1", ",layers=3"])
 def test_the_contract(options, space, solver):

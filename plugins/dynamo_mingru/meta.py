@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from dynamo.errors import DynamoError
 from dynamo.protocols import RecurrentMetaModel
@@ -22,8 +23,12 @@ class MinGRU(nn.Module):
         self.gates = nn.Linear(input_size + theta_dim, 2 * hidden_size)
 
     def forward(self, below: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """1 − z and z h̃, both in the precision of θ: in bfloat16 1 − z would round to 1 and never forget."""
-        kept, proposed = self.gates(torch.cat([self.norm(below), theta], dim=-1)).to(theta.dtype).chunk(2, dim=-1)
+        """1 − z and z h̃ of u ``[..., U]`` and θ ``[..., d]``; where u has a time that θ has not, θ's share is computed
+        once. Both are in the precision of θ: in bfloat16 1 − z would round to 1 and never forget.
+        """
+        from_below, from_theta = torch.split(self.gates.weight, [below.shape[-1], theta.shape[-1]], dim=1)
+        gates = linear(self.norm(below), from_below, self.gates.bias) + linear(theta, from_theta)
+        kept, proposed = gates.to(theta.dtype).chunk(2, dim=-1)
         kept = torch.sigmoid(kept)
         return kept, (1 - kept) * torch.tanh(proposed)
 
@@ -69,9 +74,8 @@ class MetaMinGRU(RecurrentMetaModel):
     def states(self, inputs: Inputs, theta: Tensor) -> tuple[Tensor, ...]:
         """The states after each step, layer by layer."""
         states, below = [], self.encode(inputs.values)
-        theta = theta[:, None].expand(-1, below.shape[1], -1)
         for layer in self.layers:
-            below = recurrence(*layer(below, theta))
+            below = recurrence(*layer(below, theta[:, None]))
             states.append(below)
         return (torch.cat(states, dim=-1),)
 

@@ -21,7 +21,7 @@ def recurrence(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         h ``[B, T, H]``.
     """
-    return cast(Tensor, _Recurrence.apply(a[:, 1:], b, False))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _Recurrence.apply(a[:, 1:], b, False))
 
 
 def step_by_step(between: Tensor, b: Tensor) -> Tensor:
@@ -66,6 +66,6 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         between, h = ctx.saved_tensors
-        moved = _Recurrence.apply(between, gradients[0], not ctx.backwards)  # type: ignore[no-untyped-call]
+        moved = _Recurrence.apply(between, gradients[0], not ctx.backwards)
         of_between = moved[:, :-1] * h[:, 1:] if ctx.backwards else moved[:, 1:] * h[:, :-1]
         return of_between, moved, None
