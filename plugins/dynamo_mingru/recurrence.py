@@ -52,7 +52,7 @@ def in_pairs(between: Tensor, b: Tensor) -> Tensor:
 class _Recurrence(torch.autograd.Function):
     """Its gradient is the same recurrence backwards in time, so that neither keeps a graph of its steps.
 
-    On a CPU the loop is the faster way at every length; other devices would wait for each of its steps.
+    On a CPU the loop is the faster way, most of all for large states; other devices would wait for each of its steps.
     """
 
     @staticmethod
