@@ -11,12 +11,24 @@ from torch import Tensor
 from dynamo.emulator import Emulator
 from dynamo.errors import DynamoError
 from dynamo.fit_options import FitOptions
+from dynamo.population import Population
 from dynamo.process_group import ProcessGroup
-from dynamo.storage import read_bytes, sha256, write_bytes
+from dynamo.storage import load_plain, read_bytes, sha256, write_bytes
 
 FORMAT = 1
 #: Options that may be others when a fit goes on.
 FREE = ("device", "checkpoint_every", "recording")
+_KINDS: dict[str, type] = {
+    "step": int,
+    "population": str,
+    "data": list,
+    "options": dict,
+    "emulator": dict,
+    "optimizer": dict,
+    "rng": Tensor,
+    "seconds": float,
+    "history": Tensor,
+}
 
 
 def write_checkpoint(path: Path | str, content: dict[str, Any]) -> None:
@@ -44,20 +56,31 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
             f"{path} is no whole checkpoint (its checksum differs): it is truncated or was changed; start again "
             "without it"
         )
-    loaded: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    if loaded.get("format") != FORMAT:
-        raise DynamoError(
-            f"{path} is a checkpoint of format {loaded.get('format')}; this version reads format {FORMAT}"
-        )
+    try:
+        loaded: dict[str, Any] = load_plain(payload)
+        found = loaded.get("format")
+    except Exception as error:
+        raise DynamoError(f"{path} is no checkpoint ({error}): start again without it") from None
+    if found != FORMAT:
+        raise DynamoError(f"{path} is a checkpoint of format {found}; this version reads format {FORMAT}")
+    wrong = [key for key, kind in _KINDS.items() if not isinstance(loaded.get(key), kind)]
+    if wrong:
+        raise DynamoError(f"{path} is no checkpoint (it lacks {', '.join(wrong)}): start again without it")
+    try:
+        torch.Generator().set_state(loaded["rng"])
+    except (RuntimeError, TypeError) as error:
+        raise DynamoError(f"{path} is no checkpoint (of its random state: {error}): start again without it") from None
     return loaded
 
 
-def check_belongs(path: Path | str, content: dict[str, Any], fingerprint: str, options: FitOptions) -> None:
-    """Raise a clear error where a checkpoint was made from another population or with other options."""
-    if content["population"] != fingerprint:
+def check_belongs(path: Path | str, content: dict[str, Any], population: Population, options: FitOptions) -> None:
+    """Raise a clear error where a checkpoint was made from another population or data, or with other options."""
+    if content["population"] != population.fingerprint:
         raise DynamoError(
             f"{path} belongs to another population (its models' names or weights differ); fit into a new folder"
         )
+    if content["data"] != population.data_fingerprints:
+        raise DynamoError(f"{path} belongs to other data: a data set has changed since; fit into a new folder")
     mine = attrs.asdict(options)
     differing = [name for name in mine if mine[name] != content["options"].get(name) and name not in FREE]
     if differing:
@@ -65,6 +88,19 @@ def check_belongs(path: Path | str, content: dict[str, Any], fingerprint: str, o
             f"{path} was made with other options ({', '.join(differing)}); resume with the same, or fit into a "
             "new folder"
         )
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Give an optimiser a saved state.
+
+    Raises:
+        ValueError: it belongs to other parameters.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{name} of a parameter {tuple(parameter.shape)} has the shape {tuple(value.shape)}")
 
 
 def gather_states(

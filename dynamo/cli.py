@@ -3,7 +3,6 @@
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,8 @@ import click
 
 from dynamo import __version__
 from dynamo.commands import Analyses, _embed
-from dynamo.errors import DynamoError, Interrupted, did_you_mean
+from dynamo.commands._shared import hold
+from dynamo.errors import DynamoError, Interrupted, did_you_mean, printable
 from dynamo.options import Spec, build_options, type_name
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def train(population: Path, **values: Any) -> None:
     dataset.check(data.name)
     seeds = range(values["first_seed"], values["first_seed"] + values["seeds"])
     todo = jobs(values["prefix"] or dataset.outputs.group, architectures, values["fractions"], seeds)
+    hold(population)
     writer = PopulationWriter(population)
     there = writer.names
     kept: list[int | None] = list(range(1, options.epochs + 1)) if values["keep_epochs"] else [None]
@@ -190,7 +191,7 @@ def fit(population: Path, **values: Any) -> None:
     from dynamo.population import Population
     from dynamo.presets import PRESETS
     from dynamo.ranks import Ranks
-    from dynamo.report import check_label, write_fidelity, write_map
+    from dynamo.report import FIDELITY, check_label, write_fidelity, write_map
     from dynamo.storage import check_writable
 
     if values["preset"] not in PRESETS:
@@ -198,6 +199,10 @@ def fit(population: Path, **values: Any) -> None:
     options = build_options(FitOptions, {**PRESETS[values["preset"]], **_given("fit", values)}, where="dynamo fit")
     out = values["out"] or population.with_name(f"{population.resolve().name}-run")
     checkpoint = out / "checkpoint.pt"
+    ranks = Ranks.plan(values["devices"], values["nodes"])
+    if not ranks.rank:
+        hold(out)
+        check_writable(out)
     if (out / RUN).exists():
         raise DynamoError(f"{out} holds a finished run already: choose another folder with --out")
     if checkpoint.exists() != values["resume"]:
@@ -205,7 +210,6 @@ def fit(population: Path, **values: Any) -> None:
             "add --resume to go on from it, or choose another folder" if checkpoint.exists() else "leave --resume out"
         )
         raise DynamoError(f"{out} has {'a' if checkpoint.exists() else 'no'} checkpoint: {hint}")
-    ranks = Ranks.plan(values["devices"], values["nodes"])
     loaded = _where(Population.load(population), values["where"])
     ranks.check(loaded, options)
     if ranks.rank:  # started by torchrun: rank 0 alone shows and writes
@@ -215,8 +219,8 @@ def fit(population: Path, **values: Any) -> None:
     check_label(Fit(trainer.emulator, options, [base.labels for base in loaded]), values["colour_by"])
     if values["resume"]:
         trainer.resume(checkpoint)
-    check_writable(out)
     try:
+        shutil.rmtree(out / "recording", ignore_errors=True)  # of a process that was killed
         with terminal.progress() as bar:
             tick = terminal.task(bar, "recording base models", len(loaded))
             tock, recording = terminal.task(bar, "fitting", trainer.steps), out / "recording"
@@ -229,11 +233,9 @@ def fit(population: Path, **values: Any) -> None:
             measured = measure_fidelity(result, loaded, terminal.task(bar, "measuring fidelity", len(loaded)))
     finally:
         shutil.rmtree(out / "recording", ignore_errors=True)
-        with suppress(OSError):
-            out.rmdir()  # where nothing was saved, nothing is left
     write_fidelity(measured, out)
     write_map(result, out, values["colour_by"])
-    result.save(out)
+    result.save(out, beside=[FIDELITY])
     checkpoint.unlink(missing_ok=True)
     terminal.summary(result, measured, out, values["colour_by"])
 
@@ -267,6 +269,7 @@ def show(run: Path, colour_by: str | None) -> None:
     check_label(loaded, colour_by)
     measured = read_fidelity(run)
     if colour_by is not None:
+        hold(run)
         write_map(loaded, run, colour_by)
     terminal.fidelity_table(measured)
     terminal.summary(loaded, measured, run, colour_by)
@@ -342,10 +345,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo("stopped", err=True)
         sys.exit(128 + signal.SIGINT)
     except Interrupted as error:
-        click.echo(str(error), err=True)
+        click.echo(printable(str(error)), err=True)
         sys.exit(128 + signal.SIGINT)
     except DynamoError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
 
 

@@ -215,17 +215,28 @@ def read_blueprint(table: dict[str, Any], where: str) -> Blueprint:
         DynamoError: parts that are missing or of the wrong form.
     """
     try:
-        return Blueprint(
+        made = Blueprint(
             Spec.of(table["meta_model"]),
             Spec.of(table["head"]),
             Spec.of(table["state_map"]),
             InputSpace.of(table["inputs"]),
-            int(table["theta_dim"]),
+            table["theta_dim"],
             tuple((head["name"], OutputSpace.of(head["outputs"])) for head in table["heads"]),
             tuple(
-                Subject(item["name"], int(item["head"]), tuple(tuple(shape) for shape in item["state_shapes"]))
+                Subject(item["name"], item["head"], tuple(tuple(shape) for shape in item["state_shapes"]))
                 for item in table["subjects"]
             ),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DynamoError(f"{where} does not describe an emulator: {error!r}") from None
+    names = [subject.name for subject in made.subjects]
+    sizes = [made.theta_dim, *(size for subject in made.subjects for shape in subject.state_shapes for size in shape)]
+    if not names or not all(isinstance(name, str) for name in [*names, *(name for name, _ in made.heads)]):
+        raise DynamoError(f"{where} does not describe an emulator: it needs subjects, and names that are text")
+    if len(set(names)) < len(names):
+        raise DynamoError(f"{where} does not describe an emulator: two subjects have one name")
+    if not all(type(size) is int and 0 < size < 2**31 for size in sizes):
+        raise DynamoError(f"{where} does not describe an emulator: theta_dim and state_shapes are sizes, above 0")
+    if not all(type(subject.head) is int and 0 <= subject.head < len(made.heads) for subject in made.subjects):
+        raise DynamoError(f"{where} does not describe an emulator: a subject's head is none of 'heads'")
+    return made

@@ -4,6 +4,7 @@ again.
 
 import platform
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,24 @@ from dynamo.emulator import Emulator, ModelAt, blueprint_table, read_blueprint
 from dynamo.errors import DynamoError, did_you_mean
 from dynamo.fit_options import FitOptions
 from dynamo.options import build_options, plain_table
-from dynamo.population import Label, Population, load_weights
-from dynamo.storage import read_tensors, read_toml, sha256, tensors_to_bytes, write_bytes, write_csv, write_toml
+from dynamo.population import Label, Population, check_labels, load_module
+from dynamo.storage import (
+    read_bytes,
+    read_tensors,
+    read_toml,
+    sha256,
+    tensors_to_bytes,
+    write_bytes,
+    write_csv,
+    write_toml,
+)
 from dynamo.trainer import HISTORY, Trainer
 
 RUN = "run.toml"
 WEIGHTS = "fit.safetensors"
+HISTORY_FILE = "history.csv"
 FORMAT = 1
+_KNOWN = ("versions", "sha256", "files", "seconds", "population", "options", "emulator", "labels")
 
 
 @attrs.frozen(eq=False)
@@ -49,11 +61,10 @@ class Fit:
     def of(cls, trainer: Trainer) -> "Fit":
         """What a trainer has reached."""
         population = trainer.population
-        datasets = {id(dataset): dataset for dataset in (population.dataset(base) for base in population)}
         source = {
             "path": str(population.path.resolve()) if population.path else None,
             "fingerprint": population.fingerprint,
-            "data": [dataset.fingerprint() for dataset in datasets.values()],
+            "data": population.data_fingerprints,
         }
         return cls(
             trainer.emulator,
@@ -133,9 +144,13 @@ class Fit:
             raise DynamoError(f"theta has shape {tuple(theta.shape)}; this fit's have {tuple(like.shape)}")
         return self.emulator.model_at(theta, heads.index(head) if head else 0)
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, beside: Sequence[str] = ()) -> None:
         """Write the run folder: ``fit.safetensors``, ``history.csv``, and last ``run.toml``, without which it is no
         run.
+
+        Args:
+            folder: where to.
+            beside: files that lie there already and belong to the run: ``run.toml`` keeps their checksums too.
 
         Raises:
             DynamoError: the disk refuses.
@@ -143,12 +158,13 @@ class Fit:
         folder = Path(folder)
         content = tensors_to_bytes(self.emulator.state_dict())
         write_bytes(folder / WEIGHTS, content)
-        write_csv(folder / "history.csv", HISTORY, [(int(row[0]), *row[1:]) for row in self.history])
+        write_csv(folder / HISTORY_FILE, HISTORY, [(int(row[0]), *row[1:]) for row in self.history])
         table = {
             "format": FORMAT,
             "dynamo": __version__,
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "sha256": sha256(content),
+            "files": {name: sha256(read_bytes(folder / name)) for name in (HISTORY_FILE, *beside)},
             "seconds": self.seconds,
             "population": dict(self.source),
             "options": plain_table(attrs.asdict(self.options)),
@@ -173,23 +189,43 @@ class Fit:
                 else "make one with `dynamo fit POPULATION`"
             )
             raise DynamoError(f"there is no finished run at {folder}: {hint}")
-        table = read_toml(folder / RUN, what="run folder", format_version=FORMAT)
-        where = str(folder / RUN)
+        table, where = _read_table(folder), str(folder / RUN)
         missing = {"emulator", "options", "labels", "sha256"} - table.keys()
         if missing:
             raise DynamoError(f"{where} lacks {', '.join(sorted(missing))}")
-        emulator = Emulator(read_blueprint(table["emulator"], where))
-        load_weights(emulator, read_tensors(folder / WEIGHTS, table["sha256"]), str(folder / WEIGHTS))
+        source, seconds, labels = table.get("population", {}), table.get("seconds", 0.0), table["labels"]
+        if not (isinstance(table["options"], dict) and isinstance(source, dict) and type(seconds) in (int, float)):
+            raise DynamoError(f"{where}: options and population must be tables, seconds a number")
+        blueprint = read_blueprint(table["emulator"], where)
+        if not isinstance(labels, list) or len(labels) != len(blueprint.subjects):
+            raise DynamoError(f"{where}: 'labels' must be a list with a table for each base model")
+        for subject, own in zip(blueprint.subjects, labels, strict=True):
+            check_labels(own, f"{where}, model {subject.name!r}")
+        tensors = read_tensors(folder / WEIGHTS, str(table["sha256"]))
+        emulator = load_module(lambda: Emulator(blueprint), tensors, str(folder / WEIGHTS))
         options = build_options(FitOptions, table["options"], where=where)
-        history = _read_history(folder / "history.csv")
-        return cls(
-            emulator.eval(), options, table["labels"], table.get("population", {}), history, table.get("seconds", 0.0)
-        )
+        history = _read_history(folder / HISTORY_FILE, saved_digest(folder, HISTORY_FILE))
+        return cls(emulator.eval(), options, labels, source, history, float(seconds))
 
 
-def _read_history(path: Path) -> list[tuple[float, ...]]:
+def _read_table(folder: Path) -> dict[str, Any]:
+    return read_toml(folder / RUN, what="run folder", format_version=FORMAT, known=_KNOWN)
+
+
+def saved_digest(folder: Path, name: str) -> str | None:
+    """The checksum of a file that a run folder keeps, where it keeps one."""
+    files = _read_table(folder).get("files", {}) if (folder / RUN).exists() else {}
+    return str(files[name]) if isinstance(files, dict) and name in files else None
+
+
+def _read_history(path: Path, digest: str | None) -> list[tuple[float, ...]]:
+    lines = read_bytes(path, digest).decode(errors="replace").splitlines()
     try:
-        lines = path.read_text().splitlines()[1:]
-        return [tuple(float(cell) for cell in line.split(",")) for line in lines]
-    except (OSError, ValueError) as error:
+        rows = [tuple(float(cell) for cell in line.split(",")) for line in lines[1:]]
+    except ValueError as error:
         raise DynamoError(f"cannot read {path}: {error}") from None
+    if lines[:1] != [",".join(HISTORY)] or not all(
+        len(row) == len(HISTORY) and all(map(isfinite, row)) for row in rows
+    ):
+        raise DynamoError(f"cannot read {path}: it must have the columns {', '.join(HISTORY)} and finite numbers")
+    return rows

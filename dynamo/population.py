@@ -4,18 +4,22 @@ On disk it is a folder with ``population.toml`` (the manifest) and one file of w
 code but that of installed plugins: a model's architecture is looked up by name, its weights are read as plain tensors.
 """
 
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from math import isfinite
+from numbers import Integral, Real
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import torch
 
 from dynamo import __version__
 from dynamo.data import Dataset
-from dynamo.errors import DynamoError
+from dynamo.errors import DynamoError, has_control_characters
+from dynamo.locks import locked
 from dynamo.options import Spec
 from dynamo.plugins import full_spec, make
 from dynamo.protocols import DynamicalModel
@@ -27,6 +31,7 @@ FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Label = str | int | float | bool
+M = TypeVar("M", bound=torch.nn.Module)
 
 
 @attrs.frozen(eq=False)
@@ -142,6 +147,12 @@ class Population(Sequence[BaseModel]):
         parts = [base.name + sha256(tensors_to_bytes(base.model.state_dict())) for base in self]
         return sha256("".join(parts).encode())[:16]
 
+    @cached_property
+    def data_fingerprints(self) -> list[str]:
+        """The fingerprints of the data sets, each once, in the order of the models."""
+        datasets = {id(dataset): dataset for dataset in (self.dataset(base) for base in self)}
+        return [dataset.fingerprint() for dataset in datasets.values()]
+
     def save(self, folder: Path | str) -> None:
         """Write the population to a new folder.
 
@@ -150,12 +161,13 @@ class Population(Sequence[BaseModel]):
             refuses.
         """
         folder = Path(folder)
-        if (folder / MANIFEST).exists():
-            raise DynamoError(f"{folder} holds a population already: choose another folder")
-        writer = PopulationWriter(folder)
-        for base in self:
-            writer.check(base)
-        writer.add(*self)
+        with locked(folder):
+            if (folder / MANIFEST).exists():
+                raise DynamoError(f"{folder} holds a population already: choose another folder")
+            writer = PopulationWriter(folder)
+            for base in self:
+                writer.check(base)
+            writer.add(*self)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Population":
@@ -168,15 +180,12 @@ class Population(Sequence[BaseModel]):
         folder = Path(folder)
         if not folder.is_dir():
             raise DynamoError(f"there is no population at {folder}: make one with `dynamo train {folder}`")
-        table = read_toml(folder / MANIFEST, what="population", format_version=FORMAT)
-        entries = table.get("models", [])
-        if not isinstance(entries, list):
-            raise DynamoError(f"{folder / MANIFEST}: 'models' must be a list of tables")
-        return cls([_read_model(folder, entry) for entry in entries], path=folder)
+        return cls([_read_model(folder, entry) for entry in _read_entries(folder)], path=folder)
 
 
 class PopulationWriter:
-    """Adds models to a population's folder; after each call of :meth:`add` the folder is a whole population.
+    """Adds models to a population's folder; after each call of :meth:`add` the folder is a whole population. One writer
+    at a time: hold the folder with :func:`dynamo.locks.locked`.
 
     Attributes:
         names: the names in use.
@@ -187,12 +196,9 @@ class PopulationWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.entries: list[dict[str, Any]] = []
-        if (folder / MANIFEST).exists():
-            self.entries = list(
-                read_toml(folder / MANIFEST, what="population", format_version=FORMAT).get("models", [])
-            )
-        self.names = {str(entry.get("name")) for entry in self.entries}
+        self.entries = _read_entries(folder) if (folder / MANIFEST).exists() else []
+        self.names = {str(entry["name"]) for entry in self.entries}
+        check_writable(folder / "weights")
         check_writable(folder)
 
     def check(self, base: BaseModel) -> None:
@@ -235,6 +241,7 @@ class PopulationWriter:
 def _check_model(base: BaseModel) -> None:
     if not NAME.fullmatch(base.name):
         raise DynamoError(f"{base.name!r} cannot be a model's name: use letters, digits, '.', '_' and '-'")
+    check_labels(base.labels, f"model {base.name!r}")
     if not isinstance(base.model, DynamicalModel):
         raise DynamoError(
             f"model {base.name!r} is a {type(base.model).__name__}, which is no DynamicalModel: derive from "
@@ -248,34 +255,95 @@ def _check_model(base: BaseModel) -> None:
             )
 
 
-def _read_model(folder: Path, entry: Mapping[str, Any]) -> BaseModel:
-    name = str(entry.get("name"))
-    where = f"{folder / MANIFEST}, model {name!r}"
-    missing = {"name", "weights", "architecture", "dataset", "inputs", "outputs"} - entry.keys()
-    if missing:
-        raise DynamoError(f"{where} lacks {', '.join(sorted(missing))}")
-    weights = PurePosixPath(str(entry["weights"]))
-    if weights.is_absolute() or ".." in weights.parts:
-        raise DynamoError(f"{where}: the weights {str(weights)!r} must lie inside the population's folder")
-    architecture = Spec.of(entry["architecture"])
-    inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
-    tensors = read_tensors(folder / weights, entry.get("sha256"))
-    try:
-        model = make("architecture", architecture, DynamicalModel, inputs, outputs)
-    except DynamoError as error:
-        raise DynamoError(f"{where}: {error}") from None
-    load_weights(model, tensors, where)
-    model.eval().requires_grad_(False)
-    return BaseModel(name, model, Spec.of(entry["dataset"]), dict(entry.get("labels", {})), architecture)
-
-
-def load_weights(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: str) -> None:
-    """Load a state dict strictly.
+def check_labels(labels: Any, where: str) -> None:
+    """Labels are a table of texts, truth values and finite numbers.
 
     Raises:
-        DynamoError: names or shapes that differ, all of them named.
+        DynamoError: they are not.
     """
-    expected = module.state_dict()
+    if not isinstance(labels, Mapping):
+        raise DynamoError(f"{where}: the labels are {labels!r}; they must be a table")
+    for key, value in labels.items():
+        text = f"{key}{value}" if isinstance(value, str) else str(key)
+        number = abs(int(value)) < 2**63 if isinstance(value, Integral) else isinstance(value, Real) and isfinite(value)
+        if not (number or isinstance(value, str)) or has_control_characters(text):
+            raise DynamoError(
+                f"{where}: the label {key!r} is {value!r}; labels are texts without control characters, finite numbers "
+                "of up to 64 bits, or truth values"
+            )
+
+
+def _read_entries(folder: Path) -> list[dict[str, Any]]:
+    """The tables of the models in a population's manifest."""
+    path = folder / MANIFEST
+    entries = read_toml(path, what="population", format_version=FORMAT, known=("models",)).get("models", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DynamoError(f"{path}: 'models' must be a list of tables")
+    for entry in entries:
+        missing = {"name", "weights", "architecture", "dataset", "inputs", "outputs"} - entry.keys()
+        if missing:
+            raise DynamoError(f"{path}, model {entry.get('name')!r} lacks {', '.join(sorted(missing))}")
+    return entries
+
+
+def _read_model(folder: Path, entry: Mapping[str, Any]) -> BaseModel:
+    name = str(entry["name"])
+    where = f"{folder / MANIFEST}, model {name!r}"
+    try:
+        architecture, dataset = Spec.of(entry["architecture"]), Spec.of(entry["dataset"])
+        inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
+    except DynamoError as error:
+        raise DynamoError(f"{where}: {error}") from None
+    tensors = read_tensors(_find_weights(folder, str(entry["weights"]), where), entry.get("sha256"))
+    model = load_module(lambda: make("architecture", architecture, DynamicalModel, inputs, outputs), tensors, where)
+    model.eval().requires_grad_(False)
+    return BaseModel(name, model, dataset, entry.get("labels", {}), architecture)
+
+
+def _find_weights(folder: Path, name: str, where: str) -> Path:
+    """The file of that name; it must lie inside the folder, also where it is a link."""
+    weights = PurePosixPath(name)
+    inside = Path(os.path.realpath(folder / weights)).is_relative_to(os.path.realpath(folder))
+    if weights.is_absolute() or ".." in weights.parts or not inside:
+        raise DynamoError(f"{where}: the weights {name!r} must lie inside the population's folder")
+    return folder / weights
+
+
+def load_module(build: Callable[[], M], tensors: Mapping[str, torch.Tensor], where: str) -> M:
+    """Build a module and load a state dict strictly.
+
+    It is built without memory first, so that sizes that the weights do not have are refused before room is made for
+    them.
+
+    Args:
+        build: makes the module.
+        tensors: its state dict.
+        where: what it belongs to, for messages.
+
+    Raises:
+        DynamoError: it cannot be built, or names or shapes differ, all of them named.
+    """
+    try:
+        with torch.device("meta"):
+            expected = build().state_dict()
+    except DynamoError as error:
+        raise DynamoError(f"{where}: {error}") from None
+    except Exception:  # not every module can be built without memory
+        expected = None
+    if expected is not None:
+        _check_shapes(expected, tensors, where)
+    try:
+        module = build()
+    except DynamoError as error:
+        raise DynamoError(f"{where}: {error}") from None
+    except Exception as error:
+        raise DynamoError(f"{where} cannot be built: {type(error).__name__}: {error}") from error
+    _check_shapes(module.state_dict(), tensors, where)
+    module.load_state_dict(dict(tensors))
+    return module
+
+
+def _check_shapes(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], where: str) -> None:
     faults = [f"{key} is missing" for key in expected.keys() - tensors.keys()]
     faults += [f"{key} is not expected" for key in tensors.keys() - expected.keys()]
     faults += [
@@ -286,4 +354,3 @@ def load_weights(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], w
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise DynamoError(f"{where}: the weights do not fit the architecture: {'; '.join(sorted(faults)[:5])}{more}")
-    module.load_state_dict(dict(tensors))

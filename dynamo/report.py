@@ -9,13 +9,14 @@ import attrs
 from matplotlib.figure import Figure
 
 from dynamo.analysis.spectrum import Spectrum, spectrum
-from dynamo.errors import DynamoError, did_you_mean
+from dynamo.errors import DynamoError, did_you_mean, has_control_characters
 from dynamo.fidelity import Fidelity, ModelFidelity
-from dynamo.fit import Fit
+from dynamo.fit import Fit, saved_digest
 from dynamo.plots.map import plot_map
 from dynamo.population import Label
 from dynamo.storage import read_bytes, write_bytes, write_csv
 
+FIDELITY = "fidelity.csv"
 FIDELITY_COLUMNS = tuple(field.name for field in attrs.fields(ModelFidelity))
 
 
@@ -79,7 +80,7 @@ def write_fidelity(result: Fidelity, folder: Path) -> None:
     """Write ``fidelity.csv``: a row per model and a row of means."""
     rows = [attrs.astuple(model) for model in result.models]
     means = ["(mean)", *(result.mean(column) for column in FIDELITY_COLUMNS[1:])]
-    write_csv(folder / "fidelity.csv", FIDELITY_COLUMNS, [*rows, means])
+    write_csv(folder / FIDELITY, FIDELITY_COLUMNS, [*rows, means])
 
 
 def read_fidelity(folder: Path) -> Fidelity:
@@ -88,15 +89,14 @@ def read_fidelity(folder: Path) -> Fidelity:
     Raises:
         DynamoError: it is missing or damaged.
     """
-    path = folder / "fidelity.csv"
+    path = folder / FIDELITY
+    content = read_bytes(path, saved_digest(folder, FIDELITY))
     try:
-        rows = list(csv.DictReader(read_bytes(path).decode().splitlines()))
-        models = [
-            ModelFidelity(row["name"], *(float(row[column]) for column in FIDELITY_COLUMNS[1:]))
-            for row in rows
-            if row["name"] != "(mean)"
-        ]
-    except (KeyError, ValueError, TypeError) as error:
+        rows = list(csv.DictReader(content.decode().splitlines()))
+        models = [ModelFidelity(row["name"], *(float(row[column]) for column in FIDELITY_COLUMNS[1:])) for row in rows]
+        if models.pop().name != "(mean)" or any(has_control_characters(model.name) for model in models):
+            raise ValueError("its last row is not (mean), or a name has control characters")
+    except (KeyError, IndexError, ValueError, TypeError, csv.Error) as error:
         raise DynamoError(f"{path} is damaged ({error!r}): make it again with `dynamo fit`") from None
     return Fidelity(tuple(models))
 

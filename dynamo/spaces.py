@@ -8,6 +8,9 @@ import attrs
 
 from dynamo.errors import DynamoError
 
+#: The most numbers in one step of input or output that a table may ask for; 4,096 x 4,096 pixels.
+LARGEST = 2**24
+
 
 @attrs.frozen
 class InputSpace:
@@ -33,11 +36,22 @@ class InputSpace:
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> "InputSpace":
-        """Read :meth:`table` back."""
+        """Read :meth:`table` back.
+
+        Raises:
+            DynamoError: it describes none.
+        """
         try:
-            return cls(table["kind"], tuple(int(size) for size in table["shape"]), table.get("vocabulary", ""))
-        except (KeyError, TypeError, ValueError) as error:
+            kind, shape, vocabulary = table["kind"], table["shape"], table.get("vocabulary", "")
+        except (KeyError, TypeError, AttributeError) as error:
             raise DynamoError(f"{table!r} is no input space: it needs 'kind' and 'shape' ({error})") from None
+        sizes = {"tokens": 1, "real": 1, "image": 3}.get(str(kind))
+        if not (isinstance(shape, list) and len(shape) == sizes and _are_sizes(shape) and isinstance(vocabulary, str)):
+            raise DynamoError(
+                f"{table!r} is no input space: kind is tokens or real with a shape of one size, or image with three, "
+                f"of {LARGEST:,} numbers at most"
+            )
+        return cls(kind, tuple(shape), vocabulary)
 
     def __str__(self) -> str:
         if self.kind == "tokens":
@@ -66,12 +80,26 @@ class OutputSpace:
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> "OutputSpace":
-        """Read :meth:`table` back."""
+        """Read :meth:`table` back.
+
+        Raises:
+            DynamoError: it describes none.
+        """
         try:
-            return cls(table["kind"], int(table["size"]), table.get("readout", "last"), table.get("group", "output"))
-        except (KeyError, TypeError, ValueError) as error:
+            made = cls(table["kind"], table["size"], table.get("readout", "last"), table.get("group", "output"))
+        except (KeyError, TypeError, AttributeError) as error:
             raise DynamoError(f"{table!r} is no output space: it needs 'kind' and 'size' ({error})") from None
+        words = str(made.kind) in ("classes", "real") and str(made.readout) in ("last", "every")
+        if not (words and _are_sizes([made.size]) and isinstance(made.group, str)):
+            raise DynamoError(
+                f"{table!r} is no output space: kind is classes or real, size 1 to {LARGEST:,}, readout last or every"
+            )
+        return made
 
     def __str__(self) -> str:
         what = "classes" if self.kind == "classes" else "real outputs"
         return f"{self.size} {what} ({self.group})"
+
+
+def _are_sizes(values: list[Any]) -> bool:
+    return all(type(value) is int and value > 0 for value in values) and prod(values) <= LARGEST

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynamo.checkpoint import check_belongs, gather_states, read_checkpoint, write_checkpoint
+from dynamo.checkpoint import check_belongs, gather_states, load_optimizer, read_checkpoint, write_checkpoint
 from dynamo.devices import find_device
 from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
@@ -318,12 +318,13 @@ class Trainer:
             content = {
                 "step": self.step,
                 "population": self.population.fingerprint,
+                "data": self.population.data_fingerprints,
                 "options": attrs.asdict(self.options),
                 "emulator": emulator,
                 "optimizer": optimizer,
                 "rng": self._rng,
                 "seconds": self.seconds,
-                "history": torch.tensor(self.history, dtype=torch.float64),
+                "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)),
             }
             write_checkpoint(path, content)
 
@@ -334,11 +335,16 @@ class Trainer:
             DynamoError: it is missing, damaged, of another format, population or options.
         """
         content = read_checkpoint(path)
-        check_belongs(path, content, self.population.fingerprint, self.options)
+        check_belongs(path, content, self.population, self.options)
+        if content["history"].shape != (content["step"], len(HISTORY)) or content["step"] > self.steps:
+            raise DynamoError(f"{path} has a history of other steps than the {content['step']} it says: start again")
         kept = {name for name, tensor in self.emulator.state_dict().items() if not tensor.is_meta}
         weights = {name: tensor for name, tensor in content["emulator"].items() if name in kept}
-        self.emulator.load_state_dict(weights, strict=self._processes.size == 1)
-        self._annealed.optimizer.load_state_dict(content["optimizer"])
+        try:
+            load_optimizer(self._annealed.optimizer, content["optimizer"])
+            self.emulator.load_state_dict(weights, strict=self._processes.size == 1)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DynamoError(f"{path} does not fit this population and these options: {error}") from None
         self.step, self.seconds = content["step"], content["seconds"]
         self._rng = content["rng"]
         self.history = [tuple(row) for row in content["history"].tolist()]

@@ -32,6 +32,7 @@ def edit(folder, change):
     path = folder / "population.toml"
     table = tomllib.loads(path.read_text())
     change(table)
+    del table["digest"]  # as a user does who edits it
     path.write_text(tomli_w.dumps(table))
 
 

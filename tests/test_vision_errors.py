@@ -135,6 +135,7 @@ def edit(population, change, numbers=(0,)):
     table = tomllib.loads(manifest.read_text())
     for number in numbers:
         change(table["models"][number])
+    table.pop("digest", None)  # as a user does who edits it
     manifest.write_text(tomli_w.dumps(table))
 
 

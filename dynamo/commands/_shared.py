@@ -54,11 +54,23 @@ def open_run(run: Path, population: Path | None, threads: int | None) -> "tuple[
     return fit, fit.open_population(population)
 
 
+def hold(folder: Path) -> None:
+    """Lock a folder until the command ends.
+
+    Raises:
+        DynamoError: another process writes into it, or it cannot be written.
+    """
+    from dynamo.locks import locked
+
+    click.get_current_context().with_resource(locked(folder))
+
+
 def results_folder(run: Path, out: Path | None, name: str) -> Path:
     """Where an analysis writes; checked before the work starts."""
     from dynamo.storage import check_writable
 
     folder = out or run / name
+    hold(folder)
     check_writable(folder)
     return folder
 

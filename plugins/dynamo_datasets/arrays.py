@@ -10,7 +10,6 @@ It holds ``x_train``, ``y_train``, ``x_test``, ``y_test`` and, where sequences d
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamo import Dataset, DynamoError, Examples, Inputs, InputSpace, OutputSpace
+from dynamo.storage import read_arrays
 from dynamo_datasets.files import expand
 
 if TYPE_CHECKING:
@@ -65,13 +65,9 @@ def read(path: Path) -> Arrays:
     Raises:
         DynamoError: it is missing, it is no ``.npz`` of plain arrays, or it lacks an array.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in (*_NEEDED, *_OPTIONAL) if name in file}
-    except FileNotFoundError:
-        raise DynamoError(f"data set 'arrays': there is no file {path}") from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
-        raise DynamoError(f"{path} is not an .npz file of plain arrays ({error}): write it with numpy.savez") from None
+    if not path.exists():
+        raise DynamoError(f"data set 'arrays': there is no file {path}")
+    found = read_arrays(path, (*_NEEDED, *_OPTIONAL))
     for name in _NEEDED:
         if name not in found:
             raise DynamoError(f"{path} has no array {name!r}; it needs {', '.join(_NEEDED)}")

@@ -6,7 +6,6 @@ y  integers [n]: classes from 0
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from dynamo.data import Dataset
 from dynamo.errors import DynamoError
+from dynamo.storage import read_arrays
 from dynamo_images.pixels import Images, as_dataset
 
 if TYPE_CHECKING:
@@ -39,16 +39,13 @@ def image_arrays(options: "ImageArraysOptions") -> Dataset:
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays by name. Pickled objects are refused."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in _NEEDED if name not in file]
-            if not missing:
-                return {name: file[name] for name in _NEEDED}
-    except FileNotFoundError:
-        raise DynamoError(f"data set 'image-arrays': there is no file {path}") from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
-        raise DynamoError(f"{path} is not an .npz file of plain arrays ({error}): write it with numpy.savez") from None
-    raise DynamoError(f"{path} has no array {', '.join(missing)}; it needs {', '.join(_NEEDED)}")
+    if not path.exists():
+        raise DynamoError(f"data set 'image-arrays': there is no file {path}")
+    found = read_arrays(path, _NEEDED)
+    missing = [name for name in _NEEDED if name not in found]
+    if missing:
+        raise DynamoError(f"{path} has no array {', '.join(missing)}; it needs {', '.join(_NEEDED)}")
+    return found
 
 
 def _images(x: NDArray[Any], y: NDArray[Any], where: str) -> Images:

@@ -62,7 +62,10 @@ class CifarResNetOptions:
     """Options of ``cifar-resnet``; the defaults are the smallest network of He et al. 2016, section 4.2."""
 
     depth: int = option(
-        20, "layers with weights", check=lambda value: value >= 8 and value % 6 == 2, rule="6n + 2: 8, 14, 20, 32, 56"
+        20,
+        "layers with weights",
+        check=lambda value: 8 <= value <= 1202 and value % 6 == 2,
+        rule="6n + 2: 8, 14, 20, 32, 56, at most 1202",
     )
     width: int = positive(16, "channels of the first stage; they double with each stage")
     states: Literal["layers", "blocks"] = _sites()
@@ -92,8 +95,8 @@ class MetaResNetOptions:
     layers: str | None = option(
         None,
         "blocks of each stage joined by '+'; none = as the variant",
-        check=lambda value: re.fullmatch(r"[1-9]\d*(\+[1-9]\d*)*", value) is not None,
-        rule="numbers of blocks joined by '+', such as 3+4+6+3",
+        check=lambda value: re.fullmatch(r"[1-9]\d{0,2}(\+[1-9]\d{0,2}){0,15}", value) is not None,
+        rule="numbers of blocks joined by '+', such as 3+4+6+3; at most 16 stages of 999",
     )
     width: int = positive(64, "channels of the first stage; they double with each stage")
     stem: Literal["imagenet", "small"] = _stem()

@@ -26,7 +26,7 @@ class MLPOptions:
     """Options of ``mlp``."""
 
     hidden_size: int = positive(256, "units in each hidden layer")
-    depth: int = positive(1, "hidden layers")
+    depth: int = option(1, "hidden layers", check=lambda value: 0 < value <= 100, rule="from 1 to 100")
 
 
 @attrs.frozen
