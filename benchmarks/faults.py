@@ -159,7 +159,7 @@ def wait(process: int, seconds: float | None = None) -> int:
 
 
 def go_on(command: Command, folder: Path, counts: Counts, kill: Kill) -> bool:
-    """Start the command, kill it, and look at what it has left; whether it was killed."""
+    """Start the command, kill it, and look at what it has left; whether it was killed before its end."""
     there, log = command.saved(folder), folder.with_suffix(".log")
     status = kill(command.arguments(folder), log)
     if status not in (0, -signal.SIGKILL):
@@ -178,7 +178,7 @@ def go_on(command: Command, folder: Path, counts: Counts, kill: Kill) -> bool:
     ):
         counts.lost += 1
         counts.faults.append(f"{command.name}: {there} became {kept}")
-    return status == -signal.SIGKILL
+    return status == -signal.SIGKILL and not (folder / "run.toml").exists()
 
 
 def finish(command: Command, folder: Path, whole: Path, counts: Counts) -> None:
@@ -233,7 +233,9 @@ def at_operations(command: Command, root: Path, whole: Path, operations: Iterabl
     counts = Counts()
     for number in operations:
         folder = root / f"{whole.name}-operation-{number}"
-        if not go_on(command, folder, counts, before(number, folder)):
+        killed = counts.kills
+        go_on(command, folder, counts, before(number, folder))
+        if counts.kills == killed:
             break
         finish(command, folder, whole, counts)
     return counts

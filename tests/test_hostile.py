@@ -16,9 +16,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dynamo import DynamoError, Fit, Population, Trainer
+from dynamo import DynamoError, Fit, InputSpace, OutputSpace, Population, Trainer
 from dynamo.checkpoint import read_checkpoint
 from dynamo.cli import main
+from dynamo.plugins import registry
+from dynamo.population import _Unvalued
 from dynamo.storage import read_tensors, read_toml, sha256, write_toml
 from problems import fitted
 from test_population import on_digits
@@ -196,7 +198,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
 
 
-@pytest.mark.parametrize("size", [10**5, 10**9, 2**63, 10**30])
+@pytest.mark.parametrize("size", [2000, 10**5, 10**9, 2**63, 10**30])
 def test_absurd_sizes_are_refused_before_room_is_made(folder, run, size):
     before = peak()
     changes = [
@@ -230,6 +232,31 @@ def test_absurd_sizes_are_refused_before_room_is_made(folder, run, size):
             Fit.load(run)
         write_toml(run / RUN, SOUND["run"])
     assert peak() - before < 200
+
+
+def test_all_built_in_modules_show_their_sizes_without_memory():
+    """So none is built before its weights are known to fit it."""
+    spaces = [InputSpace("tokens", (20,)), InputSpace("real", (5,)), InputSpace("image", (3, 32, 32))]
+    outputs, shapes = OutputSpace("classes", 4), [((6,), (6,)), ((6, 8, 8), (6, 8, 8)), ((6, 8, 8), (5, 6))]
+    arguments = {
+        "architecture": [(space, outputs) for space in spaces],
+        "meta-model": [(space, 4) for space in spaces],
+        "state-map": shapes,
+        "head": [(6, outputs)],
+    }
+    for component in (owned.component for owned in registry().owned() if owned.component.kind in arguments):
+        built = 0
+        for own in arguments[component.kind]:
+            with suppress(DynamoError):
+                state = component.make({}, *own).state_dict()
+                with torch.device("meta"), _Unvalued():
+                    sizes = component.make({}, *own).state_dict()
+                assert all(tensor.is_meta for tensor in sizes.values()), component
+                assert {key: tensor.shape for key, tensor in sizes.items()} == {
+                    key: tensor.shape for key, tensor in state.items()
+                }
+                built += 1
+        assert built, component
 
 
 def test_a_header_that_claims_petabytes_is_refused(tmp_path):
