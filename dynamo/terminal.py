@@ -100,7 +100,7 @@ def fidelity_table(measured: "Fidelity", shown: int = 40) -> None:
     table = _table("model", "hidden R²", "output divergence", "agreement", "base score", "emulator score")
     for model in models:
         name, *figures = attrs.astuple(model)
-        table.add_row(name, *(f"{figure:.3f}" for figure in figures))
+        table.add_row(Text(name), *(f"{figure:.3f}" for figure in figures))
     _console().print(table)
     if len(models) < len(measured.models):
         print(f"… the {shown} models with the least agreement, of {len(measured.models)}\n")

@@ -345,6 +345,18 @@ def test_escape_sequences_do_not_reach_the_terminal(folder, run, tmp_path, capsy
     assert len(told.err.splitlines()) == 1
 
 
+def test_names_are_no_markup(run, capsys):
+    """Rich takes [/] for the end of a colour, and raises where none has begun."""
+    columns = "name,hidden_r2,output_divergence,agreement,base_score,emulator_score"
+    (run / "fidelity.csv").write_text(f"{columns}\n[/]m0,0.5,0,0,0,0\n(mean),0.5,0,0,0,0\n")
+    main(["show", str(run)])
+    assert "[/]m0" in capsys.readouterr().out
+    (run / "fidelity.csv").write_text(f"{columns}\n\x1b[2Jm0,0.5,0,0,0,0\n(mean),0.5,0,0,0,0\n")
+    with pytest.raises(SystemExit):
+        main(["show", str(run)])
+    assert "\x1b" not in capsys.readouterr().err
+
+
 def test_an_unknown_key_is_named(folder):
     attack(folder / MANIFEST, lambda table: table.update(model=[]))
     with pytest.raises(DynamoError, match="has the unknown key 'model': did you mean 'models'"):
