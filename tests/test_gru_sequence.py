@@ -63,7 +63,7 @@ def test_gradients_against_finite_differences():
     rows = torch.tensor([[0, 3], [3, 3], [1, 0], [4, 1]])  # 2 stands nowhere, 3 three times
 
     def run(*tensors):
-        return GRUSequence.apply(tensors[0], rows, *tensors[1:], torch.float64)
+        return GRUSequence.apply(tensors[0], rows, *tensors[1:])
 
     assert torch.autograd.gradcheck(run, (table, bias, weight, bias_hh))
 
@@ -83,18 +83,11 @@ def test_the_layers_parameters_are_torchs():
     assert set(meta_gru(TOKENS).state_dict()) == names
 
 
-def test_bfloat16_products_are_near_and_keep_single_precision_around_them():
-    meta = meta_gru(TOKENS, hidden=32)
+def test_autocast_is_left_to_torchs_layer():
+    meta = meta_gru(TOKENS)
     values, theta = example(TOKENS)
-    wanted = fast(meta, values, theta)
     with torch.autocast("cpu", torch.bfloat16):
-        found = fast(meta, values, theta)
-    assert found.dtype == torch.float32
-    assert 1e-5 < float((found - wanted).detach().abs().max()) < 2e-2
-    weights = torch.randn(found.shape)
-    exact = gradients(meta, wanted, theta, weights)
-    for name, gradient in gradients(meta, found, theta, weights).items():
-        assert float((gradient - exact[name]).norm() / exact[name].norm()) < 2e-2, name
+        assert torch.equal(fast(meta, values, theta), meta.plain_states(values, theta))
 
 
 def test_states_can_be_differentiated_again_and_again_but_not_twice():

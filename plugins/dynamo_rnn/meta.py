@@ -20,9 +20,9 @@ class MetaGRU(RecurrentMetaModel):
     whatever θ is.
 
     On the CPU the states come from :class:`~dynamo_rnn.sequence.GRUSequence`: θ's share of the gates is computed once
-    for a sequence, and that of a token once for a batch, however often it occurs. On other devices, and where the
-    meta-model is compiled or exported, they come from torch's layer. Both have the same parameters and give the same
-    numbers up to rounding; on the CPU a gradient of a gradient is not available.
+    for a sequence, and that of a token once for a batch, however often it occurs. On other devices, under autocast, and
+    where the meta-model is compiled or exported, they come from torch's layer. Both have the same parameters and give
+    the same numbers up to rounding; on the CPU a gradient of a gradient is not available.
     """
 
     def __init__(self, inputs: InputSpace, theta_dim: int, hidden_size: int, embedding_size: int) -> None:
@@ -50,7 +50,7 @@ class MetaGRU(RecurrentMetaModel):
 
     def states(self, inputs: Inputs, theta: Tensor) -> tuple[Tensor, ...]:
         """The hidden states after each step."""
-        is_plain = theta.device.type != "cpu" or torch.compiler.is_compiling()
+        is_plain = theta.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
         run = self.plain_states if is_plain else self._fast_states
         return (run(inputs.values, theta),)
 
@@ -74,9 +74,7 @@ class MetaGRU(RecurrentMetaModel):
         weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
         weight_x, weight_theta = torch.split(weight_ih, [x.shape[1], self.theta_dim], dim=1)
         table, bias = functional.linear(x, weight_x, bias_ih), functional.linear(theta, weight_theta)
-        precision = table.dtype  # bfloat16 under autocast
-        table, bias = table.to(weight_hh.dtype), bias.to(weight_hh.dtype)
-        return cast(Tensor, GRUSequence.apply(table, rows, bias, weight_hh, bias_hh, precision))
+        return cast(Tensor, GRUSequence.apply(table, rows, bias, weight_hh, bias_hh))
 
     def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         layer = self.rnn

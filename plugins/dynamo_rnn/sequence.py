@@ -21,9 +21,7 @@ class GRUSequence(Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, table: Tensor, rows: Tensor, bias: Tensor, weight: Tensor, bias_hh: Tensor, product: torch.dtype
-    ) -> Tensor:
+    def forward(ctx: Any, table: Tensor, rows: Tensor, bias: Tensor, weight: Tensor, bias_hh: Tensor) -> Tensor:
         """Run over the sequences.
 
         Args:
@@ -33,7 +31,6 @@ class GRUSequence(Function):
             bias: what enters at all steps of an example, ``[B, 3H]``.
             weight: the hidden weights, ``[3H, H]``.
             bias_hh: the hidden bias, ``[3H]``.
-            product: the precision of the factors of matrix products.
 
         Returns:
             The states ``[B, T, H]``, with time outermost in memory.
@@ -41,18 +38,18 @@ class GRUSequence(Function):
         (steps, batch), size = rows.shape, weight.shape[1]
         gates = table.index_select(0, rows.flatten()).view(steps, batch, 3 * size)
         fed, states = (table.new_empty(steps, batch, size) for _ in range(2))  # U_n h + c_n, and h
-        to_rz, to_n = torch.split(weight.to(product).t(), [2 * size, size], dim=1)
+        to_rz, to_n = torch.split(weight.t(), [2 * size, size], dim=1)
         bias = bias + torch.cat([bias_hh[: 2 * size], torch.zeros_like(bias_hh[2 * size :])])
         h = table.new_zeros(batch, size)
         for t in range(steps):
             rz, n = torch.split(gates[t].add_(bias), [2 * size, size], dim=1)
-            _add_product(rz, h, to_rz).sigmoid_()
-            _add_product(fed[t].copy_(bias_hh[2 * size :]), h, to_n)
+            rz.addmm_(h, to_rz).sigmoid_()
+            torch.addmm(bias_hh[2 * size :], h, to_n, out=fed[t])
             r, z = rz.chunk(2, dim=1)
             n.addcmul_(r, fed[t]).tanh_()
             h = torch.lerp(n, h, z, out=states[t])
         ctx.save_for_backward(gates, fed, states, rows, weight)
-        ctx.table_size, ctx.product = len(table), product
+        ctx.table_size = len(table)
         return states.transpose(0, 1)
 
     @staticmethod
@@ -61,7 +58,7 @@ class GRUSequence(Function):
         """The gradients of all tensors from that of the states, back through time."""
         gates, fed, states, rows, weight = cast(tuple[Tensor, ...], ctx.saved_tensors)
         steps, batch, size = states.shape
-        from_rz, from_n = torch.split(weight.to(ctx.product), [2 * size, size])
+        from_rz, from_n = torch.split(weight, [2 * size, size])
         d_gates, d_fed = torch.empty_like(gates), torch.empty_like(fed)
         d_table = gates.new_zeros(ctx.table_size, 3 * size)
         d_bias = gates.new_zeros(batch, 3 * size)
@@ -80,19 +77,11 @@ class GRUSequence(Function):
                 d_table.index_add_(0, rows[t], d_gates[t])
             d_h, rest = rest, d_h
             if t:
-                _add_product(d_h, d_gates[t, :, : 2 * size], from_rz)
-                _add_product(d_h, d_fed[t], from_n)
+                d_h.addmm_(d_gates[t, :, : 2 * size], from_rz).addmm_(d_fed[t], from_n)
         d_bias_hh = torch.cat([d_bias[:, : 2 * size].sum(0), d_fed.sum((0, 1))])
         d_weight = torch.zeros_like(weight)
         if ctx.needs_input_grad[3]:
-            before = states[:-1].flatten(0, 1).to(ctx.product)
-            _add_product(d_weight[: 2 * size], d_gates[1:, :, : 2 * size].flatten(0, 1).t(), before)
-            _add_product(d_weight[2 * size :], d_fed[1:].flatten(0, 1).t(), before)
-        return d_table, None, d_bias, d_weight, d_bias_hh, None
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """``total += left @ right`` in place, the product in the precision of ``right``."""
-    if right.dtype == total.dtype:
-        return total.addmm_(left, right)
-    return total.add_(left.to(right.dtype) @ right)
+            before = states[:-1].flatten(0, 1)
+            d_weight[: 2 * size].addmm_(d_gates[1:, :, : 2 * size].flatten(0, 1).t(), before)
+            d_weight[2 * size :].addmm_(d_fed[1:].flatten(0, 1).t(), before)
+        return d_table, None, d_bias, d_weight, d_bias_hh
