@@ -11,7 +11,7 @@ peak      a training step of the trainer, with torch's own layer in the meta-mod
 cost      a step, and a model's share of an epoch, against the number of models, with recordings on disk; every number
           in a process of its own, whose peak of memory is shown.
 
-    python benchmarks/speed.py            # about ten processor minutes
+    python benchmarks/speed.py            # about five processor minutes
     python benchmarks/speed.py --quick    # under one
 
 All in one thread and in processor time, medians of repeats that are taken in turn.
