@@ -189,7 +189,10 @@ def test_state_dict_round_trip(name, sizes, tmp_path):
     assert torch.allclose(one(states(sizes[0])), other(states(sizes[0])))
 
 
-@pytest.mark.parametrize("text", ["low-rank:rank=0", "mlp:hidden_size=0", "mlp:depth=-1"])
-def test_sizes_must_be_positive(text):
-    with pytest.raises(DynamoError, match="must be above 0"):
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [("low-rank:rank=0", "above 0"), ("mlp:hidden_size=0", "above 0"), ("mlp:depth=-1", "from 1 to 100")],
+)
+def test_sizes_must_be_positive(text, rule):
+    with pytest.raises(DynamoError, match=f"must be {rule}"):
         state_map(text)
