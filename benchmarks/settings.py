@@ -34,6 +34,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "rate of θ / 3": {"theta_learning_rate": 1e-3},
     "all rates x 3": {"learning_rate": 9e-3},
     "all rates / 3": {"learning_rate": 1e-3},
+    "all rates x 3, θ's as it was": {"learning_rate": 9e-3, "theta_learning_rate": 3e-3},
+    "all rates x 7, θ's as it was": {"learning_rate": 2e-2, "theta_learning_rate": 3e-3},
     "λ = 1": {"output_weight": 1.0},
     "λ = 100": {"output_weight": 100.0},
     "hidden loss scaled, λ = 1": {"scale_hidden": True, "output_weight": 1.0},

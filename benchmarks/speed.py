@@ -4,9 +4,9 @@ quality   time to a quality: Algorithm 1 as a good engineer would write it in pl
           step, run on the fly; nn.GRU on [x; θ]; affine V_n; AdamW with the paper's schedule; the best of three
           learning rates) with a fixed number of steps, against the shortest whole fit of the trainer that reaches its
           hidden R² and agreement on test data, of budgets that grow by half each and of the same learning rates. Both
-          have batches of 128 examples, the trainer's from all models and at least two of each. Its time includes
-          making its recordings. The base models are those of ground_truth.py: GRUs, each with three copies that
-          compute the same, so that the groups are known.
+          have batches of 128 examples, the trainer's from up to 32 models. Its time includes making its
+          recordings. The base models are those of ground_truth.py: GRUs, each with three copies that compute the
+          same, so that the groups are known.
 peak      a training step of the trainer, with torch's own layer in the meta-model and with ours, in turn; FLOPs of the
           matrix products by formula, as a share of what a product of two 1,024 x 1,024 matrices reaches in the same
           run. "Needed" counts the products that are made, "plain" those that torch's layer makes.
@@ -49,8 +49,8 @@ from dynamo_rnn.meta import MetaGRU
 THETA_DIM, OUTPUT_WEIGHT = 16, 10.0
 VOCABULARY, STEPS, EMBEDDING, BASE = 1000, 24, 256, 48
 
-RATES = (3e-3, 1e-2, 2e-2)
-BATCH = 128
+RATES = (1e-2, 2e-2, 4e-2)
+BATCH, MODELS = 128, 32
 BUDGETS = (40, 60, 90, 135, 200, 300, 450, 675, 1000, 1500)
 
 # Time to a quality. --------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _reach(
     for steps in BUDGETS:
         for rate in RATES[::-1]:
             changed = {"meta_model": f"gru:hidden_size={hidden}", "steps": steps, "learning_rate": rate, "seed": seed}
-            changed["batch_size"] = max(BATCH, 2 * len(population))
+            changed |= {"batch_size": BATCH, "models_per_step": min(MODELS, len(population))}
             wall, started = perf_counter(), process_time()
             trainer = Trainer(population, FitOptions(**{**PRESETS["laptop"], **changed}))
             trainer.run()

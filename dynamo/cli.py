@@ -1,5 +1,6 @@
 """The command line: a thin face over the library, and the only place that joins names to objects."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -336,6 +337,10 @@ def _threads(count: int | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors that the user can mend are one line, without a traceback."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Before torch is loaded. Threads that meet thousands of times a second wait a little and then sleep: by default
+        # they keep their core, and where another process wants one a fit took thirty times as long.
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     try:
         cli.main(args=None if arguments is None else list(arguments), prog_name="dynamo", standalone_mode=False)
     except click.ClickException as error:

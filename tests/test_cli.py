@@ -284,3 +284,17 @@ def test_labels_keep_their_kind(tmp_path):
     assert dynamo("train", tmp_path / "population", *TRAIN, *labels) == 0
     table = tomllib.loads((tmp_path / "population" / "population.toml").read_text())["models"][0]["labels"]
     assert (table["flag"], table["share"], table["word"]) == (True, 0.5, "a b")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_that_wait_give_their_core_away_unless_told_otherwise(monkeypatch, given, wanted):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is as before after the test
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    main(["--help"])
+    assert os.environ.get("GOMP_SPINCOUNT") == wanted
