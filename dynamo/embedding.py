@@ -178,7 +178,7 @@ def _start(fit: Fit, trainer: Trainer, options: EmbedOptions) -> None:
     for place in places:
         for theta in thetas:
             theta.copy_(place)
-        losses.append(torch.stack(trainer.losses(everyone, rows)[1]))
+        losses.append(trainer.losses(everyone, rows)[1])
     for theta, best in zip(thetas, torch.stack(losses).argmin(0), strict=True):
         theta.copy_(places[int(best)])
 

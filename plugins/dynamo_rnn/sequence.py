@@ -1,13 +1,16 @@
 """A GRU over whole sequences on the CPU, with a gradient written by hand.
 
-torch's own layer makes a node of the graph for every operation of every step. Here the gates are kept as they are
-computed, and the backward pass forms the weights' gradient with one matrix product over all steps.
+torch's own layer makes a node of the graph for every operation of every step, and runs over padding. Here only real
+steps are computed, the gates are kept as they are computed, and the backward pass forms the weights' gradient with one
+matrix product over all steps.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, cast, final
 
+import attrs
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -33,78 +36,129 @@ def _threads_for(batch: int, weight: Tensor) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@attrs.frozen(eq=False)
+class Packing:
+    """Where the real steps of a batch stand when they are put one after the other: the first steps of all sequences,
+    longest first, then the second steps of those that have one, and so on.
+
+    Attributes:
+        order: the examples from the longest to the shortest, ``[B]``.
+        counts: how many examples have a first step, a second one, ....
+        places: of each step in the padded batch ``[B * T]``, ``[R]`` for R real steps.
+        shape: (B, T).
+    """
+
+    order: Tensor
+    counts: list[int]
+    places: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask: Tensor) -> "Packing":
+        """The packing of a batch by its mask ``[B, T]``; sequences are padded on the right."""
+        batch, steps = mask.shape
+        order = torch.argsort(mask.sum(1), descending=True, stable=True)
+        places = (order * steps)[None] + torch.arange(steps)[:, None]
+        counts = [count for count in mask.sum(0).tolist() if count]
+        return cls(order, counts, places[mask[order].t()], (batch, steps))
+
+
 @final
 class GRUSequence(Function):
     """The states of a GRU from h_0 = 0, whose inputs have met their weights already.
 
-    What enters step t of example b is ``table[rows[t, b]] + bias[b]``: inputs that occur more than once stand in the
-    table once. Gates are in torch's order, reset, update, new.
+    What enters a real step of the b-th example in the packing's order is ``table[rows] + bias[b]``: inputs that occur
+    more than once stand in the table once. Gates are in torch's order, reset, update, new.
     """
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, bias: Tensor, weight: Tensor, bias_hh: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, table: Tensor, rows: Tensor | None, packing: Packing, bias: Tensor, weight: Tensor, bias_hh: Tensor
+    ) -> Tensor:
         """Run over the sequences.
 
         Args:
             ctx: what the backward pass needs is kept here.
-            table: the input's share of the gates, ``[R, 3H]``.
-            rows: which row enters at each step, ``[T, B]``.
-            bias: what enters at all steps of an example, ``[B, 3H]``.
+            table: the input's share of the gates, ``[V, 3H]``.
+            rows: which row of it enters at each real step, ``[R]``; None for one after the other.
+            packing: the real steps.
+            bias: what enters at all steps of an example, ``[B, 3H]``, in the packing's order.
             weight: the hidden weights, ``[3H, H]``.
             bias_hh: the hidden bias, ``[3H]``.
 
         Returns:
-            The states ``[B, T, H]``, with time outermost in memory.
+            The states ``[B, T, H]``, zero on padded steps.
         """
-        (steps, batch), size = rows.shape, weight.shape[1]
-        gates = table.index_select(0, rows.flatten()).view(steps, batch, 3 * size)
-        fed, states = (table.new_empty(steps, batch, size) for _ in range(2))  # U_n h + c_n, and h
+        (batch, steps), real = packing.shape, len(packing.places)
+        size, triple = weight.shape[1], len(weight)
+        gates = table.new_empty(real, triple) if rows is None else table.index_select(0, rows)
+        entering = table if rows is None else gates
+        fed, states = (table.new_empty(real, size) for _ in range(2))  # U_n h + c_n, and h
         to_rz, to_n = torch.split(weight.t(), [2 * size, size], dim=1)
-        bias = bias + torch.cat([bias_hh[: 2 * size], torch.zeros_like(bias_hh[2 * size :])])
-        h = table.new_zeros(batch, size)
+        c_rz, c_n = torch.split(bias_hh, [2 * size, size])
+        bias = bias + torch.cat([c_rz, torch.zeros_like(c_n)])
+        h, end = table.new_zeros(batch, size), 0
         with _threads_for(batch, weight):
-            for t in range(steps):
-                rz, n = torch.split(gates[t].add_(bias), [2 * size, size], dim=1)
+            for count in packing.counts:
+                start, end = end, end + count
+                step, h = slice(start, end), h[:count]
+                torch.add(entering[step], bias[:count], out=gates[step])
+                rz, n = torch.split(gates[step], [2 * size, size], dim=1)
                 rz.addmm_(h, to_rz).sigmoid_()
-                torch.addmm(bias_hh[2 * size :], h, to_n, out=fed[t])
+                torch.addmm(c_n, h, to_n, out=fed[step])
                 r, z = rz.chunk(2, dim=1)
-                n.addcmul_(r, fed[t]).tanh_()
-                h = torch.lerp(n, h, z, out=states[t])
+                n.addcmul_(r, fed[step]).mul_(2).sigmoid_().mul_(2).sub_(1)  # tanh, whose own kernel takes far longer
+                h = torch.lerp(n, h, z, out=states[step])
         ctx.save_for_backward(gates, fed, states, rows, weight)
-        ctx.table_size = len(table)
-        return states.transpose(0, 1)
+        ctx.packing, ctx.table_size = packing, len(table)
+        padded = table.new_zeros(batch * steps, size).index_copy_(0, packing.places, states)
+        return padded.view(batch, steps, size)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of all tensors from that of the states, back through time."""
         gates, fed, states, rows, weight = cast(tuple[Tensor, ...], ctx.saved_tensors)
-        steps, batch, size = states.shape
+        counts, (batch, size) = ctx.packing.counts, (ctx.packing.shape[0], states.shape[1])
+        gradient = gradient.flatten(0, 1).index_select(0, ctx.packing.places)
         from_rz, from_n = torch.split(weight, [2 * size, size])
         d_gates, d_fed = torch.empty_like(gates), torch.empty_like(fed)
-        d_table = gates.new_zeros(ctx.table_size, 3 * size)
         d_bias = gates.new_zeros(batch, 3 * size)
-        d_h, rest, start = (states.new_zeros(batch, size) for _ in range(3))
+        d_h, rest = (states.new_zeros(batch, size) for _ in range(2))
+        previous, start = _previous(states, counts), len(states)
         with _threads_for(batch, weight):
-            for t in reversed(range(steps)):
-                (r, z, n), (d_r, d_z, d_n) = gates[t].chunk(3, dim=1), d_gates[t].chunk(3, dim=1)
-                d_h += gradient[:, t]
-                torch.sub(states[t - 1] if t else start, n, out=rest).mul_(d_h)
-                torch.ops.aten.sigmoid_backward.grad_input(rest, z, grad_input=d_z)
-                torch.mul(d_h, z, out=rest)  # what h_t−1 gets past the gates
-                torch.ops.aten.tanh_backward.grad_input(d_h.sub_(rest), n, grad_input=d_n)
-                torch.mul(d_n, r, out=d_fed[t])
-                torch.ops.aten.sigmoid_backward.grad_input(torch.mul(d_n, fed[t], out=d_h), r, grad_input=d_r)
-                d_bias += d_gates[t]
-                if ctx.needs_input_grad[0]:
-                    d_table.index_add_(0, rows[t], d_gates[t])
-                d_h, rest = rest, d_h
+            for t, count in reversed(list(enumerate(counts))):
+                start, end = start - count, start
+                step, before = slice(start, end), slice(start - batch, end - batch)
+                (r, z, n), (d_r, d_z, d_n) = gates[step].chunk(3, dim=1), d_gates[step].chunk(3, dim=1)
+                now, past = d_h[:count].add_(gradient[step]), rest[:count]
+                torch.sub(previous[before], n, out=past) if t else torch.neg(n, out=past)
+                torch.ops.aten.sigmoid_backward.grad_input(past.mul_(now), z, grad_input=d_z)
+                torch.mul(now, z, out=past)  # what h_t−1 gets past the gates
+                torch.ops.aten.tanh_backward.grad_input(now.sub_(past), n, grad_input=d_n)
+                torch.mul(d_n, r, out=d_fed[step])
+                torch.ops.aten.sigmoid_backward.grad_input(torch.mul(d_n, fed[step], out=now), r, grad_input=d_r)
+                d_bias[:count] += d_gates[step]
                 if t:
-                    d_h.addmm_(d_gates[t, :, : 2 * size], from_rz).addmm_(d_fed[t], from_n)
-        d_bias_hh = torch.cat([d_bias[:, : 2 * size].sum(0), d_fed.sum((0, 1))])
+                    past.addmm_(d_gates[step, : 2 * size], from_rz).addmm_(d_fed[step], from_n)
+                d_h, rest = rest, d_h  # rows beyond count are zero in both
+        d_table = d_gates if rows is None else None
+        if rows is not None and ctx.needs_input_grad[0]:
+            d_table = gates.new_zeros(ctx.table_size, 3 * size).index_add_(0, rows, d_gates)
+        d_bias_hh = torch.cat([d_bias[:, : 2 * size].sum(0), d_fed.sum(0)])
         d_weight = torch.zeros_like(weight)
-        if ctx.needs_input_grad[3]:
-            before = states[:-1].flatten(0, 1)
-            d_weight[: 2 * size].addmm_(d_gates[1:, :, : 2 * size].flatten(0, 1).t(), before)
-            d_weight[2 * size :].addmm_(d_fed[1:].flatten(0, 1).t(), before)
-        return d_table, None, d_bias, d_weight, d_bias_hh
+        if ctx.needs_input_grad[4]:
+            d_weight[: 2 * size].addmm_(d_gates[batch:, : 2 * size].t(), previous)
+            d_weight[2 * size :].addmm_(d_fed[batch:].t(), previous)
+        return d_table, None, None, d_bias, d_weight, d_bias_hh
+
+
+def _previous(states: Tensor, counts: list[int]) -> Tensor:
+    """The state before each packed step but the first ones."""
+    if counts[-1] == counts[0]:
+        return states[: len(states) - counts[0]]
+    parts, start = [], 0
+    for count, following in pairwise(counts):
+        parts.append(states[start : start + following])
+        start += count
+    return torch.cat(parts)
