@@ -41,6 +41,11 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "hidden loss scaled, λ = 1": {"scale_hidden": True, "output_weight": 1.0},
     "one model a step": {"models_per_step": 1},
     "bfloat16": {"precision": "bfloat16"},
+    "muon": {"optimizer": "muon"},
+    "muon, θ's rate / 3": {"optimizer": "muon", "theta_learning_rate": 1e-3},
+    "muon, all rates x 3": {"optimizer": "muon", "learning_rate": 9e-3},
+    "muon, all rates x 3, θ's as it was": {"optimizer": "muon", "learning_rate": 9e-3, "theta_learning_rate": 3e-3},
+    "muon, all rates x 3, θ's / 3": {"optimizer": "muon", "learning_rate": 9e-3, "theta_learning_rate": 1e-3},
 }
 COLUMNS = ("setting", "steps", "AUPRC", "ARI", "silhouette", "stability", "hidden R²", "agreement", "processor s")
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynamo.devices import find_device
+from dynamo.devices import device_of, fast_products, find_device
 from dynamo.errors import DynamoError
 from dynamo.fidelity import Fidelity, agreement, measure_fidelity, unexplained
 from dynamo.fit import Fit
@@ -121,7 +121,8 @@ def embed(
         raise DynamoError(f"the fidelity of the base model {min(missing)!r} is missing: measure that of this fit")
     trainer = _trainer(fit, population, options)
     _start(fit, trainer, options)
-    _descend(fit, trainer, options, progress)
+    with fast_products(device_of(trainer.emulator)):
+        _descend(fit, trainer, options, progress)
     emulator = trainer.emulator.cpu().requires_grad_(True)
     placed = Fit(emulator, fit.options, [dict(base.labels) for base in population])
     return Embedding(placed, measure_fidelity(placed, population), _limits(fit, placed, population, fidelity))

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from dynamo.checkpoint import check_belongs, gather_states, load_optimizer, read_checkpoint, write_checkpoint
-from dynamo.devices import find_device
+from dynamo.devices import fast_products, find_device
 from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
 from dynamo.fit_options import FitOptions, divergence_texts, head_group, hidden_divergence, output_divergence
 from dynamo.interrupts import interrupts
 from dynamo.objective import losses_together, model_loss, population_loss
-from dynamo.optimisation import Annealed
+from dynamo.optimisation import Annealed, matrices_of
 from dynamo.plugins import full_spec, make
 from dynamo.population import Population
 from dynamo.process_group import ProcessGroup, SingleProcess, share_step
@@ -139,7 +139,8 @@ class Trainer:
             made += live(mine, self._device, augmentation)
         else:
             store = folder if kind == "disk" else None
-            made += record(mine, store, progress, self.options.recording_precision)
+            with fast_products(torch.device("cpu")):
+                made += record(mine, store, progress, self.options.recording_precision)
         sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
         for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
             sources[number] = source
@@ -160,15 +161,18 @@ class Trainer:
 
     def _make_optimizer(self) -> Annealed:
         options, thetas = self.options, list(self.emulator.thetas)
-        marked = {id(theta) for theta in thetas}
+        matrices = matrices_of([self.emulator]) if options.optimizer == "muon" else []
+        marked = {id(parameter) for parameter in (*thetas, *matrices)}
         rest = [parameter for parameter in self.emulator.parameters() if id(parameter) not in marked]
         theta_rate = options.theta_learning_rate or options.learning_rate
         groups: list[dict[str, Any]] = [
             {"params": rest, "peak": options.learning_rate},
             {"params": thetas, "peak": theta_rate},
         ]
+        if matrices:
+            groups.append({"params": matrices, "peak": options.learning_rate, "orthogonal": True})
         settings: dict[str, Any] = {"momentum": options.momentum}
-        if options.optimizer == "adamw":
+        if options.optimizer != "sgd":
             settings = {"betas": (options.beta1, options.beta2), "eps": options.epsilon}
             settings["fused"] = self._device.type in ("cpu", "cuda")  # torch's SGD fails where models are drawn in turn
         return Annealed(options.optimizer, groups, self.steps, weight_decay=options.weight_decay, **settings)
@@ -261,7 +265,7 @@ class Trainer:
         torch.set_rng_state(self._rng)
         before, started = self.seconds, perf_counter()
         try:
-            with interrupts() as interrupted:
+            with interrupts() as interrupted, fast_products(self._device):
                 while self.step < self.steps:
                     progress(self.step + 1, self.steps, self._advance())
                     self.seconds = before + perf_counter() - started

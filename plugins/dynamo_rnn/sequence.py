@@ -89,26 +89,30 @@ class GRUSequence(Function):
         Returns:
             The states ``[B, T, H]``, zero on padded steps.
         """
-        (batch, steps), real = packing.shape, len(packing.places)
-        size, triple = weight.shape[1], len(weight)
-        gates = table.new_empty(real, triple) if rows is None else table.index_select(0, rows)
+        (batch, steps), counts, size = packing.shape, packing.counts, weight.shape[1]
+        real = len(packing.places)
+        gates = table.new_empty(real, 3 * size) if rows is None else table.index_select(0, rows)
         entering = table if rows is None else gates
         fed, states = (table.new_empty(real, size) for _ in range(2))  # U_n h + c_n, and h
         to_rz, to_n = torch.split(weight.t(), [2 * size, size], dim=1)
         c_rz, c_n = torch.split(bias_hh, [2 * size, size])
         bias = bias + torch.cat([c_rz, torch.zeros_like(c_n)])
-        h, end = table.new_zeros(batch, size), 0
+        h = table.new_zeros(batch, size)
+        by_step = zip(
+            *(torch.split(part, counts) for part in (entering, gates, *_gates(gates), fed, states)), strict=True
+        )
         with _threads_for(batch, weight):
-            for count in packing.counts:
-                start, end = end, end + count
-                step, h = slice(start, end), h[:count]
-                torch.add(entering[step], bias[:count], out=gates[step])
-                rz, n = torch.split(gates[step], [2 * size, size], dim=1)
-                rz.addmm_(h, to_rz).sigmoid_()
-                torch.addmm(c_n, h, to_n, out=fed[step])
-                r, z = rz.chunk(2, dim=1)
-                n.addcmul_(r, fed[step]).mul_(2).sigmoid_().mul_(2).sub_(1)  # tanh, whose own kernel takes far longer
-                h = torch.lerp(n, h, z, out=states[step])
+            for t, (x, every, rz, r, z, n, from_h, state) in enumerate(by_step):
+                h = h[: len(x)]
+                torch.add(x, bias[: len(x)], out=every)
+                if t:
+                    rz.addmm_(h, to_rz)
+                    torch.addmm(c_n, h, to_n, out=from_h)
+                else:  # h is zero
+                    from_h.copy_(c_n.expand_as(from_h))
+                rz.sigmoid_()
+                n.addcmul_(r, from_h).mul_(2).sigmoid_().mul_(2).sub_(1)  # tanh, whose own kernel takes far longer
+                h = torch.lerp(n, h, z, out=state)
         ctx.save_for_backward(gates, fed, states, rows, weight)
         ctx.packing, ctx.table_size = packing, len(table)
         padded = table.new_zeros(batch * steps, size).index_copy_(0, packing.places, states)
@@ -125,23 +129,23 @@ class GRUSequence(Function):
         d_gates, d_fed = torch.empty_like(gates), torch.empty_like(fed)
         d_bias = gates.new_zeros(batch, 3 * size)
         d_h, rest = (states.new_zeros(batch, size) for _ in range(2))
-        previous, start = _previous(states, counts), len(states)
+        previous = _previous(states, counts)
+        before = [None, *torch.split(previous, counts[1:])] if len(counts) > 1 else [None]
+        whole = (gradient, *_gates(gates)[1:], fed, d_gates, *_gates(d_gates), d_fed)
+        by_step = list(zip(before, *(torch.split(part, counts) for part in whole), strict=True))
         with _threads_for(batch, weight):
-            for t, count in reversed(list(enumerate(counts))):
-                start, end = start - count, start
-                step, before = slice(start, end), slice(start - batch, end - batch)
-                (r, z, n), (d_r, d_z, d_n) = gates[step].chunk(3, dim=1), d_gates[step].chunk(3, dim=1)
-                now, past = d_h[:count].add_(gradient[step]), rest[:count]
-                torch.sub(previous[before], n, out=past) if t else torch.neg(n, out=past)
+            for old, d_state, r, z, n, from_h, d_every, d_rz, d_r, d_z, d_n, d_from_h in reversed(by_step):
+                now, past = d_h[: len(r)].add_(d_state), rest[: len(r)]
+                torch.neg(n, out=past) if old is None else torch.sub(old, n, out=past)
                 torch.ops.aten.sigmoid_backward.grad_input(past.mul_(now), z, grad_input=d_z)
                 torch.mul(now, z, out=past)  # what h_t−1 gets past the gates
                 torch.ops.aten.tanh_backward.grad_input(now.sub_(past), n, grad_input=d_n)
-                torch.mul(d_n, r, out=d_fed[step])
-                torch.ops.aten.sigmoid_backward.grad_input(torch.mul(d_n, fed[step], out=now), r, grad_input=d_r)
-                d_bias[:count] += d_gates[step]
-                if t:
-                    past.addmm_(d_gates[step, : 2 * size], from_rz).addmm_(d_fed[step], from_n)
-                d_h, rest = rest, d_h  # rows beyond count are zero in both
+                torch.mul(d_n, r, out=d_from_h)
+                torch.ops.aten.sigmoid_backward.grad_input(torch.mul(d_n, from_h, out=now), r, grad_input=d_r)
+                d_bias[: len(r)] += d_every
+                if old is not None:
+                    past.addmm_(d_rz, from_rz).addmm_(d_from_h, from_n)
+                d_h, rest = rest, d_h  # rows beyond the step's are zero in both
         d_table = d_gates if rows is None else None
         if rows is not None and ctx.needs_input_grad[0]:
             d_table = gates.new_zeros(ctx.table_size, 3 * size).index_add_(0, rows, d_gates)
@@ -151,6 +155,14 @@ class GRUSequence(Function):
             d_weight[: 2 * size].addmm_(d_gates[batch:, : 2 * size].t(), previous)
             d_weight[2 * size :].addmm_(d_fed[batch:].t(), previous)
         return d_table, None, None, d_bias, d_weight, d_bias_hh
+
+
+def _gates(joint: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Reset and update together, reset, update, and new, of ``[R, 3H]``."""
+    size = joint.shape[1] // 3
+    both, new = torch.split(joint, [2 * size, size], dim=1)
+    reset, update = both.chunk(2, dim=1)
+    return both, reset, update, new
 
 
 def _previous(states: Tensor, counts: list[int]) -> Tensor:
