@@ -225,7 +225,7 @@ def _draw(trainer: Trainer, options: EmbedOptions, step: int) -> list[Tensor]:
     ]
 
 
-def _check(trainer: Trainer, hidden: Sequence[Tensor], output: Sequence[Tensor]) -> None:
+def _check(trainer: Trainer, hidden: Tensor, output: Tensor) -> None:
     for base, *losses in zip(trainer.population, hidden, output, strict=True):
         if not all(bool(loss.isfinite()) for loss in losses):
             raise DynamoError(

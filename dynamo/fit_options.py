@@ -62,8 +62,8 @@ class FitOptions:
     )
     optimizer: Literal["adamw", "sgd", "muon"] = option(
         "adamw",
-        "adamw (Table 1), sgd with Nesterov momentum (Table 2), or muon: orthogonalised momentum for all matrices, adamw "
-        "for the rest",
+        "adamw (Table 1), sgd with Nesterov momentum (Table 2), or muon: orthogonalised momentum for matrices, adamw "
+        "for all else",
     )
     momentum: float = fraction(0.9, "momentum of sgd")
     beta1: float = fraction(0.9, "AdamW's first β")

@@ -111,7 +111,7 @@ def losses_together(
         rows = _over_time(values, bases.mask)
         if len(set(sizes)) == 1:
             return rows.view(len(sizes), -1).mean(1)
-        return torch.stack([part.mean() for part in torch.split(rows, sizes)])
+        return torch.stack([part.mean() for part in torch.split(rows, list(sizes))])
 
     hidden, outputs = [], [means(output_divergence(head(features), bases.outputs))]
     for site, (states, wanted) in enumerate(zip(meta_states, bases.states, strict=True)):
@@ -127,12 +127,11 @@ def losses_together(
 
 def _mapped(state_maps: Sequence[StateMap], states: Tensor, sizes: Sequence[int]) -> Tensor:
     """Each model's V_n on its examples: in one go where all have as many and their maps are of one kind."""
-    if len(state_maps) == 1:
-        return state_maps[0](states)
     if len(set(sizes)) == 1 and len(set(map(type, state_maps))) == 1:
         alike = states.view(len(sizes), -1, *states.shape[1:])
         return type(state_maps[0]).map_together(state_maps, alike).flatten(0, 1)
-    return torch.cat([state_map(part) for state_map, part in zip(state_maps, torch.split(states, sizes), strict=True)])
+    parts = zip(state_maps, torch.split(states, list(sizes)), strict=True)
+    return torch.cat([state_map(part) for state_map, part in parts])
 
 
 def model_loss(hidden: Tensor, output: Tensor, output_weight: float) -> Tensor:

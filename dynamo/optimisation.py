@@ -1,7 +1,6 @@
 """The optimisers: those of Tables 1 and 2, Muon, and the learning-rate schedule that they share."""
 
 from collections.abc import Iterable
-
 from math import cos, pi
 from typing import Any
 
@@ -38,7 +37,8 @@ class Muon(torch.optim.AdamW):
             parameter.grad = gradient
             state = self.state[parameter]
             if not state:
-                state["momentum"] = torch.zeros_like(parameter)
+                state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(parameter)}
+            state["step"] += 1  # which AdamW looks for in every state that it loads
             buffer = state["momentum"].mul_(self.momentum).add_(gradient)
             ahead = gradient.add(buffer, alpha=self.momentum)  # Nesterov's
             alike.setdefault(tuple(parameter.shape), []).append((group, parameter, ahead))

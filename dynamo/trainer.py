@@ -218,7 +218,7 @@ class Trainer:
         if self.options.channels_last and inputs.values.ndim == 4:
             inputs = inputs.with_values(inputs.values.contiguous(memory_format=torch.channels_last))
         thetas = torch.stack([emulator.thetas[chosen[place]] for place in order])
-        theta = thetas.repeat_interleave(torch.tensor(sum(sizes, []), device=device), dim=0)
+        theta = thetas.repeat_interleave(torch.tensor([len(rows[place]) for place in order], device=device), dim=0)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             states = emulator.meta_model.states(inputs, theta)
             features = emulator.meta_model.features(states)
