@@ -6,6 +6,8 @@ models, over pairs of seeds: 1 where all seeds draw one map), and by how well th
 agreement). Processor seconds are of the fit alone, without recording. From the project's folder:
 
     python benchmarks/settings.py --out settings
+    python benchmarks/settings.py --population figure3/population --where task=sentiment architecture=gru \
+      checkpoints=false    # another population, after figure3.py
 """
 
 import argparse
@@ -50,8 +52,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 COLUMNS = ("setting", "steps", "AUPRC", "ARI", "silhouette", "stability", "hidden R²", "agreement", "processor s")
 
 
-def row(population: Population, name: str, steps: int, seeds: int) -> list[str]:
-    groups = [base.labels["fraction"] for base in population]
+def row(population: Population, by: str, name: str, steps: int, seeds: int) -> list[str]:
+    groups = [base.labels[by] for base in population]
     maps, seconds, fidelity = [], [], []
     for seed in range(seeds):
         options = FitOptions(**{**PRESETS["laptop"], **SETTINGS[name], "steps": steps, "seed": seed})
@@ -83,15 +85,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("settings"), help="folder of the population")
     parser.add_argument("--seeds", type=int, default=3, help="of the meta-model, for each setting; at least 2")
     parser.add_argument("--steps", type=int, nargs="+", default=[300, 1000])
+    parser.add_argument("--population", type=Path, help="a population that is there, in place of the GRUs on digits")
+    parser.add_argument("--where", nargs="*", default=[], metavar="LABEL=VALUE", help="which of its models")
+    parser.add_argument("--by", default="fraction", metavar="LABEL", help="what tells its groups apart")
     parser.add_argument("--settings", nargs="*", choices=SETTINGS, default=list(SETTINGS))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    train(TRAIN, given.out / "population")
-    population = Population.load(given.out / "population")
+    if given.population is None:
+        train(TRAIN, given.out / "population")
+    population = Population.load(given.population or given.out / "population")
+    wanted = dict(condition.split("=") for condition in given.where)
+    population = population.select(
+        [all(str(base.labels[label]).lower() == value for label, value in wanted.items()) for base in population]
+    )
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
     for name in given.settings:
         for steps in given.steps:
-            print("| " + " | ".join(row(population, name, steps, given.seeds)) + " |", flush=True)
+            print("| " + " | ".join(row(population, given.by, name, steps, given.seeds)) + " |", flush=True)
 
 
 if __name__ == "__main__":

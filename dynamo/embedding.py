@@ -1,6 +1,6 @@
 """New models on an old map: θ and V for models that the meta-model was not fitted to, while it stays as it is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from statistics import fmean
 from typing import Any
