@@ -64,16 +64,25 @@ class MetaGRU(RecurrentMetaModel):
             return cast(Tensor, self.rnn(x)[0])
 
     def _fast_states(self, inputs: Inputs, theta: Tensor) -> Tensor:
-        packing, rows = Packing.of(inputs.mask), None
-        x = inputs.values.flatten(0, 1).index_select(0, packing.places)
+        packing, entering = Packing.of(inputs.mask), inputs.values.flatten(0, 1)
+        rows = packing.places
         if self.embedding is not None:
-            words, rows = torch.unique(x, return_inverse=True)
-            x = self.encode(words)
+            entering, rows = self._words(entering.index_select(0, rows))
+        x = self.encode(entering)
         weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
         weight_x, weight_theta = torch.split(weight_ih, [x.shape[1], self.theta_dim], dim=1)
         table = functional.linear(x, weight_x, bias_ih)
         bias = functional.linear(theta.index_select(0, packing.order), weight_theta)
         return cast(Tensor, GRUSequence.apply(table, rows, packing, bias, weight_hh, bias_hh))
+
+    def _words(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The words whose share of the gates is needed, each once, and which of them each token is: the whole
+        vocabulary where it is smaller than the batch.
+        """
+        if self.inputs.size <= len(tokens):
+            return torch.arange(self.inputs.size), tokens
+        words, rows = torch.unique(tokens, return_inverse=True)
+        return functional.pad(words, (0, -len(words) % 256)), rows
 
     def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         layer = self.rnn
