@@ -1,8 +1,8 @@
 """How fast is a step of the fit, what does it cost with many models, and how near is it to what the machine can do?
 
-peak      a training step of the trainer with the meta-model's states by torch's layer or by ours, products of matrices by
-          MKL or by oneDNN, AdamW or Muon, all in turn; FLOPs of the matrix products by formula, as a share of what the
-          faster library reaches with two 1,024 x 1,024 matrices in the same run. Texts of 24 words, and of 8 to 24.
+peak      a training step of the trainer with the meta-model's states by torch's layer or by ours, products of matrices
+          by MKL or by oneDNN, AdamW or Muon, all in turn; FLOPs of the matrix products by formula, as a share of what
+          the faster library reaches with two 1,024 x 1,024 matrices in the same run. Texts of 24 words, and of 8 to 24.
 cost      a step, and a model's share of an epoch, against the number of models, with recordings in memory and on disk;
           every number in processes of its own, in turn, whose memory is shown.
 
