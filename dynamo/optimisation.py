@@ -28,26 +28,37 @@ class Muon(torch.optim.AdamW):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of every parameter that has a gradient."""
         groups = [group for group in self.param_groups if group.get("orthogonal")]
-        drawn = [(group, p, p.grad) for group in groups for p in group["params"] if p.grad is not None]
-        for _, parameter, _ in drawn:
-            parameter.grad = None
+        drawn = [(group, [entry for entry in group["params"] if entry.grad is not None]) for group in groups]
+        gradients = [[entry.grad for entry in entries] for _, entries in drawn]
+        for _, entries in drawn:
+            for entry in entries:
+                entry.grad = None
         super().step(closure)
-        alike: dict[tuple[int, ...], list[tuple[dict[str, Any], Tensor, Tensor]]] = {}
-        for group, parameter, gradient in drawn:
-            parameter.grad = gradient
-            state = self.state[parameter]
-            if not state:
-                state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(parameter)}
-            state["step"] += 1  # which AdamW looks for in every state that it loads
-            buffer = state["momentum"].mul_(self.momentum).add_(gradient)
-            ahead = gradient.add(buffer, alpha=self.momentum)  # Nesterov's
-            alike.setdefault(tuple(parameter.shape), []).append((group, parameter, ahead))
-        for shape, entries in alike.items():
-            moves = orthogonalised(torch.stack([ahead.flatten(1) for _, _, ahead in entries]))
-            scale = 0.5 * max(moves.shape[1:]) ** 0.5
-            for (group, parameter, _), move in zip(entries, moves, strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(move.view(shape), alpha=scale * group["lr"])
+        for (group, entries), found in zip(drawn, gradients, strict=True):
+            for entry, gradient in zip(entries, found, strict=True):
+                entry.grad = gradient
+            alike: dict[tuple[int, ...], list[Tensor]] = {}
+            for entry in entries:
+                alike.setdefault(tuple(entry.shape), []).append(entry)
+            for matrices in alike.values():
+                self._move(matrices, group["lr"], group["weight_decay"])
+
+    def _move(self, matrices: list[Tensor], rate: float, weight_decay: float) -> None:
+        """Move matrices of one shape."""
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        momenta: list[Tensor] = []
+        for matrix in matrices:
+            state = self.state[matrix]
+            if not state:  # the step is what AdamW looks for in all that it loads
+                state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(matrix)}
+            momenta.append(state["momentum"])
+        torch._foreach_mul_(momenta, self.momentum)
+        torch._foreach_add_(momenta, gradients)
+        ahead = torch._foreach_add(gradients, momenta, alpha=self.momentum)  # Nesterov's
+        moves = orthogonalised(torch.stack([move.flatten(1) for move in ahead]))
+        scale = 0.5 * max(moves.shape[1:]) ** 0.5
+        torch._foreach_mul_(matrices, 1 - rate * weight_decay)
+        torch._foreach_add_(matrices, list(moves.view(-1, *matrices[0].shape)), alpha=-scale * rate)
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
