@@ -62,18 +62,18 @@ class Trainer:
         self.population, self.options = population, options or FitOptions()
         self._processes = processes or SingleProcess()
         self._device = find_device(self.options.device)
-        spaces = [base.model.outputs for base in population]
+        spaces = [base.outputs for base in population]
         heads, numbers = group_heads(spaces, [head_group(base, self.options.head_by) for base in population])
         names = [heads[number][0] for number in numbers]
         self._hidden = [
             hidden_divergence(self.options, base.name, group) for base, group in zip(population, names, strict=True)
         ]
         self._output = [
-            output_divergence(self.options, base.name, group, base.model.outputs)
+            output_divergence(self.options, base.name, group, base.outputs)
             for base, group in zip(population, names, strict=True)
         ]
         self._kinds = [
-            (number, base.model.state_shapes, divergence_texts(self.options, base.name, group))
+            (number, base.state_shapes, divergence_texts(self.options, base.name, group))
             for base, number, group in zip(population, numbers, names, strict=True)
         ]
         blueprint = Blueprint(
@@ -84,8 +84,7 @@ class Trainer:
             self.options.theta_dim,
             heads,
             tuple(
-                Subject(base.name, number, base.model.state_shapes)
-                for base, number in zip(population, numbers, strict=True)
+                Subject(base.name, number, base.state_shapes) for base, number in zip(population, numbers, strict=True)
             ),
         )
         with torch.random.fork_rng(devices=[]):
@@ -352,10 +351,10 @@ class Trainer:
 
 def _check_equal_shapes(population: Population, sites: tuple[tuple[int, ...], ...]) -> None:
     for base in population:
-        if base.model.state_shapes != sites:
+        if base.state_shapes != sites:
             raise DynamoError(
                 f"block_outputs compares states as they are, and those of model {base.name!r} have the shapes "
-                f"{base.model.state_shapes}, the meta-model's {sites}: give the meta-model the same block structure, "
+                f"{base.state_shapes}, the meta-model's {sites}: give the meta-model the same block structure, "
                 "or leave block_outputs out"
             )
 

@@ -20,8 +20,8 @@ from dynamo import DynamoError, Fit, InputSpace, OutputSpace, Population, Traine
 from dynamo.checkpoint import read_checkpoint
 from dynamo.cli import main
 from dynamo.plugins import registry
-from dynamo.population import _Unvalued
 from dynamo.storage import read_tensors, read_toml, sha256, write_toml
+from dynamo.weights import _Unvalued
 from problems import fitted
 from test_population import on_digits
 from test_trainer import SMALL, population
