@@ -29,7 +29,7 @@ PARTIAL = ".partial"
 _DEEPEST = 200
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file under a temporary name, flush it to the disk and rename it, so that readers see the old content or
     the new, also after a loss of power.
 
@@ -137,7 +137,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise DynamoError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def sha256(content: bytes) -> str:
+def sha256(content: bytes | memoryview) -> str:
     """The digest that manifests keep."""
     return hashlib.sha256(content).hexdigest()
 

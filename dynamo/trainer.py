@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynamo.checkpoint import check_belongs, gather_states, load_optimizer, read_checkpoint, write_checkpoint
+from dynamo.checkpoint import check_belongs, load_optimizer, read_checkpoint, write_checkpoint
 from dynamo.devices import find_device
 from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
@@ -311,21 +311,17 @@ class Trainer:
         raise DynamoError(f"the loss is not finite at step {self.step + 1}: lower learning_rate")
 
     def save(self, path: Path | str) -> None:
-        """Write a checkpoint, whole or not at all; all processes call this, and rank 0 writes."""
-        emulator, optimizer = gather_states(self.emulator, self._processes, self._annealed.optimizer)
-        if self._processes.rank == 0:
-            content = {
-                "step": self.step,
-                "population": self.population.fingerprint,
-                "data": self.population.data_fingerprints,
-                "options": attrs.asdict(self.options),
-                "emulator": emulator,
-                "optimizer": optimizer,
-                "rng": self._rng,
-                "seconds": self.seconds,
-                "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)),
-            }
-            write_checkpoint(path, content)
+        """Write a checkpoint, whole or not at all; all processes call this, and each writes what is its own."""
+        content = {
+            "step": self.step,
+            "population": self.population.fingerprint,
+            "data": self.population.data_fingerprints,
+            "options": attrs.asdict(self.options),
+            "rng": self._rng,
+            "seconds": self.seconds,
+            "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)),
+        }
+        write_checkpoint(path, content, self.emulator, self._annealed.optimizer, self._processes)
 
     def resume(self, path: Path | str) -> None:
         """Go on from a checkpoint: on the CPU the result is bit for bit that of an uninterrupted run.
@@ -333,7 +329,7 @@ class Trainer:
         Raises:
             DynamoError: it is missing, damaged, of another format, population or options.
         """
-        content = read_checkpoint(path)
+        content = read_checkpoint(path, self._processes.owns)
         check_belongs(path, content, self.population, self.options)
         if content["history"].shape != (content["step"], len(HISTORY)) or content["step"] > self.steps:
             raise DynamoError(f"{path} has a history of other steps than the {content['step']} it says: start again")
