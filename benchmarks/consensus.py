@@ -22,7 +22,7 @@ def main() -> None:
     population = Population.load(given.population)
     groups: dict[tuple[object, ...], list[torch.Tensor]] = {}
     for base in population:
-        outputs = run(base.model, population.dataset(base).test.inputs).at_readout(base.model.outputs.readout)
+        outputs = run(base.model, population.dataset(base).test.inputs).at_readout(base.outputs.readout)
         groups.setdefault(tuple(base.labels[key] for key in given.by), []).append(outputs.log_softmax(-1))
     print("| " + " | ".join([*given.by, "networks", "two networks agree", "a network agrees with the ensemble"]) + " |")
     print("|" + "---|" * (len(given.by) + 3))

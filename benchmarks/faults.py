@@ -25,6 +25,7 @@ import attrs
 from dynamo import Fit, Population
 from dynamo.checkpoint import read_checkpoint
 from dynamo.cli import main as dynamo
+from dynamo.storage import sha256, tensors_to_bytes
 
 TRAIN = ["-a", "gru:hidden_size=4", "-a", "rnn:hidden_size=4", "-d", "digits-rows", "--epochs", "2", "--keep-epochs"]
 FIT = ["--meta-model", "gru:hidden_size=6", "--theta-dim", "3", "--models-per-step", "none", "--batch-size", "64"]
@@ -75,7 +76,7 @@ def training(epochs: Sequence[str] = ()) -> Command:
         if not (folder / "population.toml").exists():
             return {}
         loaded = Population.load(folder)
-        return {base.name: loaded.select([other is base for other in loaded]).fingerprint for base in loaded}
+        return {base.name: sha256(tensors_to_bytes(base.model.state_dict())) for base in loaded}
 
     def arguments(folder: Path) -> list[str]:
         return ["train", str(folder), *TRAIN, *epochs, "--seeds", "2", "--skip-existing"]

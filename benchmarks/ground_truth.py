@@ -119,7 +119,7 @@ def rows_of(name: str, population: Population, seeds: int, rivals: Sequence[str]
         rows.append({"problem": name, "method": f"{DYNAMO}, seed {seed}", **row(theta_distances(fit), population)})
         rows[-1] |= {"hidden R²": f"{fidelity.mean('hidden_r2'):.3f}", "CPU seconds": f"{seconds:.0f}"}
         print(rows[-1], flush=True)
-    recordings, spaces = common_recordings(population, EXAMPLES), [base.model.outputs for base in population]
+    recordings, spaces = common_recordings(population, EXAMPLES), [base.outputs for base in population]
     for rival in rivals:
         started = process_time()
         try:

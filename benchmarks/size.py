@@ -140,7 +140,7 @@ def clocked_rival(name: str, population: Path, counts: Sequence[int]) -> list[Fi
     started = process_time()
     recordings = common_recordings(Population(models), EXAMPLES)
     recording_seconds = (process_time() - started) / len(models)
-    spaces = [base.model.outputs for base in models]
+    spaces = [base.outputs for base in models]
     distance_matrix(name, recordings[:2], None, spaces=spaces[:2])  # loads the libraries
     read = readers(rival_named(name), recordings[:2], spaces[:2], None, 0, 4)[0]
     features = sum(part.nbytes for part in rival_named(name).prepare(read(0))) / 2**20

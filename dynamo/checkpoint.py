@@ -1,6 +1,15 @@
-"""Checkpoints: the state of a fit that is under way, one file for any number of processes."""
+"""Checkpoints: the state of a fit that is under way.
 
+One process writes one file. Of several, each writes the share of its own base models to a file of its own beside it,
+named by its checksum; the checkpoint, written last, holds what all share and names the shares, so that it is whole or
+not there. Any number of processes can go on from either.
+"""
+
+import glob
 import io
+import re
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +24,8 @@ from dynamo.population import Population
 from dynamo.process_group import ProcessGroup
 from dynamo.storage import load_plain, read_bytes, sha256, write_bytes
 
-FORMAT = 1
+#: 1: one file; 2: with shares beside it.
+FORMATS = (1, 2)
 #: Options that may be others when a fit goes on.
 FREE = ("device", "checkpoint_every", "recording")
 _KINDS: dict[str, type] = {
@@ -28,28 +38,106 @@ _KINDS: dict[str, type] = {
     "rng": Tensor,
     "seconds": float,
     "history": Tensor,
+    "shares": dict,
 }
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
-def write_checkpoint(path: Path | str, content: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all.
+def write_checkpoint(
+    path: Path | str,
+    content: dict[str, Any],
+    emulator: Emulator,
+    optimizer: torch.optim.Optimizer,
+    processes: ProcessGroup,
+) -> None:
+    """Write a checkpoint, whole or not at all; all processes call this. Shares of an older one are taken away last.
+
+    Args:
+        path: where to; several processes must see the same folder there.
+        content: all but the states of emulator and optimiser.
+        emulator, optimizer: what is trained.
+        processes: who trains it.
 
     Raises:
-        DynamoError: the disk is full, or the folder cannot be written.
+        DynamoError: the disk is full, the folder cannot be written, or is not the same for all processes.
     """
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **content}, buffer)
-    payload = buffer.getvalue()
-    write_bytes(Path(path), sha256(payload).encode() + payload)
+    path, weights, moments, shares = Path(path), emulator.state_dict(), optimizer.state_dict(), {}
+    if processes.size > 1:
+        weights, moments["state"], own = _divided(emulator, optimizer, processes)
+        payload = _saved(own)
+        digest = sha256(payload)
+        write_bytes(_share(path, digest), payload)
+        shares = dict(processes.gather((digest, list(own))))
+        if processes.rank > 0:
+            return
+        for rank, share in enumerate(shares):
+            if not _share(path, share).exists():
+                raise DynamoError(
+                    f"rank {rank} has written its share of the checkpoint where rank 0 does not find it: {path.parent} "
+                    "must be a folder that all machines share"
+                )
+        content = {**content, "shares": shares}
+    payload = _saved({"format": 2 if shares else 1, **content, "emulator": weights, "optimizer": moments}, room=64)
+    payload[:64] = sha256(payload[64:]).encode()
+    write_bytes(path, payload)
+    _sweep(path, shares)
 
 
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
+def _divided(
+    emulator: Emulator, optimizer: torch.optim.Optimizer, processes: ProcessGroup
+) -> tuple[dict[str, Tensor], dict[int, Any], dict[int, tuple[dict[str, Tensor], dict[int, Any]]]]:
+    """The weights and the optimiser's entries that all ranks share, and those of each base model of this rank."""
+    names = {id(parameter): name for name, parameter in emulator.named_parameters()}
+    places = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    weights: dict[int | None, dict[str, Tensor]] = {}
+    moments: dict[int | None, dict[int, Any]] = {}
+    for name, tensor in emulator.state_dict().items():
+        weights.setdefault(emulator.number_of(name), {})[name] = tensor
+    for place, entry in optimizer.state_dict()["state"].items():
+        moments.setdefault(emulator.number_of(places[place]), {})[place] = entry
+    own = {number: (weights[number], moments.get(number, {})) for number in weights if number is not None}
+    mine = {number: own[number] for number in own if processes.owns(number)}
+    return weights.get(None, {}), moments.get(None, {}), mine
+
+
+def _saved(content: Any, room: int = 0) -> memoryview:
+    """The bytes of ``torch.save``, after so many empty ones; not copied, since they may be many."""
+    buffer = io.BytesIO(bytes(room))
+    buffer.seek(room)
+    torch.save(content, buffer)
+    return buffer.getbuffer()
+
+
+def _share(path: Path, digest: str) -> Path:
+    return path.with_name(f"{path.name}-{digest}")
+
+
+def _sweep(path: Path, kept: Collection[str]) -> None:
+    for share in path.parent.glob(f"{glob.escape(path.name)}-*"):
+        digest = share.name.removeprefix(f"{path.name}-")
+        if _DIGEST.fullmatch(digest) and digest not in kept:
+            with suppress(OSError):
+                share.unlink()
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Take a checkpoint away with its shares, and shares of one that was not finished."""
+    path.unlink(missing_ok=True)
+    _sweep(path, ())
+
+
+def read_checkpoint(path: Path | str, owns: Callable[[int], bool] = lambda number: True) -> dict[str, Any]:
     """A checkpoint's content, read as plain tensors and values.
+
+    Args:
+        path: the file.
+        owns: whether a base model, by its number, is wanted; shares without any stay unread.
 
     Raises:
         DynamoError: missing, damaged, or of another format.
     """
-    content = read_bytes(Path(path))
+    path = Path(path)
+    content = read_bytes(path)
     digest, payload = content[:64], content[64:]
     if sha256(payload).encode() != digest:
         raise DynamoError(
@@ -60,17 +148,43 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         loaded: dict[str, Any] = load_plain(payload)
         found = loaded.get("format")
     except Exception as error:
-        raise DynamoError(f"{path} is no checkpoint ({error}): start again without it") from None
-    if found != FORMAT:
-        raise DynamoError(f"{path} is a checkpoint of format {found}; this version reads format {FORMAT}")
+        raise _nonsense(path, error) from None
+    if found not in FORMATS:
+        raise DynamoError(
+            f"{path} is a checkpoint of format {found}; this version reads the formats {FORMATS[0]} and {FORMATS[1]}"
+        )
+    loaded.setdefault("shares", {})
     wrong = [key for key, kind in _KINDS.items() if not isinstance(loaded.get(key), kind)]
     if wrong:
-        raise DynamoError(f"{path} is no checkpoint (it lacks {', '.join(wrong)}): start again without it")
+        raise _nonsense(path, f"it lacks {', '.join(wrong)}")
     try:
         torch.Generator().set_state(loaded["rng"])
     except (RuntimeError, TypeError) as error:
-        raise DynamoError(f"{path} is no checkpoint (of its random state: {error}): start again without it") from None
+        raise _nonsense(path, f"of its random state: {error}") from None
+    try:
+        for share, numbers in loaded.pop("shares").items():
+            _add_share(path, share, list(filter(owns, numbers)), loaded)
+    except DynamoError:
+        raise
+    except Exception as error:
+        raise _nonsense(path, f"of its shares: {error!r}") from None
     return loaded
+
+
+def _add_share(path: Path, digest: str, wanted: Sequence[int], content: dict[str, Any]) -> None:
+    """Put the wanted base models of a share beside what all share."""
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{digest!r} is no checksum")
+    if wanted:
+        models = load_plain(read_bytes(_share(path, digest), digest))
+        for number in wanted:
+            weights, moments = models[number]
+            content["emulator"].update(weights)
+            content["optimizer"]["state"].update(moments)
+
+
+def _nonsense(path: Path, why: object) -> DynamoError:
+    return DynamoError(f"{path} is no checkpoint ({why}): start again without it")
 
 
 def check_belongs(path: Path | str, content: dict[str, Any], population: Population, options: FitOptions) -> None:
@@ -103,38 +217,17 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
                 raise ValueError(f"{name} of a parameter {tuple(parameter.shape)} has the shape {tuple(value.shape)}")
 
 
-def gather_states(
-    emulator: Emulator, processes: ProcessGroup, optimizer: torch.optim.Optimizer | None = None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state dicts of emulator and optimiser; those of rank 0 hold the models of all ranks."""
-    weights = emulator.state_dict()
-    moments = {"state": {}} if optimizer is None else optimizer.state_dict()
-    if processes.size == 1:
-        return weights, moments
-
-    def mine(name: str) -> bool:
-        number = emulator.number_of(name)
-        return number is not None and processes.owns(number)
-
-    names = {id(parameter): name for name, parameter in emulator.named_parameters()}
-    groups = [] if optimizer is None else optimizer.param_groups
-    order = [names[id(parameter)] for group in groups for parameter in group["params"]]
-    own_weights = {name: tensor.cpu() for name, tensor in weights.items() if mine(name)}
-    own_moments = {
-        place: {key: value.cpu() if isinstance(value, Tensor) else value for key, value in entry.items()}
-        for place, entry in moments["state"].items()
-        if mine(order[place])
-    }
-    for their_weights, their_moments in processes.gather((own_weights, own_moments)):
-        weights.update(their_weights)
-        moments["state"].update(their_moments)
-    return weights, moments
-
-
 def gather_emulator(emulator: Emulator, processes: ProcessGroup) -> Emulator:
     """The emulator with the models of all ranks, at rank 0 and on the CPU; at the others their own share as it is."""
-    weights, _ = gather_states(emulator, processes)
-    if processes.size == 1 or processes.rank > 0:
+    if processes.size == 1:
+        return emulator
+    weights, numbers = emulator.state_dict(), {name: emulator.number_of(name) for name in emulator.state_dict()}
+    own = {
+        name: weights[name].cpu() for name, number in numbers.items() if number is not None and processes.owns(number)
+    }
+    for theirs in processes.gather({name: weights[name].cpu() for name in own}):
+        weights.update(theirs)
+    if processes.rank > 0:
         return emulator
     with torch.random.fork_rng(devices=[]):
         whole = Emulator(emulator.blueprint)

@@ -186,6 +186,7 @@ def fit(population: Path, **values: Any) -> None:
     import shutil
 
     from dynamo import distributed, terminal
+    from dynamo.checkpoint import remove_checkpoint
     from dynamo.fidelity import measure_fidelity
     from dynamo.fit import RUN, Fit
     from dynamo.fit_options import FitOptions
@@ -237,7 +238,7 @@ def fit(population: Path, **values: Any) -> None:
     write_fidelity(measured, out)
     write_map(result, out, values["colour_by"])
     result.save(out, beside=[FIDELITY])
-    checkpoint.unlink(missing_ok=True)
+    remove_checkpoint(checkpoint)
     terminal.summary(result, measured, out, values["colour_by"])
 
 

@@ -71,7 +71,7 @@ def measure_fidelity(
 
 
 def _measure(fit: Fit, number: int, base: BaseModel, test: Examples) -> ModelFidelity:
-    emulator, space = fit.emulator, base.model.outputs
+    emulator, space = fit.emulator, base.outputs
     target = run(base.model, test.inputs)
     guess = run(fit.model_at(base.name), test.inputs)
     maps = [deepcopy(state_map).cpu() for state_map in emulator.maps_of(number)]

@@ -17,7 +17,7 @@ from dynamo.emulator import Emulator, ModelAt, blueprint_table, read_blueprint
 from dynamo.errors import DynamoError, did_you_mean
 from dynamo.fit_options import FitOptions
 from dynamo.options import build_options, plain_table
-from dynamo.population import Label, Population, check_labels, load_module
+from dynamo.population import Label, Population, check_labels
 from dynamo.storage import (
     read_bytes,
     read_tensors,
@@ -29,6 +29,7 @@ from dynamo.storage import (
     write_toml,
 )
 from dynamo.trainer import HISTORY, Trainer
+from dynamo.weights import load_module
 
 RUN = "run.toml"
 WEIGHTS = "fit.safetensors"

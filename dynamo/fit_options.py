@@ -153,7 +153,7 @@ def head_group(base: "BaseModel", head_by: str) -> str:
     if head_by == "all":
         return "shared"
     if head_by == "output":
-        space = base.model.outputs
+        space = base.outputs
         return space.group
     if head_by not in base.labels:
         raise DynamoError(

@@ -1,21 +1,20 @@
 """A population: trained base models with their names, labels and data, in memory and on disk.
 
 On disk it is a folder with ``population.toml`` (the manifest) and one file of weights per model. Reading it runs no
-code but that of installed plugins: a model's architecture is looked up by name, its weights are read as plain tensors.
+code but that of installed plugins: a model's architecture is looked up by name, its weights are read as plain tensors,
+and only when they are needed.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
-import torch
-from torch.overrides import TorchFunctionMode
 
 from dynamo import __version__
 from dynamo.data import Dataset
@@ -25,14 +24,14 @@ from dynamo.options import Spec
 from dynamo.plugins import full_spec, make
 from dynamo.protocols import DynamicalModel
 from dynamo.spaces import InputSpace, OutputSpace
-from dynamo.storage import check_writable, read_tensors, read_toml, sha256, tensors_to_bytes, write_bytes, write_toml
+from dynamo.storage import check_writable, read_toml, sha256, tensors_to_bytes, write_bytes, write_toml
+from dynamo.weights import Form, StoredModel, check_finite
 
 MANIFEST = "population.toml"
 FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Label = str | int | float | bool
-M = TypeVar("M", bound=torch.nn.Module)
 
 
 @attrs.frozen(eq=False)
@@ -41,17 +40,67 @@ class BaseModel:
 
     Attributes:
         name: unique in its population.
-        model: the network, frozen and in eval mode.
         data: its data set, or the spec of it.
         labels: what is known of it (training fraction, epoch, architecture, task, seed, accuracy); colours the map.
         architecture: the spec that rebuilds it; None for a live module, which can be fitted but not saved.
     """
 
     name: str
-    model: DynamicalModel
+    _model: DynamicalModel | StoredModel
     data: Dataset | Spec
     labels: Mapping[str, Label] = attrs.field(factory=dict)
     architecture: Spec | None = None
+
+    @property
+    def model(self) -> DynamicalModel:
+        """The network, frozen and in eval mode.
+
+        Where the population was loaded, it is read from its file when it is asked for, and forgotten when nobody holds
+        it any more: hold it where it is used more than once.
+
+        Raises:
+            DynamoError: its file is missing or damaged, or values are not finite.
+        """
+        return self._model.read() if isinstance(self._model, StoredModel) else self._model
+
+    @property
+    def inputs(self) -> InputSpace:
+        """The space of its inputs; like the next ones, known without its weights."""
+        return self._model.inputs
+
+    @property
+    def outputs(self) -> OutputSpace:
+        """The space of its outputs."""
+        return self._model.outputs
+
+    @property
+    def state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of its state at each site."""
+        return self._model.state_shapes
+
+    def check(self) -> None:
+        """Raise a clear error where it cannot stand in a population. What is stored was checked when it was opened, and
+        its values are when they are read.
+        """
+        if not NAME.fullmatch(self.name):
+            raise DynamoError(f"{self.name!r} cannot be a model's name: use letters, digits, '.', '_' and '-'")
+        check_labels(self.labels, f"model {self.name!r}")
+        if isinstance(self._model, StoredModel):
+            return
+        if not isinstance(self._model, DynamicalModel):
+            raise DynamoError(
+                f"model {self.name!r} is a {type(self._model).__name__}, which is no DynamicalModel: derive from "
+                "dynamo.DynamicalModel, or wrap its layers in an architecture of a plugin (for recurrent layers of "
+                "torch: dynamo_rnn.models.GRU, TanhRNN or LSTM)"
+            )
+        check_finite(self._model, self.name)
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of its weights in the safetensors format."""
+        if isinstance(self._model, StoredModel):
+            return self._model.fingerprint
+        return sha256(tensors_to_bytes(self._model.state_dict()))
 
 
 class Population(Sequence[BaseModel]):
@@ -70,14 +119,14 @@ class Population(Sequence[BaseModel]):
         self.path = path
         seen: set[str] = set()
         for base in models:
-            _check_model(base)
+            base.check()
             if base.name in seen:
                 raise DynamoError(f"two models are called {base.name!r}: names must be unique in a population")
             seen.add(base.name)
-            if base.model.inputs != models[0].model.inputs:
+            if base.inputs != models[0].inputs:
                 raise DynamoError(
-                    f"models {models[0].name!r} and {base.name!r} take different inputs ({models[0].model.inputs}; "
-                    f"{base.model.inputs}): one meta-model needs one input space; make them of data sets that share "
+                    f"models {models[0].name!r} and {base.name!r} take different inputs ({models[0].inputs}; "
+                    f"{base.inputs}): one meta-model needs one input space; make them of data sets that share "
                     "a vocabulary or an input size"
                 )
 
@@ -111,7 +160,7 @@ class Population(Sequence[BaseModel]):
     @property
     def inputs(self) -> InputSpace:
         """The input space that all models share."""
-        return self._models[0].model.inputs
+        return self._models[0].inputs
 
     def select(self, keep: Sequence[bool]) -> "Population":
         """The models for which ``keep``, one truth value a model, is true."""
@@ -135,9 +184,9 @@ class Population(Sequence[BaseModel]):
             made.check(where)
             self._datasets[key] = made
         dataset = self._datasets[key]
-        if dataset.inputs != base.model.inputs or dataset.outputs != base.model.outputs:
+        if dataset.inputs != base.inputs or dataset.outputs != base.outputs:
             raise DynamoError(
-                f"model {base.name!r} ({base.model.inputs}; {base.model.outputs}) does not fit its data set "
+                f"model {base.name!r} ({base.inputs}; {base.outputs}) does not fit its data set "
                 f"{where!r} ({dataset.inputs}; {dataset.outputs}): has the data set changed since it was trained?"
             )
         return dataset
@@ -145,7 +194,7 @@ class Population(Sequence[BaseModel]):
     @cached_property
     def fingerprint(self) -> str:
         """A digest of all names and weights: a checkpoint belongs to the population with the same one."""
-        parts = [base.name + sha256(tensors_to_bytes(base.model.state_dict())) for base in self]
+        parts = [base.name + base.fingerprint for base in self]
         return sha256("".join(parts).encode())[:16]
 
     @cached_property
@@ -172,7 +221,7 @@ class Population(Sequence[BaseModel]):
 
     @classmethod
     def load(cls, folder: Path | str) -> "Population":
-        """Read a population.
+        """Open a population. Its weights stay in their files until they are needed, see :attr:`BaseModel.model`.
 
         Raises:
             DynamoError: what is missing, truncated, mis-shaped, of another version, or naming a component that is not
@@ -181,7 +230,8 @@ class Population(Sequence[BaseModel]):
         folder = Path(folder)
         if not folder.is_dir():
             raise DynamoError(f"there is no population at {folder}: make one with `dynamo train {folder}`")
-        return cls([_read_model(folder, entry) for entry in _read_entries(folder)], path=folder)
+        forms: dict[str, Form] = {}
+        return cls([_open_model(folder, entry, forms) for entry in _read_entries(folder)], path=folder)
 
 
 class PopulationWriter:
@@ -204,7 +254,7 @@ class PopulationWriter:
 
     def check(self, base: BaseModel) -> None:
         """Raise a clear error where the model cannot be written."""
-        _check_model(base)
+        base.check()
         if base.architecture is None or not isinstance(base.data, Spec):
             raise DynamoError(
                 f"model {base.name!r} is a live module: to save it, register its architecture and its data set as "
@@ -233,27 +283,10 @@ class PopulationWriter:
             "sha256": sha256(content),
             "architecture": full_spec("architecture", base.architecture).table(),
             "dataset": full_spec("dataset", base.data).table(),
-            "inputs": base.model.inputs.table(),
-            "outputs": base.model.outputs.table(),
+            "inputs": base.inputs.table(),
+            "outputs": base.outputs.table(),
             "labels": dict(base.labels),
         }
-
-
-def _check_model(base: BaseModel) -> None:
-    if not NAME.fullmatch(base.name):
-        raise DynamoError(f"{base.name!r} cannot be a model's name: use letters, digits, '.', '_' and '-'")
-    check_labels(base.labels, f"model {base.name!r}")
-    if not isinstance(base.model, DynamicalModel):
-        raise DynamoError(
-            f"model {base.name!r} is a {type(base.model).__name__}, which is no DynamicalModel: derive from "
-            "dynamo.DynamicalModel, or wrap its layers in an architecture of a plugin (for recurrent layers of torch: "
-            "dynamo_rnn.models.GRU, TanhRNN or LSTM)"
-        )
-    for key, tensor in base.model.state_dict().items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise DynamoError(
-                f"model {base.name!r} has NaN or infinite values in {key!r}: its training diverged; leave it out"
-            )
 
 
 def check_labels(labels: Any, where: str) -> None:
@@ -287,7 +320,8 @@ def _read_entries(folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _read_model(folder: Path, entry: Mapping[str, Any]) -> BaseModel:
+def _open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) -> BaseModel:
+    """The base model of an entry of the manifest; ``forms`` holds those of the entries before, and then its own."""
     name = str(entry["name"])
     where = f"{folder / MANIFEST}, model {name!r}"
     try:
@@ -295,10 +329,12 @@ def _read_model(folder: Path, entry: Mapping[str, Any]) -> BaseModel:
         inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
     except DynamoError as error:
         raise DynamoError(f"{where}: {error}") from None
-    tensors = read_tensors(_find_weights(folder, str(entry["weights"]), where), entry.get("sha256"))
-    model = load_module(lambda: make("architecture", architecture, DynamicalModel, inputs, outputs), tensors, where)
-    model.eval().requires_grad_(False)
-    return BaseModel(name, model, dataset, entry.get("labels", {}), architecture)
+    path, digest = _find_weights(folder, str(entry["weights"]), where), entry.get("sha256")
+    kind = repr((architecture, inputs, outputs))
+    if kind not in forms:
+        forms[kind] = Form.of(partial(make, "architecture", architecture, DynamicalModel, inputs, outputs), where)
+    stored = StoredModel(name, forms[kind], path, None if digest is None else str(digest), where)
+    return BaseModel(name, stored, dataset, entry.get("labels", {}), architecture)
 
 
 def _find_weights(folder: Path, name: str, where: str) -> Path:
@@ -308,58 +344,3 @@ def _find_weights(folder: Path, name: str, where: str) -> Path:
     if weights.is_absolute() or ".." in weights.parts or not inside:
         raise DynamoError(f"{where}: the weights {name!r} must lie inside the population's folder")
     return folder / weights
-
-
-def load_module(build: Callable[[], M], tensors: Mapping[str, torch.Tensor], where: str) -> M:
-    """Build a module and load a state dict strictly.
-
-    It is built without memory first, so that sizes that the weights do not have are refused before room is made for
-    them.
-
-    Args:
-        build: makes the module.
-        tensors: its state dict.
-        where: what it belongs to, for messages.
-
-    Raises:
-        DynamoError: it cannot be built, or names or shapes differ, all of them named.
-    """
-    try:
-        with torch.device("meta"), _Unvalued():
-            expected = build().state_dict()
-    except DynamoError as error:
-        raise DynamoError(f"{where}: {error}") from None
-    except Exception:  # a module of somebody's plugin that looks at values cannot be built without memory
-        expected = None
-    if expected is not None:
-        _check_shapes(expected, tensors, where)
-    try:
-        module = build()
-    except DynamoError as error:
-        raise DynamoError(f"{where}: {error}") from None
-    except Exception as error:
-        raise DynamoError(f"{where} cannot be built: {type(error).__name__}: {error}") from error
-    _check_shapes(module.state_dict(), tensors, where)
-    module.load_state_dict(dict(tensors))
-    return module
-
-
-class _Unvalued(TorchFunctionMode):
-    """Lets modules that compare values when they are built be built without any: all are alike."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Answer the comparison, pass on all else."""
-        return True if function is torch.allclose else function(*args, **(kwargs or {}))
-
-
-def _check_shapes(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], where: str) -> None:
-    faults = [f"{key} is missing" for key in expected.keys() - tensors.keys()]
-    faults += [f"{key} is not expected" for key in tensors.keys() - expected.keys()]
-    faults += [
-        f"{key} has shape {tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected.keys() & tensors.keys()
-        if tensors[key].shape != expected[key].shape
-    ]
-    if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise DynamoError(f"{where}: the weights do not fit the architecture: {'; '.join(sorted(faults)[:5])}{more}")

@@ -131,8 +131,9 @@ def live(population: Population, device: torch.device, augmentation: Augmentatio
         device: where to run them.
         augmentation: see :class:`Live`.
     """
-    models = [base.model if device_of(base.model) == device else deepcopy(base.model).to(device) for base in population]
-    return [Live(model, probe, augmentation) for model, probe in zip(models, _probes(population), strict=True)]
+    models = (base.model for base in population)
+    placed = (model if device_of(model) == device else deepcopy(model).to(device) for model in models)
+    return [Live(model, probe, augmentation) for model, probe in zip(placed, _probes(population), strict=True)]
 
 
 def state_variances(trajectory: Trajectory) -> list[float]:

@@ -8,8 +8,8 @@ import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_STORED, ZipFile
@@ -29,7 +29,7 @@ PARTIAL = ".partial"
 _DEEPEST = 200
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file under a temporary name, flush it to the disk and rename it, so that readers see the old content or
     the new, also after a loss of power.
 
@@ -118,12 +118,8 @@ def read_bytes(path: Path, digest: str | None = None) -> bytes:
     Raises:
         DynamoError: it is missing or unreadable, or not what was saved.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise DynamoError(f"cannot read {path}: it is no regular file")
+    with _readable(path):
         content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise DynamoError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     if digest is not None and sha256(content) != digest:
         raise DynamoError(
             f"{path} is not the file that was saved (its checksum differs): it is truncated or was changed; restore it"
@@ -131,7 +127,17 @@ def read_bytes(path: Path, digest: str | None = None) -> bytes:
     return content
 
 
-def sha256(content: bytes) -> str:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        if path.exists() and not path.is_file():
+            raise DynamoError(f"cannot read {path}: it is no regular file")
+        yield
+    except (OSError, ValueError) as error:
+        raise DynamoError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def sha256(content: bytes | memoryview) -> str:
     """The digest that manifests keep."""
     return hashlib.sha256(content).hexdigest()
 
@@ -254,6 +260,24 @@ def read_tensors(path: Path, digest: str | None = None) -> dict[str, "Tensor"]:
     ):
         raise DynamoError(f"{path} holds no state dict: save the model's state_dict()")
     return loaded
+
+
+def read_header(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
+    """The names, shapes and types of the tensors in a ``.safetensors`` file, as tensors without memory, and its
+    metadata. The header is compared with the file's size; the tensors are not read.
+
+    Raises:
+        DynamoError: missing, truncated, or no file of tensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with _readable(path):
+        try:
+            with safe_open(path, "pt") as file:
+                names = file.keys()  # it is no mapping
+                return {name: file.get_tensor(name).to("meta") for name in names}, file.metadata() or {}
+        except SafetensorError as error:
+            raise DynamoError(f"{path} holds no readable tensors: {_first_line(error)}") from None
 
 
 def load_plain(content: bytes) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynamo.checkpoint import check_belongs, gather_states, load_optimizer, read_checkpoint, write_checkpoint
+from dynamo.checkpoint import check_belongs, load_optimizer, read_checkpoint, write_checkpoint
 from dynamo.devices import fast_products, find_device
 from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
@@ -62,18 +62,18 @@ class Trainer:
         self.population, self.options = population, options or FitOptions()
         self._processes = processes or SingleProcess()
         self._device = find_device(self.options.device)
-        spaces = [base.model.outputs for base in population]
+        spaces = [base.outputs for base in population]
         heads, numbers = group_heads(spaces, [head_group(base, self.options.head_by) for base in population])
         names = [heads[number][0] for number in numbers]
         self._hidden = [
             hidden_divergence(self.options, base.name, group) for base, group in zip(population, names, strict=True)
         ]
         self._output = [
-            output_divergence(self.options, base.name, group, base.model.outputs)
+            output_divergence(self.options, base.name, group, base.outputs)
             for base, group in zip(population, names, strict=True)
         ]
         self._kinds = [
-            (number, base.model.state_shapes, divergence_texts(self.options, base.name, group))
+            (number, base.state_shapes, divergence_texts(self.options, base.name, group))
             for base, number, group in zip(population, numbers, names, strict=True)
         ]
         blueprint = Blueprint(
@@ -84,8 +84,7 @@ class Trainer:
             self.options.theta_dim,
             heads,
             tuple(
-                Subject(base.name, number, base.model.state_shapes)
-                for base, number in zip(population, numbers, strict=True)
+                Subject(base.name, number, base.state_shapes) for base, number in zip(population, numbers, strict=True)
             ),
         )
         with torch.random.fork_rng(devices=[]):
@@ -321,21 +320,17 @@ class Trainer:
         raise DynamoError(f"the loss is not finite at step {self.step + 1}: lower learning_rate")
 
     def save(self, path: Path | str) -> None:
-        """Write a checkpoint, whole or not at all; all processes call this, and rank 0 writes."""
-        emulator, optimizer = gather_states(self.emulator, self._processes, self._annealed.optimizer)
-        if self._processes.rank == 0:
-            content = {
-                "step": self.step,
-                "population": self.population.fingerprint,
-                "data": self.population.data_fingerprints,
-                "options": attrs.asdict(self.options),
-                "emulator": emulator,
-                "optimizer": optimizer,
-                "rng": self._rng,
-                "seconds": self.seconds,
-                "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)),
-            }
-            write_checkpoint(path, content)
+        """Write a checkpoint, whole or not at all; all processes call this, and each writes what is its own."""
+        content = {
+            "step": self.step,
+            "population": self.population.fingerprint,
+            "data": self.population.data_fingerprints,
+            "options": attrs.asdict(self.options),
+            "rng": self._rng,
+            "seconds": self.seconds,
+            "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)),
+        }
+        write_checkpoint(path, content, self.emulator, self._annealed.optimizer, self._processes)
 
     def resume(self, path: Path | str) -> None:
         """Go on from a checkpoint: on the CPU the result is bit for bit that of an uninterrupted run.
@@ -343,7 +338,7 @@ class Trainer:
         Raises:
             DynamoError: it is missing, damaged, of another format, population or options.
         """
-        content = read_checkpoint(path)
+        content = read_checkpoint(path, self._processes.owns)
         check_belongs(path, content, self.population, self.options)
         if content["history"].shape != (content["step"], len(HISTORY)) or content["step"] > self.steps:
             raise DynamoError(f"{path} has a history of other steps than the {content['step']} it says: start again")
@@ -361,10 +356,10 @@ class Trainer:
 
 def _check_equal_shapes(population: Population, sites: tuple[tuple[int, ...], ...]) -> None:
     for base in population:
-        if base.model.state_shapes != sites:
+        if base.state_shapes != sites:
             raise DynamoError(
                 f"block_outputs compares states as they are, and those of model {base.name!r} have the shapes "
-                f"{base.model.state_shapes}, the meta-model's {sites}: give the meta-model the same block structure, "
+                f"{base.state_shapes}, the meta-model's {sites}: give the meta-model the same block structure, "
                 "or leave block_outputs out"
             )
 

@@ -17,14 +17,15 @@ import attrs
 import pytest
 import torch
 
-from dynamo import DynamoError, FitOptions, Population, Trainer
-from dynamo.checkpoint import gather_emulator
+from dynamo import DynamoError, FitOptions, Population, Trainer, checkpoint
+from dynamo.checkpoint import gather_emulator, read_checkpoint
 from dynamo.cli import main
 from dynamo.distributed import _joined, fit
 from dynamo.errors import Interrupted
 from dynamo.process_group import ProcessGroup, share_step
 from dynamo.ranks import Ranks
 from dynamo.recording import Recording
+from dynamo.storage import load_plain
 from dynamo.trajectory import Trajectory
 from dynamo_rnn.models import GRU
 from problems import base_model, dataset
@@ -222,16 +223,122 @@ def test_any_number_of_ranks_goes_on_from_a_checkpoint_of_any(first, second, tmp
     options, path = small(checkpoint_every=5, models_per_step=2), tmp_path / "checkpoint.pt"
     wanted = alone(options)
     together(lambda trainer: trainer.run(path), start(options, first))
-    path.replace(tmp_path / "half.pt")
     ranks = start(options, second)
 
     def go_on(trainer):
-        trainer.resume(tmp_path / "half.pt")
+        trainer.resume(path)
         assert trainer.step == 5
         return finish(trainer)
 
     found = together(go_on, ranks)[0]
     assert_equal(found.state_dict(), wanted.emulator.float().state_dict(), rtol=1e-6, atol=1e-7)
+
+
+def shares(path):
+    return sorted(path.parent.glob(f"{path.name}-*"))
+
+
+def step_to(ranks, step, path=None):
+    """Advance all ranks to a step, and save there."""
+
+    def work(trainer):
+        trainer.emulator.train()
+        while trainer.step < step:
+            trainer._advance()
+        if path:
+            trainer.save(path)
+
+    together(work, ranks)
+
+
+def test_each_rank_writes_its_own_models_and_reads_no_others(tmp_path):
+    path, options = tmp_path / "checkpoint.pt", SMALL
+    ranks = start(options, 2)
+    step_to(ranks, 3, path)
+    first = shares(path)
+    step_to(ranks, 4, path)
+    assert len(first) == len(shares(path)) == 2
+    assert not set(first) & set(shares(path))
+    alone = read_checkpoint(path, lambda number: False)
+    assert {name.split(".")[0] for name in alone["emulator"]} == {"meta_model", "heads"}
+    assert {ranks[0].emulator.number_of(name) for name in read_checkpoint(path)["emulator"]} == {None, *range(5)}
+    for share in shares(path):
+        if 0 in load_plain(share.read_bytes()):
+            share.write_bytes(b"")
+    again = start(options, 2)
+    again[1].resume(path)
+    for name, tensor in ranks[1].emulator.state_dict().items():
+        if ranks[1].emulator.number_of(name) in (None, 1, 3):
+            assert torch.equal(again[1].emulator.state_dict()[name], tensor), name
+    for trainer in (again[0], start(options, 3)[1], start(options, 1)[0]):
+        with pytest.raises(DynamoError, match="is not the file that was saved") as error:
+            trainer.resume(path)
+        assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("failing", ["share", "index"])
+def test_a_save_that_is_cut_off_leaves_the_checkpoint_before_it(tmp_path, monkeypatch, failing):
+    path, options = tmp_path / "checkpoint.pt", SMALL
+    wanted, ranks, write = alone(options), start(options, 2), checkpoint.write_bytes
+    step_to(ranks, 3, path)
+    kept = {place: place.read_bytes() for place in (path, *shares(path))}
+    step_to(ranks, 5)
+
+    def cut(place, content):
+        if (place == path) if failing == "index" else (place != path and 1 in load_plain(content)):
+            raise DynamoError("the disk is full")
+        write(place, content)
+
+    def work(trainer):
+        try:
+            trainer.save(path)
+        except (DynamoError, threading.BrokenBarrierError):
+            trainer._processes._barrier.abort()
+
+    monkeypatch.setattr(checkpoint, "write_bytes", cut)
+    together(work, ranks)
+    monkeypatch.undo()
+    assert len(shares(path)) > 2
+    assert all(place.read_bytes() == content for place, content in kept.items())
+    again = start(options, 2)
+    together(lambda trainer: trainer.resume(path), again)
+    assert again[0].step == 3
+    step_to(again, 6, path)
+    assert len(shares(path)) == 2
+    assert_equal(together(finish, again)[0].state_dict(), wanted.emulator.float().state_dict(), rtol=1e-6, atol=1e-7)
+
+
+def test_one_process_that_goes_on_sweeps_the_shares_of_many_and_no_other_file(tmp_path):
+    path, ranks = tmp_path / "checkpoint.pt", start(SMALL, 2)
+    step_to(ranks, 2, path)
+    step_to(ranks, 3, tmp_path / "other.pt")
+    mine = tmp_path / "checkpoint.pt-mine"
+    mine.write_text("precious")
+    trainer = start(SMALL, 1)[0]
+    trainer.resume(path)
+    trainer.save(path)
+    assert shares(path) == [mine]
+    assert len(shares(tmp_path / "other.pt")) == 2
+    checkpoint.remove_checkpoint(tmp_path / "other.pt")
+    assert sorted(tmp_path.iterdir()) == [path, mine]
+
+
+def test_a_folder_that_the_machines_do_not_share_is_told(tmp_path):
+    ranks = start(SMALL, 2)
+    (tmp_path / "other").mkdir()
+
+    def work(trainer):
+        if trainer._processes.rank == 1:
+            trainer.save(tmp_path / "other" / "checkpoint.pt")
+            return None
+        with pytest.raises(DynamoError) as error:
+            trainer.save(tmp_path / "checkpoint.pt")
+        return str(error.value)
+
+    assert re.search(
+        "rank 1 has written its share .* must be a folder that all machines share", together(work, ranks)[0]
+    )
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_one_rank_that_is_interrupted_stops_all_at_one_step(tmp_path):
@@ -400,4 +507,4 @@ def test_ctrl_c_on_the_command_saves_and_another_number_of_processes_goes_on(tmp
         assert "Traceback" not in errors
         main([*command, "--resume"])
         assert Path("run/run.toml").exists()
-        assert not Path("run/checkpoint.pt").exists()
+        assert not list(Path("run").glob("checkpoint*"))

@@ -20,8 +20,8 @@ from dynamo import DynamoError, Fit, InputSpace, OutputSpace, Population, Traine
 from dynamo.checkpoint import read_checkpoint
 from dynamo.cli import main
 from dynamo.plugins import registry
-from dynamo.population import _Unvalued
 from dynamo.storage import read_tensors, read_toml, sha256, write_toml
+from dynamo.weights import _Unvalued
 from problems import fitted
 from test_population import on_digits
 from test_trainer import SMALL, population
@@ -114,6 +114,8 @@ def test_a_checkpoint_that_is_signed_but_nonsense_is_refused(tmp_path):
     path = tmp_path / "checkpoint.pt"
     trainer.save(path)
     sound = {"format": 1, **read_checkpoint(path)}
+    nonsense = sha256(b"nonsense")
+    path.with_name(f"{path.name}-{nonsense}").write_bytes(b"nonsense")
     changes = [
         {"step": 3},
         {"step": -1},
@@ -127,7 +129,14 @@ def test_a_checkpoint_that_is_signed_but_nonsense_is_refused(tmp_path):
         {"optimizer": {}},
         {"optimizer": {**sound["optimizer"], "param_groups": []}},
         {"optimizer": {**sound["optimizer"], "state": {0: {"exp_avg": torch.zeros(3, 3, 3)}}}},
-        {"format": 2},
+        {"format": 3},
+        {"format": 2, "shares": []},
+        {"format": 2, "shares": {"../../x": [0]}},
+        {"format": 2, "shares": {3: [0]}},
+        {"format": 2, "shares": {nonsense: 3}},
+        {"format": 2, "shares": {nonsense: ["0"]}},
+        {"format": 2, "shares": {nonsense: [0]}},
+        {"format": 2, "shares": {"0" * 64: [0]}},
         {"options": {}},
     ]
     for change in changes:

@@ -109,18 +109,15 @@ def test_live_modules_make_a_population_that_cannot_be_saved_without_specs(tmp_p
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def flip_byte(path):
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+def cut_byte(path):
+    path.write_bytes(path.read_bytes()[:-1])
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda f: (f / "weights/a.safetensors").unlink(), "cannot read .*a.safetensors"),
-        (lambda f: (f / "weights/a.safetensors").write_bytes(b"x"), "checksum differs"),
-        (lambda f: flip_byte(f / "weights/a.safetensors"), "checksum differs"),
+        (lambda f: cut_byte(f / "weights/a.safetensors"), "a.safetensors holds no readable tensors: .*incomplete"),
         (lambda f: (f / "population.toml").write_text("models = ["), "no valid population"),
         (lambda f: (f / "population.toml").unlink(), "cannot read"),
         (lambda f: edit(f, lambda t: t.update(format=99)), "of format 99; this version reads format 1"),

@@ -297,7 +297,7 @@ class _Task:
         return [score(network, self.dataset.test) for network in networks]
 
     def _ensemble(self, mixtures: Floats) -> list[float]:
-        test, space = self.dataset.test, self.models[0].model.outputs
+        test, space = self.dataset.test, self.models[0].outputs
         outputs = torch.stack([run(base.model, test.inputs).at_readout(space.readout) for base in self.models])
         outputs = outputs.softmax(-1) if space.kind == "classes" else outputs
         means = (torch.tensordot(weights, outputs, 1) for weights in torch.as_tensor(mixtures, dtype=outputs.dtype))

@@ -223,7 +223,7 @@ def _measured(
     """A rival's distances and times. A first call, with two models, is not counted: it loads the libraries."""
 
     def distances(models: Sequence[int], tick: Callable[[int, int], None] = lambda done, total: None) -> Distances:
-        spaces = [population[number].model.outputs for number in models]
+        spaces = [population[number].outputs for number in models]
         return distance_matrix(name, [recordings[number] for number in models], None, seed, tick, spaces=spaces)
 
     order = np.random.default_rng(seed).permutation(len(recordings)).tolist()

@@ -126,7 +126,7 @@ def _shared_space(rival: Rival, recordings: Sequence[Recording], spaces: Sequenc
     if spaces is None or len(spaces) != len(recordings):
         raise DynamoError(
             f"{rival.name} needs the output space of each of the {len(recordings)} models: give spaces="
-            "[base.model.outputs for base in population]"
+            "[base.outputs for base in population]"
         )
     for number, space in enumerate(spaces):
         if space != spaces[0]:
