@@ -3,8 +3,9 @@
 quality   time to a quality: Algorithm 1 as a good engineer would write it in plain PyTorch (one sampled base model a
           step, run on the fly; residual blocks of Algorithm 2; a 1x1 convolution V_n at each site; SGD with Nesterov
           momentum (Table 2) or AdamW, with the paper's schedule; the best of the rates) with 60 steps a model, against
-          the shortest whole fit of the trainer that reaches its hidden R² and agreement on test data, of budgets that
-          grow by half each and of the same rates. Both have batches of 128 images, the trainer's from up to 32 models.
+          the shortest whole fit of the trainer that reaches its hidden R² and agreement on test data, and the shortest
+          that reaches its AUPRC too, of budgets that grow by half each and of the same rates. Both have batches of 128
+          images, the trainer's from up to 32 models.
           Its time includes making its recordings. The base models are ResNet-8s on digits, in groups that compute the
           same (``known_images.py``).
 peak      a training step of the trainer: FLOPs of convolutions and products by formula (torch's flop counter), as a
@@ -26,7 +27,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import combinations
 from math import cos, pi
 from pathlib import Path
@@ -35,6 +36,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any, TypeVar
 
+import attrs
 import numpy as np
 import torch
 from known_images import ARCHITECTURE, copies_of
@@ -167,46 +169,91 @@ def run_trainer(population: Population, options: FitOptions) -> Trainer:
     return trainer
 
 
-def best_plain(
-    population: Population, seed: int, steps_each: int, kinds: list[str]
-) -> tuple[float, float, tuple[float, float], str, float, float]:
-    """R², agreement, seconds, optimiser, rate and ARI of the best of the rates of each optimiser."""
+@attrs.frozen
+class Outcome:
+    """What a whole fit has cost and reached.
+
+    Attributes:
+        said: its optimiser, or its steps, and its rate.
+        cpu, wall: seconds.
+        r2, agreement: see :func:`quality`.
+        map: AUPRC of the groups by the distances of the thetas.
+        clusters: ARI of k-means.
+    """
+
+    said: str
+    cpu: float
+    wall: float
+    r2: float
+    agreement: float
+    map: float
+    clusters: float
+
+    @classmethod
+    def of(
+        cls, said: str, spent: tuple[float, float], population: Population, emulate: Emulate, thetas: Any
+    ) -> "Outcome":
+        """Measured, and told on the error stream."""
+        figures = (*quality(population, emulate), auprc(distances_of(thetas), groups_of(population)))
+        made = cls(said, *spent, *figures, ari(thetas, population))
+        print(made, file=sys.stderr, flush=True)
+        return made
+
+    def reaches(self, other: "Outcome") -> bool:
+        """Whether it is as faithful."""
+        return self.r2 >= other.r2 and self.agreement >= other.agreement
+
+    def cells(self) -> list[str]:
+        figures = [f"{self.r2:.3f}, {self.agreement:.3f}", f"{self.map:.2f}, {self.clusters:.2f}"]
+        return [self.said, *figures, f"{self.cpu:.1f}", f"{self.wall:.0f}"]
+
+
+def groups_of(population: Population) -> Any:
+    return np.array([int(str(base.labels["original"])) for base in population])
+
+
+def distances_of(thetas: Any) -> Any:
+    places = torch.stack([theta.detach() for theta in thetas]).double()
+    return torch.cdist(places, places).numpy()
+
+
+def best_plain(population: Population, seed: int, given: argparse.Namespace) -> tuple[str, Outcome]:
+    """The optimiser and the most faithful fit of the rates of each optimiser that are given."""
     found = []
-    for kind in kinds:
-        for rate in RATES[kind]:
-            plain, spent = timed(partial(run_plain, population, kind, rate, steps_each * len(population), seed))
-            found.append((*quality(population, plain.emulate), spent, kind, rate, ari(plain.thetas, population)))
-            figures = f"{found[-1][0]:.3f}, {found[-1][1]:.3f}, ARI {found[-1][-1]:.2f}, {spent[0]:.1f} CPU s"
-            print(f"  plain, {kind} at {rate:g}: {figures}", file=sys.stderr, flush=True)
-    return max(found, key=lambda entry: entry[0] + entry[1])
+    for kind in given.optimizers:
+        for rate in (rate for rate in RATES[kind] if given.rates is None or rate in given.rates):
+            plain, spent = timed(partial(run_plain, population, kind, rate, given.each * len(population), seed))
+            made = Outcome.of(f"{kind} {rate:g}", spent, population, plain.emulate, plain.thetas)
+            found.append((kind, made))
+    return max(found, key=lambda entry: entry[1].r2 + entry[1].agreement)
 
 
-def time_to_quality(count: int, seeds: int, steps_each: int, kinds: list[str], first: int) -> None:
+def time_to_quality(count: int, given: argparse.Namespace) -> None:
     population = copies_of(count)
-    for seed in range(seeds):
-        r2, agreement, spent, kind, rate, plain_ari = best_plain(population, seed, steps_each, kinds)
-        row = [count, seed, f"{r2:.3f}, {agreement:.3f}", f"{kind} {rate:g}", f"{spent[0]:.1f}", f"{spent[1]:.0f}"]
-        trainer, ours, figures = reach(population, seed, r2, agreement, kind, first)
-        row += [f"{figures[0]:.3f}, {figures[1]:.3f}", f"{trainer.options.learning_rate:g}", trainer.step]
-        row += [f"{ours[0]:.1f}", f"{ours[1]:.0f}", f"{spent[0] / ours[0]:.1f}", f"{spent[1] / ours[1]:.1f}"]
-        row += [f"{plain_ari:.2f}", f"{ari(trainer.emulator.thetas, population):.2f}"]
+    for seed in range(given.from_seed, given.from_seed + given.seeds):
+        kind, plain = best_plain(population, seed, given)
+        row = [count, seed, *plain.cells()]
+        for with_map in (False, True):
+            ours = reach(population, seed, kind, plain, with_map)
+            row += [*ours.cells(), f"{plain.cpu / ours.cpu:.1f}", f"{plain.wall / ours.wall:.1f}"]
         tell(row)
 
 
-def reach(
-    population: Population, seed: int, r2: float, agreement: float, kind: str, first: int
-) -> tuple[Trainer, tuple[float, float], tuple[float, float]]:
-    """The shortest fit that reaches both figures, its processor and wall seconds, and its own figures."""
-    decay = {"adamw": 1e-4, "sgd": 5e-4}[kind]
-    for steps in (budget for budget in BUDGETS if budget >= first):
+@cache
+def fitted(population: Population, seed: int, kind: str, steps: int, rate: float) -> Outcome:
+    changed: dict[str, Any] = {"steps": steps, "learning_rate": rate, "seed": seed, "optimizer": kind}
+    options = settings(population, **changed, weight_decay={"adamw": 1e-4, "sgd": 5e-4}[kind])
+    trainer, spent = timed(partial(run_trainer, population, options))
+    return Outcome.of(f"{steps} at {rate:g}", spent, population, emulation(trainer), trainer.emulator.thetas)
+
+
+def reach(population: Population, seed: int, kind: str, plain: Outcome, with_map: bool) -> Outcome:
+    """The shortest fit that is as faithful, and separates the groups as well where that is asked for."""
+    for steps in BUDGETS:
         for rate in RATES[kind][::-1]:
-            changed = {"steps": steps, "learning_rate": rate, "seed": seed, "optimizer": kind, "weight_decay": decay}
-            trainer, spent = timed(partial(run_trainer, population, settings(population, **changed)))
-            figures = quality(population, emulation(trainer))
-            said = f"{figures[0]:.3f}, {figures[1]:.3f}, {spent[0]:.1f} CPU s"
-            print(f"  trainer, {steps} steps at {rate:g}: {said}", file=sys.stderr, flush=True)
-            if figures[0] >= r2 and figures[1] >= agreement:
-                return trainer, spent, figures
+            made = fitted(population, seed, kind, steps, rate)
+            if made.reaches(plain) and (made.map >= plain.map or not with_map):
+                return made
     raise SystemExit(f"{len(population)} models: not reached within {BUDGETS[-1]} steps")
 
 
@@ -324,6 +371,12 @@ MAPS: dict[str, dict[str, Any]] = {
     "1 model a step": {"models_per_step": 1},
     "batch 64, twice the steps": {"batch_size": 64, "steps_times": 2},
     "batch 256, half the steps": {"batch_size": 256, "steps_times": 0.5},
+    "rate 1e-2, β2 0.95": {"learning_rate": 1e-2, "beta2": 0.95},
+    "rate 1e-2, θ 3e-2": {"learning_rate": 1e-2, "theta_learning_rate": 3e-2},
+    "rate 2e-2": {"learning_rate": 2e-2},
+    "rate 3e-2, θ 1e-2": {"learning_rate": 3e-2, "theta_learning_rate": 1e-2},
+    "rate 3e-2, cosine to 0": {"learning_rate": 3e-2, "to_zero": True},
+    "rate 1e-2, batch 64, twice the steps": {"learning_rate": 1e-2, "batch_size": 64, "steps_times": 2},
     "bfloat16": {"precision": "bfloat16", "channels_last": True},
 }
 
@@ -342,7 +395,7 @@ def schedule(to_zero: bool) -> Iterator[None]:
 
 def map_of_settings(count: int, steps: int, seeds: int, names: list[str]) -> None:
     population = copies_of(count)
-    groups = np.array([int(str(base.labels["original"])) for base in population])
+    groups = groups_of(population)
     for name in names:
         figures, distances, spent = [], [], []
         for seed in range(seeds):
@@ -354,8 +407,7 @@ def map_of_settings(count: int, steps: int, seeds: int, names: list[str]) -> Non
             with schedule(to_zero):
                 trainer, seconds = timed(partial(run_trainer, population, options))
             spent.append(seconds[0])
-            places = torch.stack([theta.detach() for theta in trainer.emulator.thetas]).double()
-            distances.append(torch.cdist(places, places).numpy())
+            distances.append(distances_of(trainer.emulator.thetas))
             last = [row[2] for row in trainer.history[-len(trainer.history) // 10 :]]
             found = (mean(last), *quality(population, emulation(trainer)), ari(trainer.emulator.thetas, population))
             figures.append((*found, auprc(distances[-1], groups), own_share(distances[-1], groups)))
@@ -389,9 +441,9 @@ def main() -> None:
     parser.add_argument("--models", type=int, nargs="+", default=[8, 32, 128], help="in the time to a quality")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the time to a quality and of the map")
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "sgd"], help="that the plain form tries")
-    parser.add_argument(
-        "--first", type=int, default=BUDGETS[0], help="the first budget of steps that the trainer tries"
-    )
+    parser.add_argument("--from-seed", type=int, default=0, help="the first seed of the time to a quality")
+    parser.add_argument("--rates", type=float, nargs="+", help="that the plain form tries, of those it knows")
+    parser.add_argument("--each", type=int, default=STEPS_EACH, help="steps of the plain form for each model")
     parser.add_argument("--settings", nargs="+", choices=MAPS, default=list(MAPS), help="of the map")
     parser.add_argument("--map-models", type=int, default=32)
     parser.add_argument("--map-steps", type=int, default=300)
@@ -404,7 +456,7 @@ def main() -> None:
         return
     if given.quick:
         given.models, given.seeds, given.map_models, given.map_steps, given.repeats = [8], 1, 8, 20, 2
-        given.settings, given.optimizers = given.settings[:2], ["adamw"]
+        given.settings, given.optimizers, given.each = given.settings[:2], ["adamw"], 10
     if "peak" in given.parts:
         print(f"one thread, float32, 1,024 x 1,024: {best_peak() / 1e9:.0f} GFLOPs a second")
         columns = ("models a step", "images", "width", "form", "ms a step", "steps/s", "images/s", "faster", "GFLOPs")
@@ -417,11 +469,11 @@ def main() -> None:
         header(*columns, "before", "own", "peak MiB")
         cost_against_count([8, 32] if given.quick else [8, 32, 128, 512], given.repeats, 1 if given.quick else 3)
     if "quality" in given.parts:
-        plain = ("models", "seed", "R², agreement", "plain optimiser, rate", "plain CPU s", "wall s")
-        ours = ("R², agreement", "rate", "steps", "CPU s", "wall s")
-        header(*plain, *ours, "times faster", "by the wall", "ARI plain", "ARI trainer")
+        figures = ("R², agreement", "AUPRC, ARI", "CPU s", "wall s")
+        ours = (*figures, "times faster", "by the wall")
+        header("models", "seed", "plain", *figures, "as faithful", *ours, "and as good a map", *ours)
         for count in given.models:
-            time_to_quality(count, given.seeds, 10 if given.quick else STEPS_EACH, given.optimizers, given.first)
+            time_to_quality(count, given)
     if "map" in given.parts:
         columns = ("models", "setting", "loss", "hidden R²", "agreement", "ARI", "AUPRC", "within / between")
         header(*columns, "stability", "CPU s")
