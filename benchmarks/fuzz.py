@@ -573,10 +573,8 @@ def campaign(given: argparse.Namespace) -> int:
         total += counts["faults"]
         figures = [counts["runs"], counts["read"], counts["refused"], seen[0][0], seen[-1][0], seen[-1][1]]
         figures += [round(counts["cpu"]), round(1000 * counts["slowest"]), round(counts["peak"]), counts["faults"]]
-        print(
-            f"| {target.name} | {' | '.join(f'{figure:,}' if isinstance(figure, int) else figure for figure in figures)} |",
-            flush=True,
-        )
+        shown = [f"{figure:,}" if isinstance(figure, int) else figure for figure in figures]
+        print("| " + " | ".join([target.name, *shown]) + " |", flush=True)
     return total
 
 
