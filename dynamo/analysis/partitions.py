@@ -104,11 +104,9 @@ def _linked(linkage: str, points: Points, count: int, seed: int) -> Labels:
 
 def _spectral(points: Points, count: int, seed: int) -> Labels:
     """Spectral clustering with affinities in the scale of each place (Zelnik-Manor and Perona 2004), the distance to
-    its √N-th neighbour. Places that are all the same are one cluster: their eigenvectors would be rounding alone.
+    its √N-th neighbour.
     """
     distances = squareform(pdist(points))
-    if not distances.any():
-        return np.zeros(len(points), dtype=np.int64)
     scale = np.sort(distances, axis=1)[:, round(np.sqrt(len(points)))]
     scale = np.maximum(scale, 1e-9 * max(float(distances.max()), 1e-300))
     affinity = np.maximum(np.exp(-(distances**2) / np.outer(scale, scale)), 1e-9)
