@@ -8,12 +8,13 @@ import attrs
 import torch
 from torch import Tensor
 
+from dynamo import __version__
 from dynamo.emulator import Emulator
 from dynamo.errors import DynamoError
 from dynamo.fit_options import FitOptions
 from dynamo.population import Population
 from dynamo.process_group import ProcessGroup
-from dynamo.storage import load_plain, read_bytes, sha256, write_bytes
+from dynamo.storage import check_format, load_plain, read_bytes, sha256, write_bytes
 
 FORMAT = 1
 #: Options that may be others when a fit goes on.
@@ -38,7 +39,7 @@ def write_checkpoint(path: Path | str, content: dict[str, Any]) -> None:
         DynamoError: the disk is full, or the folder cannot be written.
     """
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **content}, buffer)
+    torch.save({"format": FORMAT, "dynamo": __version__, **content}, buffer)
     payload = buffer.getvalue()
     write_bytes(Path(path), sha256(payload).encode() + payload)
 
@@ -58,18 +59,20 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         )
     try:
         loaded: dict[str, Any] = load_plain(payload)
-        found = loaded.get("format")
+        found, writer = loaded.get("format"), str(loaded.get("dynamo", "unknown"))
     except Exception as error:
         raise DynamoError(f"{path} is no checkpoint ({error}): start again without it") from None
-    if found != FORMAT:
-        raise DynamoError(f"{path} is a checkpoint of format {found}; this version reads format {FORMAT}")
+    check_format(Path(path), "checkpoint", found, FORMAT, writer)
     wrong = [key for key, kind in _KINDS.items() if not isinstance(loaded.get(key), kind)]
     if wrong:
         raise DynamoError(f"{path} is no checkpoint (it lacks {', '.join(wrong)}): start again without it")
     try:
         torch.Generator().set_state(loaded["rng"])
-    except (RuntimeError, TypeError) as error:
-        raise DynamoError(f"{path} is no checkpoint (of its random state: {error}): start again without it") from None
+        steps = loaded["history"][:, 0].tolist()
+        if not bool(loaded["history"].isfinite().all()) or steps != list(range(1, len(steps) + 1)):
+            raise ValueError("its history is not of the steps 1, 2, … and finite numbers")
+    except Exception as error:
+        raise DynamoError(f"{path} is no checkpoint ({error}): start again without it") from None
     return loaded
 
 

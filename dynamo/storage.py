@@ -174,12 +174,7 @@ def read_toml(path: Path, *, what: str, format_version: int, known: Collection[s
         _refuse_control_characters(table, str(path))
     except (ValueError, RecursionError) as error:
         raise DynamoError(f"{path} is no valid {what}: {error}") from None
-    if table.get("format") != format_version:
-        raise DynamoError(
-            f"{path} is a {what} of format {table.get('format')!r}; this version reads format {format_version}: "
-            "make it again, or install the version of dynamo-embedding that wrote it "
-            f"({table.get('dynamo', 'unknown')!r})"
-        )
+    check_format(path, what, table.get("format"), format_version, str(table.get("dynamo", "unknown")))
     if differs:
         raise DynamoError(
             f"{path} is not as it was saved (its digest differs): restore it; if it was changed on purpose, remove its "
@@ -189,6 +184,23 @@ def read_toml(path: Path, *, what: str, format_version: int, known: Collection[s
         if key not in {"format", "dynamo", "digest", *known}:
             raise DynamoError(f"{path} has the unknown key {key!r}: {did_you_mean(key, known)}")
     return table
+
+
+def check_format(path: Path, what: str, found: object, known: int, writer: str) -> None:
+    """Raise a clear error where a file's layout is not of the version that can be read.
+
+    Args:
+        path: the file.
+        what: what it is, for the message.
+        found: the version that it says.
+        known: the version that can be read.
+        writer: the version of dynamo-embedding that wrote it.
+    """
+    if type(found) is not int or found != known:
+        raise DynamoError(
+            f"{path} is a {what} of format {found!r}; this version reads format {known}: make it again, or install "
+            f"the version of dynamo-embedding that wrote it ({writer!r})"
+        )
 
 
 def _refuse_control_characters(value: Any, where: str) -> None:
@@ -300,7 +312,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, "NDArray[Any]"]
             found = {name: arrays[name] for name in names if name in arrays}
         for name, array in found.items():
             if not isinstance(array, np.ndarray):  # numpy gives a part that is no array as bytes
-                raise ValueError(f"its part {name!r} is none")
+                raise ValueError(f"its part {name!r} is no array")
         return found
     except Exception as error:
         raise DynamoError(
