@@ -14,7 +14,7 @@ from dynamo.errors import DynamoError
 from dynamo.fit_options import FitOptions
 from dynamo.population import Population
 from dynamo.process_group import ProcessGroup
-from dynamo.storage import check_format, load_plain, read_bytes, sha256, write_bytes
+from dynamo.storage import check_format, load_plain, one_line, read_bytes, sha256, write_bytes
 
 FORMAT = 1
 #: Options that may be others when a fit goes on.
@@ -61,7 +61,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         loaded: dict[str, Any] = load_plain(payload)
         found, writer = loaded.get("format"), str(loaded.get("dynamo", "unknown"))
     except Exception as error:
-        raise DynamoError(f"{path} is no checkpoint ({error}): start again without it") from None
+        raise DynamoError(f"{path} is no checkpoint ({one_line(error)}): start again without it") from None
     check_format(Path(path), "checkpoint", found, FORMAT, writer)
     wrong = [key for key, kind in _KINDS.items() if not isinstance(loaded.get(key), kind)]
     if wrong:
@@ -72,7 +72,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         if not bool(loaded["history"].isfinite().all()) or steps != list(range(1, len(steps) + 1)):
             raise ValueError("its history is not of the steps 1, 2, … and finite numbers")
     except Exception as error:
-        raise DynamoError(f"{path} is no checkpoint ({error}): start again without it") from None
+        raise DynamoError(f"{path} is no checkpoint ({one_line(error)}): start again without it") from None
     return loaded
 
 

@@ -17,7 +17,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 import tomli_w
 
-from dynamo.errors import DynamoError, did_you_mean, has_control_characters
+from dynamo.errors import DynamoError, did_you_mean, has_control_characters, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -259,7 +259,7 @@ def read_tensors(path: Path, digest: str | None = None) -> dict[str, "Tensor"]:
             return load(content)
         loaded = load_plain(content)
     except Exception as error:
-        raise DynamoError(f"{path} holds no readable tensors: {_first_line(error)}") from None
+        raise DynamoError(f"{path} holds no readable tensors: {one_line(error)}") from None
     import torch
 
     if not isinstance(loaded, dict) or not all(
@@ -316,9 +316,10 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, "NDArray[Any]"]
         return found
     except Exception as error:
         raise DynamoError(
-            f"{path} is not an .npz file of plain arrays ({_first_line(error)}): write it with numpy.savez"
+            f"{path} is not an .npz file of plain arrays ({one_line(error)}): write it with numpy.savez"
         ) from None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def one_line(error: Exception) -> str:
+    """The first line of an error's message, with nothing in it that a terminal obeys: it may quote a file."""
+    return printable((str(error).splitlines() or [type(error).__name__])[0])

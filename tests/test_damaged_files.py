@@ -243,6 +243,21 @@ def test_a_refused_state_dict_is_no_advice_to_run_its_code(tmp_path):
         read_tensors(tmp_path / "a.pt")
 
 
+def test_what_torch_quotes_of_a_file_does_not_reach_the_terminal(tmp_path):
+    buffer, spoilt = io.BytesIO(), io.BytesIO()
+    torch.save({"w": torch.zeros(2)}, buffer)
+    with zipfile.ZipFile(buffer) as sound, zipfile.ZipFile(spoilt, "w") as file:
+        for part in sound.namelist():
+            file.writestr(part, b"\x1b[2J" if part.endswith("byteorder") else sound.read(part))
+    (tmp_path / "a.pt").write_bytes(spoilt.getvalue())
+    (tmp_path / "c.pt").write_bytes(sha256(spoilt.getvalue()).encode() + spoilt.getvalue())
+    for read, name in ((read_tensors, "a.pt"), (read_checkpoint, "c.pt")):
+        with pytest.raises(DynamoError, match="Unknown endianness") as refused:
+            read(tmp_path / name)
+        assert "\x1b" not in str(refused.value)
+        assert len(str(refused.value).splitlines()) == 1
+
+
 def test_a_class_behind_a_separator_is_read(tmp_path):
     """Python's strip takes away \\x1e, its int does not."""
     from dynamo_datasets.ag_news import read
