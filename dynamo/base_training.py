@@ -188,10 +188,16 @@ def _batches(examples: int, batch_size: int) -> int:
 
 
 def as_base_model(
-    job: Job, model: DynamicalModel, data: Spec, dataset: Dataset, epoch: int | None, labels: Mapping[str, Label]
+    job: Job,
+    model: DynamicalModel,
+    data: Spec,
+    dataset: Dataset,
+    epoch: int | None,
+    labels: Mapping[str, Label],
+    fingerprint: str | None = None,
 ) -> BaseModel:
     """A trained network with the labels that tell where it comes from; ``epoch`` is given for one of several
-    checkpoints of a run.
+    checkpoints of a run, ``fingerprint`` where that of the data set is known.
     """
     known: dict[str, Label] = {
         "architecture": job.architecture.name,
@@ -202,4 +208,4 @@ def as_base_model(
     }
     if epoch is not None:
         known["epoch"] = epoch
-    return BaseModel(job.checkpoint_name(epoch), model, data, {**known, **labels}, job.architecture)
+    return BaseModel(job.checkpoint_name(epoch), model, data, {**known, **labels}, job.architecture, fingerprint)

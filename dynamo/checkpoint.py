@@ -17,12 +17,13 @@ import attrs
 import torch
 from torch import Tensor
 
+from dynamo import __version__
 from dynamo.emulator import Emulator
 from dynamo.errors import DynamoError
 from dynamo.fit_options import FitOptions
 from dynamo.population import Population
 from dynamo.process_group import ProcessGroup
-from dynamo.storage import load_plain, read_bytes, sha256, write_bytes
+from dynamo.storage import check_format, load_plain, one_line, read_bytes, sha256, write_bytes
 
 #: 1: one file; 2: with shares beside it.
 FORMATS = (1, 2)
@@ -77,7 +78,10 @@ def write_checkpoint(
                     "must be a folder that all machines share"
                 )
         content = {**content, "shares": shares}
-    payload = _saved({"format": 2 if shares else 1, **content, "emulator": weights, "optimizer": moments}, room=64)
+    payload = _saved(
+        {"format": 2 if shares else 1, "dynamo": __version__, **content, "emulator": weights, "optimizer": moments},
+        room=64,
+    )
     payload[:64] = sha256(payload[64:]).encode()
     write_bytes(path, payload)
     _sweep(path, shares)
@@ -146,28 +150,28 @@ def read_checkpoint(path: Path | str, owns: Callable[[int], bool] = lambda numbe
         )
     try:
         loaded: dict[str, Any] = load_plain(payload)
-        found = loaded.get("format")
+        found, writer = loaded.get("format"), str(loaded.get("dynamo", "unknown"))
     except Exception as error:
-        raise _nonsense(path, error) from None
-    if found not in FORMATS:
-        raise DynamoError(
-            f"{path} is a checkpoint of format {found}; this version reads the formats {FORMATS[0]} and {FORMATS[1]}"
-        )
+        raise _nonsense(path, one_line(error)) from None
+    check_format(path, "checkpoint", found, FORMATS, writer)
     loaded.setdefault("shares", {})
     wrong = [key for key, kind in _KINDS.items() if not isinstance(loaded.get(key), kind)]
     if wrong:
         raise _nonsense(path, f"it lacks {', '.join(wrong)}")
     try:
         torch.Generator().set_state(loaded["rng"])
-    except (RuntimeError, TypeError) as error:
-        raise _nonsense(path, f"of its random state: {error}") from None
+        steps = loaded["history"][:, 0].tolist()
+        if not bool(loaded["history"].isfinite().all()) or steps != list(range(1, len(steps) + 1)):
+            raise ValueError("its history is not of the steps 1, 2, … and finite numbers")
+    except Exception as error:
+        raise _nonsense(path, one_line(error)) from None
     try:
         for share, numbers in loaded.pop("shares").items():
             _add_share(path, share, list(filter(owns, numbers)), loaded)
     except DynamoError:
         raise
     except Exception as error:
-        raise _nonsense(path, f"of its shares: {error!r}") from None
+        raise _nonsense(path, f"of its shares: {one_line(error)}") from None
     return loaded
 
 

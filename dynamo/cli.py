@@ -125,7 +125,8 @@ def train(population: Path, **values: Any) -> None:
     seeds = range(values["first_seed"], values["first_seed"] + values["seeds"])
     todo = jobs(values["prefix"] or dataset.outputs.group, architectures, values["fractions"], seeds)
     hold(population)
-    writer = PopulationWriter(population)
+    writer, fingerprint = PopulationWriter(population), dataset.fingerprint()
+    writer.check_data(data, fingerprint)
     there = writer.names
     kept: list[int | None] = list(range(1, options.epochs + 1)) if values["keep_epochs"] else [None]
     wanted = {job.name: {job.checkpoint_name(epoch) for epoch in kept} for job in todo}
@@ -143,7 +144,8 @@ def train(population: Path, **values: Any) -> None:
             for epoch, model in train_base_model(job, dataset, options, tick):
                 if not values["keep_epochs"] and epoch < options.epochs:
                     continue
-                made = as_base_model(job, model, data, dataset, epoch if values["keep_epochs"] else None, labels)
+                kept_epoch = epoch if values["keep_epochs"] else None
+                made = as_base_model(job, model, data, dataset, kept_epoch, labels, fingerprint)
                 if made.name not in there:
                     writer.add(made)
             tick.remove()

@@ -104,7 +104,7 @@ class Fit:
             path: the population's folder; where it is None, the one that the fit was made from.
 
         Raises:
-            DynamoError: it is not known or not there, lacks a model of this fit, or has other weights.
+            DynamoError: it is not known or not there, lacks a model of this fit, or has other weights or data.
         """
         found = path or self.source.get("path")
         if found is None:
@@ -116,6 +116,12 @@ class Fit:
         population = Population([loaded[name] for name in self.names], path=Path(found))
         if population.fingerprint != self.source.get("fingerprint"):
             raise DynamoError(f"the base models in {found} have other weights than those that this run was fitted to")
+        data = self.source.get("data")
+        if data is not None and population.data_fingerprints != data:
+            raise DynamoError(
+                f"a data set of the population {found} has changed since this run was fitted: restore it, or fit "
+                f"again; to use it as it is, remove the lines 'data' and 'digest' from {RUN}"
+            )
         return population
 
     def model_at(self, theta: Tensor | Sequence[float] | str, head: str | None = None) -> ModelAt:
@@ -226,7 +232,10 @@ def _read_history(path: Path, digest: str | None) -> list[tuple[float, ...]]:
     except ValueError as error:
         raise DynamoError(f"cannot read {path}: {error}") from None
     if lines[:1] != [",".join(HISTORY)] or not all(
-        len(row) == len(HISTORY) and all(map(isfinite, row)) for row in rows
+        len(row) == len(HISTORY) and row[0] == number and all(map(isfinite, row))
+        for number, row in enumerate(rows, start=1)
     ):
-        raise DynamoError(f"cannot read {path}: it must have the columns {', '.join(HISTORY)} and finite numbers")
+        raise DynamoError(
+            f"cannot read {path}: it must have the columns {', '.join(HISTORY)}, the steps 1, 2, … and finite numbers"
+        )
     return rows

@@ -43,6 +43,7 @@ class BaseModel:
         data: its data set, or the spec of it.
         labels: what is known of it (training fraction, epoch, architecture, task, seed, accuracy); colours the map.
         architecture: the spec that rebuilds it; None for a live module, which can be fitted but not saved.
+        data_fingerprint: that of the data set it was trained on, where it is known; a changed data set is refused.
     """
 
     name: str
@@ -50,6 +51,7 @@ class BaseModel:
     data: Dataset | Spec
     labels: Mapping[str, Label] = attrs.field(factory=dict)
     architecture: Spec | None = None
+    data_fingerprint: str | None = None
 
     @property
     def model(self) -> DynamicalModel:
@@ -116,6 +118,7 @@ class Population(Sequence[BaseModel]):
             raise DynamoError("the population is empty: it needs at least one model")
         self._models = tuple(models)
         self._datasets: dict[str, Dataset] = {}
+        self._fingerprints: dict[str, str] = {}
         self.path = path
         seen: set[str] = set()
         for base in models:
@@ -165,22 +168,18 @@ class Population(Sequence[BaseModel]):
     def select(self, keep: Sequence[bool]) -> "Population":
         """The models for which ``keep``, one truth value a model, is true."""
         chosen = Population([base for base, kept in zip(self, keep, strict=True) if kept], path=self.path)
-        chosen._datasets = self._datasets
+        chosen._datasets, chosen._fingerprints = self._datasets, self._fingerprints
         return chosen
 
     def dataset(self, base: BaseModel) -> Dataset:
         """A model's data set, built once for all models that name it alike.
 
         Raises:
-            DynamoError: the data set does not fit the model.
+            DynamoError: the data set does not fit the model, or is not the one that it was trained on.
         """
-        data = base.data
-        if isinstance(data, Dataset):
-            key, where = f"live {id(data)}", f"of model {base.name}"
-        else:
-            key, where = str(full_spec("dataset", data)), data.name
+        key, where = _data_key(base)
         if key not in self._datasets:
-            made = data if isinstance(data, Dataset) else make("dataset", data, Dataset)
+            made = base.data if isinstance(base.data, Dataset) else make("dataset", base.data, Dataset)
             made.check(where)
             self._datasets[key] = made
         dataset = self._datasets[key]
@@ -189,7 +188,19 @@ class Population(Sequence[BaseModel]):
                 f"model {base.name!r} ({base.inputs}; {base.outputs}) does not fit its data set "
                 f"{where!r} ({dataset.inputs}; {dataset.outputs}): has the data set changed since it was trained?"
             )
+        if base.data_fingerprint not in (None, self._data_fingerprint(base)):
+            raise DynamoError(
+                f"the data set {where!r} has changed since model {base.name!r} was trained on it: restore it; to use "
+                f"it as it is, remove the lines 'data_fingerprint' and 'digest' from {MANIFEST}"
+            )
         return dataset
+
+    def _data_fingerprint(self, base: BaseModel) -> str:
+        """The fingerprint of a data set that is built."""
+        key, _ = _data_key(base)
+        if key not in self._fingerprints:
+            self._fingerprints[key] = self._datasets[key].fingerprint()
+        return self._fingerprints[key]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -200,8 +211,8 @@ class Population(Sequence[BaseModel]):
     @cached_property
     def data_fingerprints(self) -> list[str]:
         """The fingerprints of the data sets, each once, in the order of the models."""
-        datasets = {id(dataset): dataset for dataset in (self.dataset(base) for base in self)}
-        return [dataset.fingerprint() for dataset in datasets.values()]
+        datasets = {id(self.dataset(base)): base for base in self}
+        return [self._data_fingerprint(base) for base in datasets.values()]
 
     def save(self, folder: Path | str) -> None:
         """Write the population to a new folder.
@@ -263,6 +274,15 @@ class PopulationWriter:
         if base.name in self.names:
             raise DynamoError(f"{self.folder} has a model called {base.name!r} already")
 
+    def check_data(self, data: Spec, fingerprint: str) -> None:
+        """Raise a clear error where models of the folder were trained on other data under the same spec."""
+        for entry in self.entries:
+            if entry["dataset"] == data.table() and entry.get("data_fingerprint", fingerprint) != fingerprint:
+                raise DynamoError(
+                    f"the data set {data.name!r} has changed since {entry['name']!r} in {self.folder} was trained on "
+                    "it: restore it, or choose another folder"
+                )
+
     def add(self, *models: BaseModel) -> None:
         """Write the models' weights, then the manifest that names them."""
         for base in models:
@@ -286,7 +306,15 @@ class PopulationWriter:
             "inputs": base.inputs.table(),
             "outputs": base.outputs.table(),
             "labels": dict(base.labels),
+            "data_fingerprint": base.data_fingerprint,
         }
+
+
+def _data_key(base: BaseModel) -> tuple[str, str]:
+    """What tells a model's data set from others, and its name for messages."""
+    if isinstance(base.data, Dataset):
+        return f"live {id(base.data)}", f"of model {base.name}"
+    return str(full_spec("dataset", base.data)), base.data.name
 
 
 def check_labels(labels: Any, where: str) -> None:
@@ -334,7 +362,7 @@ def _open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) 
     if kind not in forms:
         forms[kind] = Form.of(partial(make, "architecture", architecture, DynamicalModel, inputs, outputs), where)
     stored = StoredModel(name, forms[kind], path, None if digest is None else str(digest), where)
-    return BaseModel(name, stored, dataset, entry.get("labels", {}), architecture)
+    return BaseModel(name, stored, dataset, entry.get("labels", {}), architecture, entry.get("data_fingerprint"))
 
 
 def _find_weights(folder: Path, name: str, where: str) -> Path:

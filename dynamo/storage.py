@@ -17,7 +17,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 import tomli_w
 
-from dynamo.errors import DynamoError, did_you_mean, has_control_characters
+from dynamo.errors import DynamoError, did_you_mean, has_control_characters, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -180,12 +180,7 @@ def read_toml(path: Path, *, what: str, format_version: int, known: Collection[s
         _refuse_control_characters(table, str(path))
     except (ValueError, RecursionError) as error:
         raise DynamoError(f"{path} is no valid {what}: {error}") from None
-    if table.get("format") != format_version:
-        raise DynamoError(
-            f"{path} is a {what} of format {table.get('format')!r}; this version reads format {format_version}: "
-            "make it again, or install the version of dynamo-embedding that wrote it "
-            f"({table.get('dynamo', 'unknown')!r})"
-        )
+    check_format(path, what, table.get("format"), [format_version], str(table.get("dynamo", "unknown")))
     if differs:
         raise DynamoError(
             f"{path} is not as it was saved (its digest differs): restore it; if it was changed on purpose, remove its "
@@ -195,6 +190,24 @@ def read_toml(path: Path, *, what: str, format_version: int, known: Collection[s
         if key not in {"format", "dynamo", "digest", *known}:
             raise DynamoError(f"{path} has the unknown key {key!r}: {did_you_mean(key, known)}")
     return table
+
+
+def check_format(path: Path, what: str, found: object, known: Sequence[int], writer: str) -> None:
+    """Raise a clear error where a file's layout is not of the version that can be read.
+
+    Args:
+        path: the file.
+        what: what it is, for the message.
+        found: the version that it says.
+        known: the versions that can be read.
+        writer: the version of dynamo-embedding that wrote it.
+    """
+    if type(found) is not int or found not in known:
+        versions = " or ".join(map(str, known))
+        raise DynamoError(
+            f"{path} is a {what} of format {found!r}; this version reads format {versions}: make it again, or install "
+            f"the version of dynamo-embedding that wrote it ({writer!r})"
+        )
 
 
 def _refuse_control_characters(value: Any, where: str) -> None:
@@ -253,7 +266,7 @@ def read_tensors(path: Path, digest: str | None = None) -> dict[str, "Tensor"]:
             return load(content)
         loaded = load_plain(content)
     except Exception as error:
-        raise DynamoError(f"{path} holds no readable tensors: {_first_line(error)}") from None
+        raise DynamoError(f"{path} holds no readable tensors: {one_line(error)}") from None
     import torch
 
     if not isinstance(loaded, dict) or not all(
@@ -278,7 +291,7 @@ def read_header(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
                 names = file.keys()  # it is no mapping
                 return {name: file.get_tensor(name).to("meta") for name in names}, file.metadata() or {}
         except SafetensorError as error:
-            raise DynamoError(f"{path} holds no readable tensors: {_first_line(error)}") from None
+            raise DynamoError(f"{path} holds no readable tensors: {one_line(error)}") from None
 
 
 def load_plain(content: bytes) -> Any:
@@ -324,13 +337,14 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, "NDArray[Any]"]
             found = {name: arrays[name] for name in names if name in arrays}
         for name, array in found.items():
             if not isinstance(array, np.ndarray):  # numpy gives a part that is no array as bytes
-                raise ValueError(f"its part {name!r} is none")
+                raise ValueError(f"its part {name!r} is no array")
         return found
     except Exception as error:
         raise DynamoError(
-            f"{path} is not an .npz file of plain arrays ({_first_line(error)}): write it with numpy.savez"
+            f"{path} is not an .npz file of plain arrays ({one_line(error)}): write it with numpy.savez"
         ) from None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def one_line(error: Exception) -> str:
+    """The first line of an error's message, with nothing in it that a terminal obeys: it may quote a file."""
+    return printable((str(error).splitlines() or [type(error).__name__])[0])
