@@ -87,7 +87,7 @@ def make_files(root: Path) -> None:
             (root / "aclImdb" / part / name).mkdir(parents=True)
             (root / "aclImdb" / part / name / "0_1.txt").write_text("A good, bad film &amp; it's <br /> no more!")
             (root / "folder" / part / name).mkdir(parents=True)
-            write_picture(root / "folder" / part / name / "0.png", images[0])
+            write_picture(root / "folder" / part / name / "0.bmp", images[0])
     for part in ("train", "t10k"):
         header = struct.pack(">4B3I", 0, 0, 8, 3, 2, 8, 8)
         (root / f"{part}-images-idx3-ubyte").write_bytes(header + bytes(range(128)))
@@ -344,7 +344,7 @@ def targets(root: Path) -> list[Target]:
         of_data("aclImdb/train/neg/0_1.txt", data("imdb", root="aclImdb")),
         of_data("train-images-idx3-ubyte", data("fashion-mnist", root="")),
         of_data("train", data("cifar100", root="")),
-        of_data("folder/train/neg/0.png", data("image-folder", root="folder")),
+        of_data("folder/train/neg/0.bmp", data("image-folder", root="folder")),
     ]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynamo.errors import DynamoError
-from dynamo.spaces import InputSpace, OutputSpace
+from dynamo.spaces import LARGEST, InputSpace, OutputSpace
 from dynamo.trajectory import Inputs, check_inputs
 
 
@@ -55,8 +55,15 @@ class Dataset:
         """Check the examples against the spaces.
 
         Raises:
-            DynamoError: what :func:`dynamo.trajectory.check_inputs` finds, or targets that do not fit the output space.
+            DynamoError: spaces of absurd size, what :func:`dynamo.trajectory.check_inputs` finds, or targets that do
+                not fit the output space.
         """
+        for what, size in (("an input", self.inputs.size), ("an output", self.outputs.size)):
+            if size > LARGEST:
+                raise DynamoError(
+                    f"data set {name!r} has {what} of size {size:,}; {LARGEST:,} is the most: number words and classes "
+                    "from 0 on"
+                )
         for part, examples in (("train", self.train), ("test", self.test)):
             where = f"data set {name!r} ({part})"
             check_inputs(

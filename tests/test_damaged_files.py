@@ -158,6 +158,17 @@ def test_a_changed_weight_in_a_file_of_torch_is_refused(tmp_path):
         read_tensors(tmp_path / "a.pt")
 
 
+def test_a_compressed_file_of_torch_is_refused(tmp_path):
+    """A megabyte of it could be a gigabyte of zeros."""
+    buffer = io.BytesIO()
+    torch.save({"w": torch.zeros(10**5)}, buffer)
+    with zipfile.ZipFile(buffer) as file, zipfile.ZipFile(tmp_path / "w.pt", "w", zipfile.ZIP_DEFLATED) as squeezed:
+        for name in file.namelist():
+            squeezed.writestr(name, file.read(name))
+    with pytest.raises(DynamoError, match="compressed"):
+        read_tensors(tmp_path / "w.pt")
+
+
 def test_an_edited_manifest_is_refused_until_its_digest_is_taken_out(whole, tmp_path):
     folder = tmp_path / "population"
     shutil.copytree(whole / "population", folder)
@@ -307,3 +318,31 @@ def test_a_checkpoint_with_a_history_of_nonsense_is_refused(artefacts, tmp_path,
         return
     with pytest.raises(DynamoError, match=r"is no checkpoint \(its history is not of the steps"):
         read_checkpoint(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("number", [2**24, 10**9, 10**12, 2**62])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_absurd_ids_and_classes_are_refused_before_a_network_is_made_for_them(tmp_path, capsys, name, number):
+    arrays = {"x": np.arange(40).reshape(10, 4), "y": np.arange(10) % 2}
+    arrays[name].flat[0] = number
+    np.savez(tmp_path / "a.npz", **{f"{key}_{part}": arrays[key] for key in arrays for part in ("train", "test")})
+    data = f"arrays:path={tmp_path / 'a.npz'}"
+    assert faults.run(["train", str(tmp_path / "p"), "-a", "gru:hidden_size=3", "-d", data]) == 2
+    what = "an input" if name == "x" else "an output"
+    assert f"has {what} of size {number + 1:,};" in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_picture_of_absurd_size_is_refused(tmp_path):
+    """Pillow raises an error of its own kind."""
+    from PIL import Image
+
+    for part in ("train", "test"):
+        (tmp_path / part / "a").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / part / "a" / "0.bmp")
+    path = tmp_path / "train" / "a" / "0.bmp"
+    content = bytearray(path.read_bytes())
+    content[18:26] = struct.pack("<2i", 30_000, 30_000)
+    path.write_bytes(content)
+    with pytest.raises(DynamoError, match="DecompressionBombError"):
+        make("dataset", Spec("image-folder", {"root": str(tmp_path)}), Dataset)

@@ -8,7 +8,6 @@ import pickle
 import resource
 import sys
 import tomllib
-import zipfile
 from contextlib import suppress
 
 import pytest
@@ -276,17 +275,6 @@ def test_a_header_that_claims_petabytes_is_refused(tmp_path):
         with pytest.raises(DynamoError, match="no readable tensors"):
             read_tensors(tmp_path / "w.safetensors")
     assert peak() - before < 200
-
-
-def test_a_compressed_file_of_torch_is_refused(tmp_path):
-    """A megabyte of it could be a gigabyte of zeros."""
-    buffer = io.BytesIO()
-    torch.save({"w": torch.zeros(10**5)}, buffer)
-    with zipfile.ZipFile(buffer) as file, zipfile.ZipFile(tmp_path / "w.pt", "w", zipfile.ZIP_DEFLATED) as squeezed:
-        for name in file.namelist():
-            squeezed.writestr(name, file.read(name))
-    with pytest.raises(DynamoError, match="compressed"):
-        read_tensors(tmp_path / "w.pt")
 
 
 # Tables

@@ -61,8 +61,10 @@ def _read_image(found: Any, file: str, size: int | None) -> Tensor:
 
     try:
         image = found.loader(file)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DynamoError(f"{file} cannot be read as an image ({error}): repair it or take it away") from None
+    except Exception as error:  # a damaged picture can raise anything, one of absurd size a DecompressionBombError
+        raise DynamoError(
+            f"{file} cannot be read as an image ({type(error).__name__}: {error}): repair it or take it away"
+        ) from None
     if size is not None:
         image = functional.center_crop(functional.resize(image, size), [size, size])
     pixels: Tensor = functional.pil_to_tensor(image)
