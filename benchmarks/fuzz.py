@@ -40,7 +40,9 @@ from zipfile import ZIP_STORED, ZipFile
 try:
     import atheris
 except ImportError:
-    sys.exit("benchmarks/fuzz.py needs atheris: pip install atheris (Python 3.11 to 3.13), in an environment of its own")
+    sys.exit(
+        "benchmarks/fuzz.py needs atheris: pip install atheris (Python 3.11 to 3.13), in an environment of its own"
+    )
 
 import attrs
 import numpy as np
@@ -538,9 +540,7 @@ def fuzz(name: str, out: Path, seconds: float, seed: int, replay: Path | None) -
             return atheris.Mutate(content, most)
 
         flags = [f"-seed={seed + 1}", "-max_len=65536", "-len_control=0", "-timeout=60", "-rss_limit_mb=4096"]
-        atheris.Setup(
-            [name, *flags, f"-artifact_prefix={out}/", str(corpus)], trial.one, custom_mutator=change
-        )
+        atheris.Setup([name, *flags, f"-artifact_prefix={out}/", str(corpus)], trial.one, custom_mutator=change)
         atheris.Fuzz()
 
 
@@ -577,7 +577,10 @@ def campaign(given: argparse.Namespace) -> int:
         total += counts["faults"]
         figures = [counts["runs"], counts["read"], counts["refused"], seen[0][0], seen[-1][0], seen[-1][1]]
         figures += [round(counts["cpu"]), round(1000 * counts["slowest"]), round(counts["peak"]), counts["faults"]]
-        print(f"| {target.name} | {' | '.join(f'{figure:,}' if isinstance(figure, int) else figure for figure in figures)} |", flush=True)
+        print(
+            f"| {target.name} | {' | '.join(f'{figure:,}' if isinstance(figure, int) else figure for figure in figures)} |",
+            flush=True,
+        )
     return total
 
 
