@@ -44,11 +44,13 @@ import torch
 from known_images import ARCHITECTURE, copies_of
 from plain_images import BATCH, Emulate, emulation, quality, run_plain
 from scipy.stats import spearmanr
-from speed import _resident, _seconds, ari, header, peak_flops
+from speed import _resident, header, peak_flops, products, seconds
+from time_to_quality import ari
 from torch.utils.flop_counter import FlopCounterMode
 
 from dynamo import Dataset, Examples, FitOptions, Inputs, InputSpace, OutputSpace, Population, Trainer, optimisation
 from dynamo.analysis.pairs import auprc
+from dynamo.devices import fast_products
 from dynamo.plugins import make
 from dynamo.population import BaseModel
 from dynamo.presets import PRESETS
@@ -57,7 +59,7 @@ from dynamo.protocols import DynamicalModel
 T = TypeVar("T")
 
 MODELS, STEPS_EACH = 32, 60
-RATES = {"adamw": (3e-3, 1e-2, 3e-2), "sgd": (0.03, 0.1, 0.3)}
+RATES = {"adamw": (3e-3, 1e-2, 3e-2), "sgd": (0.03, 0.1, 0.3), "muon": (3e-3, 1e-2, 3e-2)}
 BUDGETS = (40, 60, 90, 135, 200, 300, 450, 675, 1000, 1500, 2250, 3400, 5000, 7500)
 
 # Time to a quality. --------------------------------------------------------------------------------------------------
@@ -155,7 +157,7 @@ def time_to_quality(count: int, given: argparse.Namespace) -> None:
             kind, plain = max(entries, key=lambda entry: entry[1].r2 + entry[1].agreement)
             row = [count, seed, statistics, *plain.cells()]
             for with_map in (False, True):
-                ours = reach(population, seed, kind, plain, with_map, given.longest)
+                ours = reach(population, seed, given.trainer or kind, plain, with_map, given.longest)
                 if ours is None:
                     row += [f"not within {given.longest} steps", *[""] * 6]
                 else:
@@ -166,7 +168,7 @@ def time_to_quality(count: int, given: argparse.Namespace) -> None:
 @cache
 def fitted(population: Population, seed: int, kind: str, steps: int, rate: float) -> Outcome:
     changed: dict[str, Any] = {"steps": steps, "learning_rate": rate, "seed": seed, "optimizer": kind}
-    options = settings(population, **changed, weight_decay={"adamw": 1e-4, "sgd": 5e-4}[kind])
+    options = settings(population, **changed, weight_decay=5e-4 if kind == "sgd" else 1e-4)
     trainer, spent = timed(partial(run_trainer, population, options))
     return Outcome.of(f"{steps} at {rate:g}", spent, population, emulation(trainer), trainer.emulator.thetas)
 
@@ -200,22 +202,8 @@ def random_population(count: int, shape: tuple[int, int, int] = (1, 8, 8), examp
 
 
 def best_peak() -> float:
-    """FLOPs a second of a product of two 1,024 x 1,024 float32 matrices, by the faster of torch's two ways."""
-    found = []
-    for precision in ("highest", "medium"):
-        with matmul_precision(precision):
-            found.append(peak_flops())
-    return max(found)
-
-
-@contextmanager
-def matmul_precision(name: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(name)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    """FLOPs a second of a product of two 1,024 x 1,024 float32 matrices, by the faster of torch's libraries."""
+    return max(peak_flops(library) for library in ("MKL", "oneDNN"))
 
 
 def share_of_peak(count: int, width: int, side: int, repeats: int) -> None:
@@ -232,12 +220,16 @@ def share_of_peak(count: int, width: int, side: int, repeats: int) -> None:
         trainer.emulator.train()
     with FlopCounterMode(display=False) as counter:
         trainers[0]._advance()
-    rounds = [[1 / best_peak(), *(_seconds(trainer._advance) for trainer in trainers)] for _ in range(repeats + 1)][1:]
+    rounds = []
+    for _ in range(repeats + 1):
+        peak = best_peak()
+        with products("oneDNN"):
+            rounds.append([1 / peak, *(seconds(trainer._advance) for trainer in trainers)])
     for place, name in enumerate(forms, 1):
-        seconds, made = median(row[place] for row in rounds), counter.get_total_flops()
-        row = [count, f"{side} x {side}", width, name, f"{1000 * seconds:.1f}", f"{1 / seconds:.1f}"]
-        row += [f"{BATCH / seconds:,.0f}", f"{median(entry[1] / entry[place] for entry in rounds):.2f}"]
-        row += [f"{made / 1e9:.2f}", f"{median(made / entry[place] * entry[0] for entry in rounds):.2f}"]
+        step, made = median(row[place] for row in rounds[1:]), counter.get_total_flops()
+        row = [count, f"{side} x {side}", width, name, f"{1000 * step:.1f}", f"{1 / step:.1f}"]
+        row += [f"{BATCH / step:,.0f}", f"{median(entry[1] / entry[place] for entry in rounds[1:]):.2f}"]
+        row += [f"{made / 1e9:.2f}", f"{median(made / entry[place] * entry[0] for entry in rounds[1:]):.2f}"]
         tell(row)
 
 
@@ -247,13 +239,14 @@ def cost(count: int, recording: str, repeats: int, examples: int = 674) -> dict[
     before = _resident("VmRSS")
     with TemporaryDirectory() as folder:
         trainer = Trainer(population, settings(population, models_per_step=8, recording=recording))
-        made = _seconds(lambda: trainer.record(Path(folder)))
+        made = seconds(lambda: trainer.record(Path(folder)))
         trainer.emulator.train()
-        seconds = [_seconds(trainer._advance) for _ in range(repeats + 2)][2:]
+        with fast_products(torch.device("cpu")):
+            times = [seconds(trainer._advance) for _ in range(repeats + 2)][2:]
         return {
-            "step": median(seconds),
+            "step": median(times),
             "record": made / count,
-            "epoch": median(seconds) * examples / BATCH,
+            "epoch": median(times) * examples / BATCH,
             "before": before,
             "own": _resident("RssAnon"),
             "peak": _resident("VmHWM"),
@@ -301,6 +294,10 @@ MAPS: dict[str, dict[str, Any]] = {
     "rate 3e-2, θ 1e-2": {"learning_rate": 3e-2, "theta_learning_rate": 1e-2},
     "rate 3e-2, cosine to 0": {"learning_rate": 3e-2, "to_zero": True},
     "rate 1e-2, batch 64, twice the steps": {"learning_rate": 1e-2, "batch_size": 64, "steps_times": 2},
+    "Muon": {"optimizer": "muon"},
+    "Muon, rate 1e-2": {"optimizer": "muon", "learning_rate": 1e-2},
+    "Muon, rate 1e-2, θ 3e-3": {"optimizer": "muon", "learning_rate": 1e-2, "theta_learning_rate": 3e-3},
+    "Muon, rate 3e-2": {"optimizer": "muon", "learning_rate": 3e-2},
     "bfloat16": {"precision": "bfloat16", "channels_last": True},
 }
 
@@ -366,6 +363,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the time to a quality and of the map")
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "sgd"], help="that the plain form tries")
     parser.add_argument("--from-seed", type=int, default=0, help="the first seed of the time to a quality")
+    parser.add_argument("--trainer", choices=RATES, help="the trainer's optimiser; that of the plain form if not given")
     parser.add_argument("--rates", type=float, nargs="+", help="that the plain form tries, of those it knows")
     parser.add_argument("--longest", type=int, default=BUDGETS[-1], help="the trainer's largest budget of steps")
     parser.add_argument("--each", type=int, default=STEPS_EACH, help="steps of the plain form for each model")

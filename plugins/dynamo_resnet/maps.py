@@ -1,7 +1,9 @@
 """State maps between feature maps."""
 
+from collections.abc import Sequence
 from typing import cast, final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -51,13 +53,38 @@ class Conv(StateMap):
 
     def forward(self, states: Tensor) -> Tensor:
         """``[B, T, C, H, W] -> [B, T, C', H', W']``."""
-        x = states.flatten(0, 1)
-        if self._pooled != self.meta_shape[1:]:
-            x = functional.adaptive_avg_pool2d(x, self._pooled)
-        x = cast(Tensor, self.map(x))
-        if self._pooled != self.base_shape[1:]:
-            x = functional.interpolate(x, self.base_shape[1:], mode="bilinear", align_corners=False)
+        x = self._enlarged(cast(Tensor, self.map(self._averaged(states.flatten(0, 1)))))
         return x.reshape(*states.shape[:2], *self.base_shape)
+
+    @classmethod
+    def map_together(cls, state_maps: Sequence[StateMap], states: Tensor) -> Tensor:
+        """``[K, B, T, C, H, W] -> [K, B, T, C', H', W']``; the channels of all maps in one batched product."""
+        maps = [cast(Conv, state_map) for state_map in state_maps]
+        first = maps[0]
+        if first._layers()[0].groups > 1:
+            return super().map_together(state_maps, states)
+        x = first._averaged(states.flatten(0, 2)).movedim(1, -1)
+        for layers in zip(*(own._layers() for own in maps), strict=True):
+            x = _product(layers, x.reshape(len(maps), -1, x.shape[-1])).view(*x.shape[:-1], -1)
+        return first._enlarged(x.movedim(-1, 1)).reshape(*states.shape[:3], *first.base_shape)
+
+    def _layers(self) -> list[nn.Conv2d]:
+        return [part for part in self.map.modules() if isinstance(part, nn.Conv2d)]
+
+    def _averaged(self, x: Tensor) -> Tensor:
+        return x if self._pooled == self.meta_shape[1:] else functional.adaptive_avg_pool2d(x, self._pooled)
+
+    def _enlarged(self, x: Tensor) -> Tensor:
+        if self._pooled == self.base_shape[1:]:
+            return x
+        return functional.interpolate(x, self.base_shape[1:], mode="bilinear", align_corners=False)
+
+
+def _product(layers: Sequence[nn.Conv2d], pixels: Tensor) -> Tensor:
+    """Each 1x1 convolution on pixels of its own: ``[K, P, C] -> [K, P, C']``."""
+    weights = torch.stack([layer.weight.flatten(1) for layer in layers]).transpose(1, 2)
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    return torch.baddbmm(torch.stack(biases).unsqueeze(1), pixels, weights) if biases else torch.bmm(pixels, weights)
 
 
 def _channel_map(taken: int, given: int, rank: int | None, bias: bool, per_channel: bool) -> nn.Module:
