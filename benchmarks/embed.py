@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("embed"), help="folder of the population")
     parser.add_argument("--seeds", type=int, default=3, help="maps of the 12, and refits of all 16")
-    parser.add_argument("--steps", type=int, default=PRESETS["laptop"]["steps"], help="of every fit")
+    parser.add_argument("--steps", type=int, default=1500, help="of every fit")
     given = parser.parse_args()
     torch.set_num_threads(1)
     train(TRAIN, given.out / "population")
@@ -81,7 +81,7 @@ def main() -> None:
     is_new = [base.labels["seed"] in HELD_OUT for base in everyone]
     new, old = everyone.select(is_new), everyone.select([not chosen for chosen in is_new])
     names, shared = [base.name for base in new], [base.name for base in old]
-    options = FitOptions(**{**PRESETS["laptop"], "theta_dim": 8, "steps": given.steps})
+    options = FitOptions(**{**PRESETS["laptop"], "optimizer": "adamw", "theta_dim": 8, "steps": given.steps})
     seeds = range(given.seeds)
     maps = [make(old, attrs.evolve(options, seed=seed)) for seed in seeds]
     refits = [make(everyone, attrs.evolve(options, seed=100 + seed)) for seed in seeds]

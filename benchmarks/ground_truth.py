@@ -41,7 +41,7 @@ from dynamo.analysis.pairs import CLUSTERERS, auprc, clusterings, pair_figures
 from dynamo.analysis.rivals import RIVALS, distance_matrix
 from dynamo.presets import PRESETS
 
-OPTIONS: dict[str, Any] = {**PRESETS["laptop"], "meta_model": "gru:hidden_size=64", "steps": 800}
+OPTIONS: dict[str, Any] = {**PRESETS["laptop"], "optimizer": "adamw", "meta_model": "gru:hidden_size=64", "steps": 800}
 EXAMPLES = 256
 SHUFFLES = 20
 PROBLEMS: dict[str, Callable[[], Population]] = {

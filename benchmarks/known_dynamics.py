@@ -39,7 +39,8 @@ from dynamo.presets import PRESETS
 from dynamo_datasets.synthetic import meaning
 
 SENTENCES = "synthetic-sentiment:negations=0,intensifiers=0,max_length=12,train_size=3000,test_size=500"
-OPTIONS: dict[str, Any] = {**PRESETS["laptop"], "meta_model": "gru:hidden_size=48,embedding_size=24", "theta_dim": 8}
+OPTIONS: dict[str, Any] = {**PRESETS["laptop"], "optimizer": "adamw", "theta_dim": 8}
+OPTIONS["meta_model"] = "gru:hidden_size=48,embedding_size=24"
 WORDS = WordLists(("positive*",), ("negative*",), ("neutral*",))
 UNITS, GAIN, FADING, LENGTHS = 8, 0.5, 0.5, (6, 3)
 

@@ -64,7 +64,9 @@ def linear(inputs: InputSpace, outputs: OutputSpace, hidden: int) -> SmallRNN:
 
 
 def gru(inputs: InputSpace, outputs: OutputSpace, hidden: int) -> GRU:
-    return GRU(inputs, outputs, nn.GRU(inputs.size, hidden, batch_first=True), nn.Linear(hidden, outputs.size))
+    embedding = nn.Embedding(inputs.size, 32) if inputs.kind == "tokens" else None
+    rnn = nn.GRU(inputs.size if embedding is None else 32, hidden, batch_first=True)
+    return GRU(inputs, outputs, rnn, nn.Linear(hidden, outputs.size), embedding)
 
 
 def tanh(inputs: InputSpace, outputs: OutputSpace, hidden: int) -> TanhRNN:
@@ -121,6 +123,8 @@ def rewired(model: TorchRecurrent, source: Tensor, into: Tensor, out: Tensor) ->
     new.bias_hh_l0.copy_(rows(old.bias_hh_l0)[:, 0])
     copy.readout_layer.weight.copy_(model.readout_layer.weight[:, source] * out)
     copy.readout_layer.bias.copy_(model.readout_layer.bias)
+    if model.embedding is not None and copy.embedding is not None:
+        copy.embedding.load_state_dict(model.embedding.state_dict())
     return copy.eval().requires_grad_(False)
 
 
@@ -154,9 +158,9 @@ def widened(model: TorchRecurrent, dead: int, times: int) -> TorchRecurrent:
 # Populations. --------------------------------------------------------------------------------------------------------
 
 
-def copies_of(kind: str, hidden: int = 16, originals: int = 4) -> Population:
+def copies_of(kind: str, hidden: int = 16, originals: int = 4, dataset: str = "digits-rows") -> Population:
     """Networks with their twins and copies, labelled with ``original`` and ``copy``."""
-    data = make("dataset", "digits-rows", Dataset)
+    data = make("dataset", dataset, Dataset)
     models = []
     for number in range(originals):
         original = trained(kind, data, hidden, share=(1.0, 0.1)[number % 2], seed=number)

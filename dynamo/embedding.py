@@ -1,6 +1,6 @@
 """New models on an old map: θ and V for models that the meta-model was not fitted to, while it stays as it is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from statistics import fmean
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynamo.devices import find_device
+from dynamo.devices import device_of, fast_products, find_device
 from dynamo.errors import DynamoError
 from dynamo.fidelity import Fidelity, agreement, measure_fidelity, unexplained
 from dynamo.fit import Fit
@@ -121,7 +121,8 @@ def embed(
         raise DynamoError(f"the fidelity of the base model {min(missing)!r} is missing: measure that of this fit")
     trainer = _trainer(fit, population, options)
     _start(fit, trainer, options)
-    _descend(fit, trainer, options, progress)
+    with fast_products(device_of(trainer.emulator)):
+        _descend(fit, trainer, options, progress)
     emulator = trainer.emulator.cpu().requires_grad_(True)
     placed = Fit(emulator, fit.options, [dict(base.labels) for base in population])
     return Embedding(placed, measure_fidelity(placed, population), _limits(fit, placed, population, fidelity))
@@ -178,7 +179,7 @@ def _start(fit: Fit, trainer: Trainer, options: EmbedOptions) -> None:
     for place in places:
         for theta in thetas:
             theta.copy_(place)
-        losses.append(torch.stack(trainer.losses(everyone, rows)[1]))
+        losses.append(trainer.losses(everyone, rows)[1])
     for theta, best in zip(thetas, torch.stack(losses).argmin(0), strict=True):
         theta.copy_(places[int(best)])
 
@@ -224,7 +225,7 @@ def _draw(trainer: Trainer, options: EmbedOptions, step: int) -> list[Tensor]:
     ]
 
 
-def _check(trainer: Trainer, hidden: Sequence[Tensor], output: Sequence[Tensor]) -> None:
+def _check(trainer: Trainer, hidden: Tensor, output: Tensor) -> None:
     for base, *losses in zip(trainer.population, hidden, output, strict=True):
         if not all(bool(loss.isfinite()) for loss in losses):
             raise DynamoError(

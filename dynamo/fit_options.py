@@ -60,7 +60,11 @@ class FitOptions:
     theta_learning_rate: float | None = option(
         None, "the learning rate of the thetas; none = the same", check=lambda value: value > 0, rule="above 0"
     )
-    optimizer: Literal["adamw", "sgd"] = option("adamw", "adamw (Table 1), or sgd with Nesterov momentum (Table 2)")
+    optimizer: Literal["adamw", "sgd", "muon"] = option(
+        "adamw",
+        "adamw (Table 1), sgd with Nesterov momentum (Table 2), or muon: orthogonalised momentum for matrices, adamw "
+        "for all else",
+    )
     momentum: float = fraction(0.9, "momentum of sgd")
     beta1: float = fraction(0.9, "AdamW's first β")
     beta2: float = fraction(0.999, "AdamW's second β")

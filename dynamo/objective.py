@@ -86,14 +86,13 @@ def losses_together(
     head: Head,
     meta_states: Sequence[Tensor],
     features: Tensor,
-    bases: Sequence[Trajectory],
+    bases: Trajectory,
+    sizes: Sequence[int],
     scales: Sequence[Sequence[float] | None],
     block_outputs: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The hidden and the output losses of several models that share a head, their divergences and the shapes of their
     states, ``[K]`` each: what :func:`hidden_loss`, :func:`output_loss` and :func:`block_output_loss` give one by one.
-
-    Only the state maps are run one by one; everything else is done for the examples of all models at once.
 
     Args:
         divergences: between states, and between outputs.
@@ -101,37 +100,38 @@ def losses_together(
         head: G̃.
         meta_states: the meta-model's states at each site, for the models' examples one after the other.
         features: what the head reads, for the same examples.
-        bases: what each base model gives on its examples, with as many steps.
+        bases: what the base models give on these examples, with as many steps.
+        sizes: how many examples each model has.
         scales: see :func:`hidden_loss`; for every model or for none.
         block_outputs: whether the output losses are those of equation 5.
     """
-    sizes = [len(base.mask) for base in bases]
-    mask, targets = _joined([base.mask for base in bases]), _joined([base.outputs for base in bases])
     hidden_divergence, output_divergence = divergences
 
     def means(values: Tensor) -> Tensor:
-        rows = _over_time(values, mask)
+        rows = _over_time(values, bases.mask)
         if len(set(sizes)) == 1:
             return rows.view(len(sizes), -1).mean(1)
-        return torch.stack([part.mean() for part in torch.split(rows, sizes)])
+        return torch.stack([part.mean() for part in torch.split(rows, list(sizes))])
 
-    hidden, outputs = [], [means(output_divergence(head(features), targets))]
-    for site, states in enumerate(meta_states):
-        base_states = _joined([base.states[site] for base in bases]).flatten(2)
-        parts = zip(state_maps, torch.split(states, sizes), strict=True)
-        mapped = _joined([maps[site](part) for maps, part in parts]).flatten(2)
-        hidden.append(means(hidden_divergence(mapped, base_states)))
+    hidden, outputs = [], [means(output_divergence(head(features), bases.outputs))]
+    for site, (states, wanted) in enumerate(zip(meta_states, bases.states, strict=True)):
+        mapped = _mapped([maps[site] for maps in state_maps], states, sizes)
+        hidden.append(means(hidden_divergence(mapped.flatten(2), wanted.flatten(2))))
         if block_outputs:
-            outputs.append(means(hidden_divergence(states.flatten(2), base_states)))
+            outputs.append(means(hidden_divergence(states.flatten(2), wanted.flatten(2))))
     losses = torch.stack(hidden, dim=1)
     if scales[0] is not None:
         losses = losses / losses.new_tensor(scales)
     return losses.mean(1), torch.stack(outputs).mean(0)
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Tensors one after the other; one alone is not copied."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+def _mapped(state_maps: Sequence[StateMap], states: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Each model's V_n on its examples: in one go where all have as many and their maps are of one kind."""
+    if len(set(sizes)) == 1 and len(set(map(type, state_maps))) == 1:
+        alike = states.view(len(sizes), -1, *states.shape[1:])
+        return type(state_maps[0]).map_together(state_maps, alike).flatten(0, 1)
+    parts = zip(state_maps, torch.split(states, list(sizes)), strict=True)
+    return torch.cat([state_map(part) for state_map, part in parts])
 
 
 def model_loss(hidden: Tensor, output: Tensor, output_weight: float) -> Tensor:

@@ -1,9 +1,11 @@
-"""The optimisers of Tables 1 and 2, and the learning-rate schedule that they share."""
+"""The optimisers: those of Tables 1 and 2, Muon, and the learning-rate schedule that they share."""
 
+from collections.abc import Iterable
 from math import cos, pi
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 
 def cosine_7_32(step: int, steps: int) -> float:
@@ -11,18 +13,89 @@ def cosine_7_32(step: int, steps: int) -> float:
     return cos(2 * pi * (7 / 32) * min(step, steps) / steps)
 
 
+class Muon(torch.optim.AdamW):
+    """Muon (Jordan et al. 2024) for matrices, AdamW for the parameters of groups that are not marked ``orthogonal``.
+
+    A matrix does not follow its gradient but its momentum made orthogonal: with all singular values near 1, directions
+    in which gradients are small are learnt as fast as others. Each step changes its entries by about half of the
+    learning rate (root mean square), so that one learning rate suits both kinds of groups. Tensors of more dimensions
+    are seen as matrices with one row for each entry of the first.
+    """
+
+    momentum = 0.9
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step of every parameter that has a gradient."""
+        groups = [group for group in self.param_groups if group.get("orthogonal")]
+        drawn = [(group, [entry for entry in group["params"] if entry.grad is not None]) for group in groups]
+        gradients = [[entry.grad for entry in entries] for _, entries in drawn]
+        for _, entries in drawn:
+            for entry in entries:
+                entry.grad = None
+        super().step(closure)
+        for (group, entries), found in zip(drawn, gradients, strict=True):
+            for entry, gradient in zip(entries, found, strict=True):
+                entry.grad = gradient
+            alike: dict[tuple[int, ...], list[Tensor]] = {}
+            for entry in entries:
+                alike.setdefault(tuple(entry.shape), []).append(entry)
+            for matrices in alike.values():
+                self._move(matrices, group["lr"], group["weight_decay"])
+
+    def _move(self, matrices: list[Tensor], rate: float, weight_decay: float) -> None:
+        """Move matrices of one shape."""
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        momenta: list[Tensor] = []
+        for matrix in matrices:
+            state = self.state[matrix]
+            if not state:  # the step is what AdamW looks for in all that it loads
+                state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(matrix)}
+            momenta.append(state["momentum"])
+        torch._foreach_mul_(momenta, self.momentum)
+        torch._foreach_add_(momenta, gradients)
+        ahead = torch._foreach_add(gradients, momenta, alpha=self.momentum)  # Nesterov's
+        moves = orthogonalised(torch.stack([move.flatten(1) for move in ahead]))
+        scale = 0.5 * max(moves.shape[1:]) ** 0.5
+        torch._foreach_mul_(matrices, 1 - rate * weight_decay)
+        torch._foreach_add_(matrices, list(moves.view(-1, *matrices[0].shape)), alpha=-scale * rate)
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Matrices ``[N, a, b]`` with their singular values brought near 1, between 0.7 and 1.2, and nothing else changed,
+    by five of the Newton-Schulz steps of Jordan et al. (2024). Directions whose singular value is below a thousandth of
+    the largest may stay smaller.
+    """
+    x = matrices.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-12)
+    for _ in range(5):
+        square = torch.bmm(x, x.transpose(1, 2))
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else x
+
+
+def matrices_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """The parameters of modules that multiply what enters: all of two and more dimensions but tables of embeddings."""
+    found: dict[int, nn.Parameter] = {}
+    for module in modules:
+        for part in module.modules():
+            if not isinstance(part, nn.Embedding):
+                found |= {id(entry): entry for entry in part.parameters(recurse=False) if entry.ndim > 1}
+    return list(found.values())
+
+
 class Annealed:
     """An optimiser whose learning rates are a function of the step: each group's ``peak`` times :func:`cosine_7_32`.
 
     Args:
-        name: ``adamw`` (Table 1) or ``sgd`` with Nesterov momentum (Table 2).
+        name: ``adamw`` (Table 1), ``sgd`` with Nesterov momentum (Table 2), or ``muon``, see :class:`Muon`.
         groups: parameter groups, each with its ``peak`` learning rate.
         steps: K, the steps of the whole run.
         settings: the optimiser's own arguments.
     """
 
     def __init__(self, name: str, groups: list[dict[str, Any]], steps: int, **settings: Any) -> None:
-        kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
+        kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "muon": Muon}[name]
         if name == "sgd":
             settings["nesterov"] = settings["momentum"] > 0
         self.steps = steps

@@ -24,7 +24,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "output_weight": 10.0,
         "models_per_step": None,
         "batch_size": 256,
-        "steps": 1500,
+        "optimizer": "muon",
+        "steps": 700,
         "learning_rate": 3e-3,
     },
     "laptop-cnn": {

@@ -18,7 +18,7 @@ from dynamo.devices import device_of
 from dynamo.errors import DynamoError
 from dynamo.population import Population
 from dynamo.protocols import Augmentation, DynamicalModel
-from dynamo.trajectory import Inputs, Trajectory
+from dynamo.trajectory import Inputs, Trajectory, collate, join
 
 
 class Source(Protocol):
@@ -45,9 +45,13 @@ class Recording:
 
     def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
         """Inputs and trajectory of some rows, in the precision of the outputs."""
+        return self.inputs[rows], self.read(rows)
+
+    def read(self, rows: Tensor) -> Trajectory:
+        """The trajectory alone."""
         found = self.trajectory[rows]
         states = tuple(state.to(found.outputs.dtype) for state in found.states)
-        return self.inputs[rows], Trajectory(states, found.outputs, found.mask)
+        return Trajectory(states, found.outputs, found.mask)
 
 
 @attrs.frozen(eq=False)
@@ -91,6 +95,20 @@ class Elsewhere:
     def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
         """Nothing to give."""
         raise AssertionError("the base model belongs to another process")
+
+
+def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[Inputs, Trajectory]:
+    """Some rows of several base models whose states have one shape, one model after the other, no longer than the
+    longest real sequence among them. Recordings of one data set have its inputs in common, which are read in one go.
+    """
+    recordings = [source for source in sources if isinstance(source, Recording)]
+    if len(recordings) == len(sources) and len({id(recording.inputs) for recording in recordings}) == 1:
+        inputs = collate([recordings[0].inputs[torch.cat(list(rows))]])
+        trajectories = [recording.read(some) for recording, some in zip(recordings, rows, strict=True)]
+    else:
+        batches = [source.batch(some) for source, some in zip(sources, rows, strict=True)]
+        inputs, trajectories = collate([part for part, _ in batches]), [part for _, part in batches]
+    return inputs, join(trajectories, inputs.mask.shape[1])
 
 
 @contextmanager

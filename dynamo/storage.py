@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import tempfile
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -293,7 +294,10 @@ def load_plain(content: bytes) -> Any:
         if any(part.compress_type != ZIP_STORED for part in file.infolist()):
             raise ValueError("it is compressed, as torch.save never does")
         _check_parts(file)
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # torch's own message says how to run the code
+        raise ValueError("it is damaged, or asks for more than tensors and plain values") from None
 
 
 def _check_parts(file: ZipFile) -> None:
@@ -317,7 +321,11 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, "NDArray[Any]"]
         with ZipFile(io.BytesIO(content)) as file:
             _check_parts(file)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names if name in arrays}
+            found = {name: arrays[name] for name in names if name in arrays}
+        for name, array in found.items():
+            if not isinstance(array, np.ndarray):  # numpy gives a part that is no array as bytes
+                raise ValueError(f"its part {name!r} is none")
+        return found
     except Exception as error:
         raise DynamoError(
             f"{path} is not an .npz file of plain arrays ({_first_line(error)}): write it with numpy.savez"

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from dynamo.checkpoint import check_belongs, load_optimizer, read_checkpoint, write_checkpoint
-from dynamo.devices import find_device
+from dynamo.devices import fast_products, find_device
 from dynamo.emulator import Blueprint, Emulator, Subject, group_heads
 from dynamo.errors import DynamoError, Interrupted
 from dynamo.fit_options import FitOptions, divergence_texts, head_group, hidden_divergence, output_divergence
 from dynamo.interrupts import interrupts
 from dynamo.objective import losses_together, model_loss, population_loss
-from dynamo.optimisation import Annealed
+from dynamo.optimisation import Annealed, matrices_of
 from dynamo.plugins import full_spec, make
 from dynamo.population import Population
 from dynamo.process_group import ProcessGroup, SingleProcess, share_step
 from dynamo.protocols import Augmentation
-from dynamo.recording import Elsewhere, Source, live, record, state_variances
+from dynamo.recording import Elsewhere, Source, live, read_together, record, state_variances
 from dynamo.trajectory import Trajectory, collate, pad_time
 
 HISTORY = ("step", "learning_rate", "loss", "hidden", "output")
@@ -138,7 +138,8 @@ class Trainer:
             made += live(mine, self._device, augmentation)
         else:
             store = folder if kind == "disk" else None
-            made += record(mine, store, progress, self.options.recording_precision)
+            with fast_products(torch.device("cpu")):
+                made += record(mine, store, progress, self.options.recording_precision)
         sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
         for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
             sources[number] = source
@@ -159,15 +160,18 @@ class Trainer:
 
     def _make_optimizer(self) -> Annealed:
         options, thetas = self.options, list(self.emulator.thetas)
-        marked = {id(theta) for theta in thetas}
+        matrices = matrices_of([self.emulator]) if options.optimizer == "muon" else []
+        marked = {id(parameter) for parameter in (*thetas, *matrices)}
         rest = [parameter for parameter in self.emulator.parameters() if id(parameter) not in marked]
         theta_rate = options.theta_learning_rate or options.learning_rate
         groups: list[dict[str, Any]] = [
             {"params": rest, "peak": options.learning_rate},
             {"params": thetas, "peak": theta_rate},
         ]
+        if matrices:
+            groups.append({"params": matrices, "peak": options.learning_rate, "orthogonal": True})
         settings: dict[str, Any] = {"momentum": options.momentum}
-        if options.optimizer == "adamw":
+        if options.optimizer != "sgd":
             settings = {"betas": (options.beta1, options.beta2), "eps": options.epsilon}
             settings["fused"] = self._device.type in ("cpu", "cuda")  # torch's SGD fails where models are drawn in turn
         return Annealed(options.optimizer, groups, self.steps, weight_decay=options.weight_decay, **settings)
@@ -196,48 +200,53 @@ class Trainer:
         ]
         return [int(number) for number in chosen], rows
 
-    def losses(self, chosen: Sequence[int], rows: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """The hidden and the output loss (equations 2 and 1) of each chosen model on its rows, from one pass of the
-        meta-model. Models of one kind stand together in the batch and are compared together.
+    def losses(self, chosen: Sequence[int], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The hidden and the output loss (equations 2 and 1) of each chosen model on its rows, ``[K]`` each, from one
+        pass of the meta-model. Models of one kind stand together in the batch and are compared together.
         """
         emulator, device = self.emulator, self._device
         order = sorted(range(len(chosen)), key=lambda place: self._kinds[chosen[place]])
-        chosen, rows = [chosen[place] for place in order], [rows[place] for place in order]
-        batches = [self.recordings[number].batch(row) for number, row in zip(chosen, rows, strict=True)]
+        groups = [list(group) for _, group in groupby(order, key=lambda place: self._kinds[chosen[place]])]
+        numbers = [[chosen[place] for place in group] for group in groups]
+        sizes = [[len(rows[place]) for place in group] for group in groups]
+        batches = [
+            read_together([self.recordings[chosen[place]] for place in group], [rows[place] for place in group])
+            for group in groups
+        ]
         inputs = collate([part for part, _ in batches]).to(device)
         if self.options.channels_last and inputs.values.ndim == 4:
             inputs = inputs.with_values(inputs.values.contiguous(memory_format=torch.channels_last))
-        theta = torch.cat(
-            [emulator.thetas[number].expand(len(row), -1) for number, row in zip(chosen, rows, strict=True)]
-        )
+        thetas = torch.stack([emulator.thetas[chosen[place]] for place in order])
+        theta = thetas.repeat_interleave(torch.tensor([len(rows[place]) for place in order], device=device), dim=0)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             states = emulator.meta_model.states(inputs, theta)
             features = emulator.meta_model.features(states)
-        groups = [list(group) for _, group in groupby(range(len(order)), key=lambda place: self._kinds[chosen[place]])]
         # Split, not sliced: the gradient of a split is one concatenation, that of slices a whole tensor for each.
-        sizes = [sum(len(rows[place]) for place in group) for group in groups]
-        shares = zip(*(torch.split(tensor.to(theta.dtype), sizes) for tensor in (features, *states)), strict=True)
+        totals = [sum(group) for group in sizes]
+        shares = zip(*(torch.split(tensor.to(theta.dtype), totals) for tensor in (features, *states)), strict=True)
         found = []
-        for group, (own_features, *own_states) in zip(groups, shares, strict=True):
-            numbers = [chosen[place] for place in group]
+        for own, own_sizes, (_, bases), (own_features, *own_states) in zip(
+            numbers, sizes, batches, shares, strict=True
+        ):
             losses = losses_together(
-                (self._hidden[numbers[0]], self._output[numbers[0]]),
-                [emulator.maps_of(number) for number in numbers],
-                emulator.head_of(numbers[0]),
+                (self._hidden[own[0]], self._output[own[0]]),
+                [emulator.maps_of(number) for number in own],
+                emulator.head_of(own[0]),
                 own_states,
                 own_features,
-                [_to(batches[place][1], features.shape[1], device) for place in group],
-                [self.scales[number] for number in numbers],
+                _to(bases, features.shape[1], device),
+                own_sizes,
+                [self.scales[number] for number in own],
                 self.options.block_outputs,
             )
             found.append(torch.stack(losses))
-        hidden, output = torch.cat(found, dim=1)[:, sorted(range(len(order)), key=order.__getitem__)]
-        return list(hidden), list(output)
+        back = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=device)
+        hidden, output = torch.cat(found, dim=1).index_select(1, back)
+        return hidden, output
 
-    def loss(self, hidden: Sequence[Tensor], output: Sequence[Tensor]) -> Tensor:
-        """Equation 4 over the chosen models."""
-        losses = model_loss(torch.stack(list(hidden)), torch.stack(list(output)), self.options.output_weight)
-        return population_loss(losses)
+    def loss(self, hidden: Tensor, output: Tensor) -> Tensor:
+        """Equation 4 over the chosen models, from their losses ``[K]``."""
+        return population_loss(model_loss(hidden, output, self.options.output_weight))
 
     def run(self, checkpoint: Path | str | None = None, progress: Progress = lambda step, steps, loss: None) -> None:
         """Train from :attr:`step` to the end.
@@ -255,7 +264,7 @@ class Trainer:
         torch.set_rng_state(self._rng)
         before, started = self.seconds, perf_counter()
         try:
-            with interrupts() as interrupted:
+            with interrupts() as interrupted, fast_products(self._device):
                 while self.step < self.steps:
                     progress(self.step + 1, self.steps, self._advance())
                     self.seconds = before + perf_counter() - started
@@ -286,11 +295,11 @@ class Trainer:
             torch.manual_seed(int(np.random.default_rng(place).integers(2**63)))
         if mine:
             losses = self.losses([chosen[place] for place in mine], [rows[place] for place in mine])
-            figures[:, mine] = torch.stack([torch.stack(part).detach() for part in losses])
+            figures[:, mine] = torch.stack(losses).detach()
             (share * self.loss(*losses)).backward()  # type: ignore[no-untyped-call]
         share_step(self._processes, list(common.parameters()), buffers, share, figures)
         hidden, output = figures.unbind()
-        loss = self.loss(list(hidden), list(output))
+        loss = self.loss(hidden, output)
         if not bool(loss.isfinite()):
             self._blame(chosen, hidden, output)
         rate = self._annealed.step(self.step)

@@ -135,12 +135,25 @@ def check_inputs(inputs: Inputs, *, where: str, vocabulary: int | None = None) -
 def collate(parts: Sequence[Inputs]) -> Inputs:
     """Several batches as one, cut to the longest real sequence and padded on the right with zeros."""
     if not parts[0].is_sequence:
-        return Inputs(torch.cat([part.values for part in parts]), torch.cat([part.mask for part in parts]))
+        return Inputs(_cat([part.values for part in parts]), _cat([part.mask for part in parts]))
     steps = max(part.longest for part in parts)
     return Inputs(
-        torch.cat([pad_time(part.values, steps) for part in parts]),
-        torch.cat([pad_time(part.mask, steps) for part in parts]),
+        _cat([pad_time(part.values, steps) for part in parts]),
+        _cat([pad_time(part.mask, steps) for part in parts]),
     )
+
+
+def join(parts: Sequence[Trajectory], steps: int) -> Trajectory:
+    """Trajectories with states of one shape one after the other, cut or padded on the right to ``steps`` steps."""
+    sites = zip(*(part.states for part in parts), strict=True)
+    states = tuple(_cat([pad_time(state, steps) for state in site]) for site in sites)
+    outputs = _cat([pad_time(part.outputs, steps) for part in parts])
+    return Trajectory(states, outputs, _cat([pad_time(part.mask, steps) for part in parts]))
+
+
+def _cat(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors one after the other; one alone is not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def pad_time(tensor: Tensor, steps: int) -> Tensor:

@@ -133,6 +133,7 @@ def assert_equal(found, wanted, **tolerance):
         (2, {"models_per_step": 2, "steps": 20}),  # in some steps both models are one rank's
         (3, {"models_per_step": 1, "weight_decay": 0.1}),
         (2, {"scale_hidden": True, "optimizer": "sgd", "theta_learning_rate": 0.1}),
+        (2, {"optimizer": "muon", "models_per_step": 2}),
     ],
 )
 def test_many_ranks_fit_as_one_does(size, changes):

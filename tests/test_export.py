@@ -82,8 +82,10 @@ def check(model, run):
     for batch in (1, TRACED, 8):
         given = arguments(model, batch, seed=batch)
         with torch.no_grad():
-            wanted = model(*given)
-        torch.testing.assert_close(run(given), wanted, rtol=0, atol=1e-5)
+            found, wanted = run(given), model(*given)
+        if model.outputs.readout == "every":  # what stands on padded steps means nothing
+            found, wanted = found[given[1]], wanted[given[1]]
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
 def exported(model):

@@ -7,7 +7,7 @@ from torch import nn
 from dynamo import Inputs, InputSpace
 from dynamo.plugins import make
 from dynamo.protocols import MetaModel
-from dynamo_rnn.sequence import GRUSequence
+from dynamo_rnn.sequence import GRUSequence, Packing
 
 REAL, TOKENS = InputSpace("real", (2,)), InputSpace("tokens", (7,))
 
@@ -29,8 +29,12 @@ def gradients(meta, states, theta, weights):
     return dict(zip(leaves, torch.autograd.grad((states * weights).sum(), list(leaves.values())), strict=True))
 
 
-def fast(meta, values, theta):
-    return meta.states(Inputs(values, torch.ones(values.shape[:2], dtype=torch.bool)), theta)[0]
+def all_real(values):
+    return torch.ones(values.shape[:2], dtype=torch.bool)
+
+
+def fast(meta, values, theta, mask=None):
+    return meta.states(Inputs(values, all_real(values) if mask is None else mask), theta)[0]
 
 
 @pytest.mark.parametrize("space", [REAL, TOKENS])
@@ -47,6 +51,58 @@ def test_the_fast_path_is_torchs_layer(space, batch, steps):
 
 
 @pytest.mark.parametrize("space", [REAL, TOKENS])
+@pytest.mark.parametrize("lengths", [(8, 8, 8, 8), (3, 8, 1, 8), (2, 5, 1, 4), (1, 1, 1, 1)])
+def test_padded_steps_are_left_out_and_nothing_else_changes(space, lengths):
+    meta = meta_gru(space).double()
+    values, theta = example(space)
+    values, theta = values.double() if space is REAL else values, theta.detach().double().requires_grad_()
+    mask = torch.arange(8) < torch.tensor(lengths)[:, None]
+    found, wanted = fast(meta, values, theta, mask), meta.plain_states(values, theta)
+    assert bool(found.isfinite().all())
+    torch.testing.assert_close(found[mask], wanted[mask])
+    weights = torch.randn(found.shape, dtype=torch.float64) * mask[..., None]
+    torch.testing.assert_close(gradients(meta, found, theta, weights), gradients(meta, wanted, theta, weights))
+
+
+def test_real_steps_stand_one_after_the_other_longest_sequence_first():
+    packing = Packing.of(torch.arange(4) < torch.tensor([2, 3, 1])[:, None])
+    assert packing.order.tolist() == [1, 0, 2]
+    assert packing.counts == [3, 2, 1]  # no sequence has a fourth step
+    assert packing.places.tolist() == [4, 0, 8, 5, 1, 6]
+    assert packing.shape == (3, 4)
+
+
+def test_large_batches_are_run_in_sixteenths():
+    lengths = torch.arange(64) % 7 + 1
+    mask = torch.arange(9) < lengths[:, None]
+    packing = Packing.of(mask)
+    real = mask.sum(0)[:7].tolist()
+    assert packing.counts == [-(-count // 4) * 4 for count in real]
+    for places, count in zip(torch.split(packing.places, packing.counts), real, strict=True):
+        assert bool(mask.flatten()[places[:count]].all())
+        assert not bool(mask.flatten()[places[count:]].any())
+    assert len(set(packing.places.tolist())) == len(packing.places)
+    meta = meta_gru(TOKENS).double()
+    values, theta = example(TOKENS, 64, 9)
+    theta = theta.detach().double().requires_grad_()
+    found, wanted = fast(meta, values, theta, mask), meta.plain_states(values, theta)
+    torch.testing.assert_close(found[mask], wanted[mask])
+    weights = torch.randn(found.shape, dtype=torch.float64) * mask[..., None]
+    torch.testing.assert_close(gradients(meta, found, theta, weights), gradients(meta, wanted, theta, weights))
+
+
+@pytest.mark.parametrize("vocabulary", [7, 500])  # smaller and larger than the batch
+def test_each_word_meets_the_weights_once(vocabulary):
+    space = InputSpace("tokens", (vocabulary,))
+    meta = meta_gru(space).double()
+    values, theta = torch.randint(vocabulary, (4, 8)), torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    found, wanted = fast(meta, values, theta), meta.plain_states(values, theta)
+    torch.testing.assert_close(found, wanted)
+    weights = torch.randn(found.shape, dtype=torch.float64)
+    torch.testing.assert_close(gradients(meta, found, theta, weights), gradients(meta, wanted, theta, weights))
+
+
+@pytest.mark.parametrize("space", [REAL, TOKENS])
 def test_the_fast_path_is_the_cell_iterated(space):
     meta = meta_gru(space)
     values, theta = example(space)
@@ -56,14 +112,16 @@ def test_the_fast_path_is_the_cell_iterated(space):
         torch.testing.assert_close(found, h)
 
 
-def test_gradients_against_finite_differences():
+@pytest.mark.parametrize("lengths", [(4, 4), (2, 4)])
+def test_gradients_against_finite_differences(lengths):
     torch.manual_seed(0)
     shapes = ((5, 9), (2, 9), (9, 3), (9,))
     table, bias, weight, bias_hh = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
-    rows = torch.tensor([[0, 3], [3, 3], [1, 0], [4, 1]])  # 2 stands nowhere, 3 three times
+    packing = Packing.of(torch.arange(4) < torch.tensor(lengths)[:, None])
+    rows = torch.tensor([0, 3, 3, 3, 1, 0, 4, 1])[: sum(lengths)]  # 2 stands nowhere, 3 three times
 
     def run(*tensors):
-        return GRUSequence.apply(tensors[0], rows, *tensors[1:])
+        return GRUSequence.apply(tensors[0], rows, packing, *tensors[1:])
 
     assert torch.autograd.gradcheck(run, (table, bias, weight, bias_hh))
 

@@ -14,8 +14,8 @@ from dynamo.objective import (
     population_loss,
 )
 from dynamo.plugins import make
-from dynamo.protocols import Divergence
-from dynamo.trajectory import Trajectory
+from dynamo.protocols import Divergence, StateMap
+from dynamo.trajectory import Trajectory, join
 
 
 def divergence(spec):
@@ -90,13 +90,15 @@ def test_equation_5_by_hand():
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (3, 1, 4), (5,)])
 @pytest.mark.parametrize("block_outputs", [False, True])
-def test_losses_together_are_those_of_each_model_alone(sizes, block_outputs):
+@pytest.mark.parametrize("kind", ["affine", "linear", "mlp:hidden_size=3"])
+def test_losses_together_are_those_of_each_model_alone(kind, sizes, block_outputs):
     """Values and gradients, for two sites, models with equal and with different numbers of examples."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
     try:
-        count, steps, sites = len(sizes), 3, ((4,), (2, 2))
-        maps = [[nn.Linear(4, 4), nn.Linear(2, 2)] for _ in sizes]
+        count, steps, sites = len(sizes), 3, ((4,), (2,))
+        made = [[make("state-map", kind, StateMap, shape, shape) for shape in sites] for _ in sizes]
+        maps = [[state_map.double() for state_map in pair] for pair in made]
         head, distances = nn.Linear(4, 3), (divergence("huber"), divergence("kl"))
         meta = [torch.randn(sum(sizes), steps, *shape, requires_grad=True) for shape in sites]
         bases = []
@@ -115,7 +117,9 @@ def test_losses_together_are_those_of_each_model_alone(sizes, block_outputs):
         if block_outputs:
             output = block_output_loss(distances[0], own, base.states, base.mask, output)
         wanted.append(torch.stack([hidden, output]))
-    found = torch.stack(losses_together(distances, maps, head, meta, meta[0], bases, scales, block_outputs), dim=1)
+    joined = join(bases, steps)
+    losses = losses_together(distances, maps, head, meta, meta[0], joined, sizes, scales, block_outputs)
+    found = torch.stack(losses, dim=1)
     torch.testing.assert_close(found, torch.stack(wanted))
     leaves = [*meta, *head.parameters(), *(p for pair in maps for part in pair for p in part.parameters())]
     weights = torch.randn(count, 2, dtype=torch.float64)

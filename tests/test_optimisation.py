@@ -6,7 +6,7 @@ from torch import nn
 
 from dynamo import Dataset, FitOptions, Spec
 from dynamo.base_training import BaseTrainingOptions, jobs, train_base_model
-from dynamo.optimisation import Annealed, cosine_7_32
+from dynamo.optimisation import Annealed, cosine_7_32, matrices_of, orthogonalised
 from dynamo.options import build_options
 from dynamo.plugins import full_spec, make
 from dynamo.presets import PRESETS
@@ -40,6 +40,61 @@ def test_adamw_decays_each_group_at_its_own_rate():
     annealed.step(0)
     assert one.item() == pytest.approx(2 * (1 - 0.1 * 0.5))
     assert two.item() == pytest.approx(2 * (1 - 0.01 * 0.5))
+
+
+def through_the_polynomial(matrix):
+    """What five Newton-Schulz steps make of a matrix, from its singular values alone."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = values / values.square().sum().sqrt()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return left @ torch.diag(values) @ right
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (7, 4), (5, 5), (1, 6)])
+def test_orthogonalised_matrices_keep_their_singular_vectors_and_get_values_near_one(shape):
+    matrices = torch.randn(3, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = orthogonalised(matrices)
+    torch.testing.assert_close(found, torch.stack([through_the_polynomial(matrix) for matrix in matrices]))
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.65
+    assert values.max() < 1.25
+    torch.testing.assert_close(orthogonalised(1000 * matrices), found)
+    assert torch.equal(orthogonalised(torch.zeros(1, *shape)), torch.zeros(1, *shape))
+
+
+def test_muon_moves_matrices_by_their_orthogonalised_momentum_and_all_else_as_adamw():
+    torch.manual_seed(0)
+    start, filters, vector = torch.randn(6, 4), torch.randn(6, 2, 2), torch.randn(3)
+    matrix, conv, theta = (nn.Parameter(tensor.clone()) for tensor in (start, filters, vector))
+    groups = [{"params": [theta], "peak": 0.1}, {"params": [matrix, conv], "peak": 0.1, "orthogonal": True}]
+    muon = Annealed("muon", groups, 10, weight_decay=0.5)
+    alone = nn.Parameter(vector.clone())
+    adamw = Annealed("adamw", [{"params": [alone], "peak": 0.1}], 10, weight_decay=0.5)
+    momentum = torch.zeros(6, 4)
+    for step in range(3):
+        matrix.grad, conv.grad = torch.randn(6, 4), None if step else torch.randn(6, 2, 2)
+        theta.grad = alone.grad = torch.randn(3)
+        rate = muon.step(step)
+        adamw.step(step)
+        assert torch.equal(theta, alone)
+        assert matrix.grad is not None
+        momentum = 0.9 * momentum + matrix.grad
+        move = through_the_polynomial(matrix.grad + 0.9 * momentum)
+        start = start * (1 - 0.5 * rate) - rate * 0.5 * 6**0.5 * move
+        torch.testing.assert_close(matrix.detach(), start)
+        if step == 0:  # and afterwards, without a gradient, it stays
+            move = through_the_polynomial(1.9 * conv.grad.flatten(1)).view_as(filters)
+            filters = filters * (1 - 0.5 * rate) - rate * 0.5 * 6**0.5 * move
+        torch.testing.assert_close(conv.detach(), filters)
+
+
+def test_matrices_are_all_that_multiplies_but_not_tables_of_embeddings():
+    network = nn.ModuleList([nn.Embedding(5, 3), nn.GRU(3, 4), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)])
+    thetas = nn.ParameterList([torch.zeros(3)])
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found = {names[id(parameter)] for parameter in matrices_of([network, thetas])}
+    assert found == {"1.weight_ih_l0", "1.weight_hh_l0", "2.weight"}
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -93,6 +93,18 @@ class KeptOutsideState(SoundMap):
         return self.map(states) + self.kept
 
 
+class FirstForAll(SoundMap):
+    @classmethod
+    def map_together(cls, state_maps, states):
+        return state_maps[0](states)
+
+
+class DetachedTogether(SoundMap):
+    @classmethod
+    def map_together(cls, state_maps, states):
+        return torch.stack([state_map(part).detach() for state_map, part in zip(state_maps, states, strict=True)])
+
+
 MUTANTS = {
     NoMap: "contract: ",
     WrongShape: "shape: ",
@@ -108,6 +120,8 @@ MUTANTS = {
     NoGradient: "gradient: none reaches the values",
     UnusedParameter: "gradient: none reaches the parameter 'unused'",
     KeptOutsideState: "state dict: ",
+    FirstForAll: "map_together: maps run together",
+    DetachedTogether: "map_together: a gradient is missing",
 }
 
 

@@ -190,11 +190,12 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not():
     assert not torch.equal(first, third)
 
 
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
-    whole = Trainer(population(), SMALL)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, optimizer):
+    whole = Trainer(population(), small(optimizer=optimizer))
     whole.run()
     assert not whole.emulator.training
-    half = Trainer(population(), small(checkpoint_every=3))
+    half = Trainer(population(), small(checkpoint_every=3, optimizer=optimizer))
 
     class Stop(Exception):
         pass
@@ -205,7 +206,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
 
     with pytest.raises(Stop):
         half.run(tmp_path / "checkpoint.pt", stop)
-    again = Trainer(population(), small(checkpoint_every=3))
+    again = Trainer(population(), small(checkpoint_every=3, optimizer=optimizer))
     again.resume(tmp_path / "checkpoint.pt")
     assert again.step == 3
     again.run()

@@ -221,7 +221,9 @@ def _spectral(distances: Matrix, clusters: int, seed: int) -> Numbers:
     from sklearn.cluster import SpectralClustering
 
     apart = distances[distances > 0]
-    bandwidth = float(np.median(apart)) if len(apart) else 1.0
+    if not len(apart):  # models that are all the same are one cluster; what would tell them apart is rounding
+        return np.zeros(len(distances), dtype=np.int64)
+    bandwidth = float(np.median(apart))
     affinity = np.exp(-(distances**2) / (2 * bandwidth**2)).clip(1e-12)  # the floor keeps far models connected
     return np.asarray(SpectralClustering(clusters, affinity="precomputed", random_state=seed).fit_predict(affinity))
 

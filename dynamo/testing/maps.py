@@ -34,6 +34,23 @@ def check_state_map(state_map: StateMap, *, rebuild: Callable[[], StateMap] | No
     """
     claim(isinstance(state_map, StateMap), f"contract: {type(state_map).__name__} is no StateMap")
     _check_map(state_map, state_map.meta_shape, state_map.base_shape, rebuild)
+    _check_together(state_map, rebuild() if rebuild else state_map)
+
+
+def _check_together(first: StateMap, second: StateMap) -> None:
+    """Check that two maps of one kind run together give what each gives alone, and as exact gradients."""
+    maps = [evaluated(part).double() for part in (first, second)]
+    states = torch.stack([_examples(first.meta_shape), 2 * _examples(first.meta_shape)]).to(own_device(first))
+    states.requires_grad_()
+    alone = torch.stack([state_map(part) for state_map, part in zip(maps, states, strict=True)])
+    together = type(first).map_together(maps, states)
+    claim_close(together, alone, "map_together: maps run together give something else than one by one")
+    leaves = [states, *maps[0].parameters()]
+    found, wanted = (gradients(random_sum({"": answers}), *leaves) for answers in (together, alone))
+    for one, other in zip(found, wanted, strict=True):
+        claim((one is None) == (other is None), "map_together: a gradient is missing")
+        if one is not None and other is not None:
+            claim_close(one, other, "map_together: gradients differ from those of maps run one by one")
 
 
 def check_head(head: Head, *, rebuild: Callable[[], Head] | None = None) -> None:

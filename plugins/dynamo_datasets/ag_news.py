@@ -72,6 +72,7 @@ def repair_entities(text: str) -> str:
 def _label(row: list[str], where: str) -> int:
     if len(row) != 3:
         raise DynamoError(f"{where} has {len(row)} columns; it must have 3: class, title and description")
-    if row[0].strip() not in ("1", "2", "3", "4"):
+    name = row[0].strip()
+    if name not in ("1", "2", "3", "4"):
         raise DynamoError(f"{where} has the class {row[0]!r}; it must be 1, 2, 3 or 4")
-    return int(row[0]) - 1
+    return int(name) - 1

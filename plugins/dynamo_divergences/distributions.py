@@ -26,8 +26,8 @@ class KullbackLeibler(Divergence):
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[..., K], [..., K] -> [...]``."""
-        log_q = (prediction / self.temperature).log_softmax(-1)
-        log_p = (target / self.temperature).log_softmax(-1)
+        log_q = _log_softmax(prediction / self.temperature)
+        log_p = _log_softmax(target / self.temperature)
         return self.temperature**2 * _kl(log_p, log_q)
 
 
@@ -44,8 +44,7 @@ class JensenShannon(Divergence):
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[..., K], [..., K] -> [...]``."""
-        log_q = prediction.log_softmax(-1)
-        log_p = target.log_softmax(-1)
+        log_q, log_p = _log_softmax(prediction), _log_softmax(target)
         log_m = torch.logaddexp(log_p, log_q) - log(2)
         return (_kl(log_p, log_m) + _kl(log_q, log_m)) / 2
 
@@ -53,3 +52,9 @@ class JensenShannon(Divergence):
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p ‖ q) ``[...]`` from log-probabilities ``[..., K]``; the clamp removes rounding below zero."""
     return (log_p.exp() * (log_p - log_q)).sum(-1).clamp_min(0)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """Over the last dimension; several times faster than torch's kernel for few classes."""
+    shifted = logits - logits.detach().amax(-1, keepdim=True)
+    return shifted - shifted.exp().sum(-1, keepdim=True).log()

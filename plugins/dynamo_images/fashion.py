@@ -75,6 +75,6 @@ def read_idx(file: Path) -> Tensor:
     shape = struct.unpack(f">{content[3]}I", content[4:start]) if len(content) >= start else ()
     if not shape or len(content) != start + prod(shape):
         raise DynamoError(f"{file} has {len(content)} bytes, not those of its shape {shape}: get it anew")
-    if prod(shape) == 0:
-        return torch.empty(shape, dtype=torch.uint8)
+    if prod(shape) == 0:  # whatever the other sizes are: they may be too large for a tensor
+        return torch.empty((0,) * len(shape), dtype=torch.uint8)
     return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).reshape(shape)

@@ -10,7 +10,7 @@ from dynamo.errors import DynamoError
 from dynamo.protocols import RecurrentMetaModel
 from dynamo.spaces import InputSpace
 from dynamo.trajectory import Inputs
-from dynamo_rnn.sequence import GRUSequence
+from dynamo_rnn.sequence import GRUSequence, Packing
 
 
 class MetaGRU(RecurrentMetaModel):
@@ -20,9 +20,10 @@ class MetaGRU(RecurrentMetaModel):
     whatever θ is.
 
     On the CPU the states come from :class:`~dynamo_rnn.sequence.GRUSequence`: θ's share of the gates is computed once
-    for a sequence, and that of a token once for a batch, however often it occurs. On other devices, under autocast, and
-    where the meta-model is compiled or exported, they come from torch's layer. Both have the same parameters and give
-    the same numbers up to rounding; on the CPU a gradient of a gradient is not available.
+    for a sequence, that of a token once for a batch, however often it occurs, and padded steps not at all. On other
+    devices, under autocast, and where the meta-model is compiled or exported, they come from torch's layer. Both have
+    the same parameters and give the same numbers on real steps up to rounding; on the CPU a gradient of a gradient is
+    not available.
     """
 
     def __init__(self, inputs: InputSpace, theta_dim: int, hidden_size: int, embedding_size: int) -> None:
@@ -51,8 +52,7 @@ class MetaGRU(RecurrentMetaModel):
     def states(self, inputs: Inputs, theta: Tensor) -> tuple[Tensor, ...]:
         """The hidden states after each step."""
         is_plain = theta.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-        run = self.plain_states if is_plain else self._fast_states
-        return (run(inputs.values, theta),)
+        return (self.plain_states(inputs.values, theta) if is_plain else self._fast_states(inputs, theta),)
 
     def plain_states(self, values: Tensor, theta: Tensor) -> Tensor:
         """The hidden states ``[B, T, H]`` as torch's layer gives them for [x_t; θ]: the reference."""
@@ -63,18 +63,26 @@ class MetaGRU(RecurrentMetaModel):
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN has no backward pass in eval mode, where θ alone moves
             return cast(Tensor, self.rnn(x)[0])
 
-    def _fast_states(self, values: Tensor, theta: Tensor) -> Tensor:
-        by_time = values.transpose(0, 1)
-        if self.embedding is None:
-            x = by_time.flatten(0, 1)
-            rows = torch.arange(len(x)).view(by_time.shape[:2])
-        else:
-            words, rows = torch.unique(by_time, return_inverse=True)
-            x = self.encode(words)
+    def _fast_states(self, inputs: Inputs, theta: Tensor) -> Tensor:
+        packing, entering = Packing.of(inputs.mask), inputs.values.flatten(0, 1)
+        rows = packing.places
+        if self.embedding is not None:
+            entering, rows = self._words(entering.index_select(0, rows))
+        x = self.encode(entering)
         weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
         weight_x, weight_theta = torch.split(weight_ih, [x.shape[1], self.theta_dim], dim=1)
-        table, bias = functional.linear(x, weight_x, bias_ih), functional.linear(theta, weight_theta)
-        return cast(Tensor, GRUSequence.apply(table, rows, bias, weight_hh, bias_hh))
+        table = functional.linear(x, weight_x, bias_ih)
+        bias = functional.linear(theta.index_select(0, packing.order), weight_theta)
+        return cast(Tensor, GRUSequence.apply(table, rows, packing, bias, weight_hh, bias_hh))
+
+    def _words(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The words whose share of the gates is needed, each once, and which of them each token is: the whole
+        vocabulary where it is smaller than the batch.
+        """
+        if self.inputs.size <= len(tokens):
+            return torch.arange(self.inputs.size), tokens
+        words, rows = torch.unique(tokens, return_inverse=True)
+        return functional.pad(words, (0, -len(words) % 256)), rows
 
     def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         layer = self.rnn

@@ -1,8 +1,10 @@
 """State maps ``[B, T, H] -> [B, T, H']`` between flat states. Only ``identity`` takes states of any shape."""
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import final
+from typing import cast, final
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -24,6 +26,16 @@ def _sizes(name: str, meta_shape: Shape, base_shape: Shape) -> tuple[int, int]:
                 f"shape {shape}; take 'conv', or 'tokens' for transformers"
             )
     return meta_shape[0], base_shape[0]
+
+
+def _layers_together(layers: Sequence[nn.Linear], states: Tensor) -> Tensor:
+    """Each layer on states of its own, in one batched product: ``[K, B, T, H] -> [K, B, T, H']``."""
+    weights, flat = torch.stack([layer.weight for layer in layers]).transpose(1, 2), states.flatten(1, 2)
+    if layers[0].bias is None:
+        mapped = torch.bmm(flat, weights)
+    else:
+        mapped = torch.baddbmm(torch.stack([layer.bias for layer in layers]).unsqueeze(1), flat, weights)
+    return mapped.view(*states.shape[:3], -1)
 
 
 @final
@@ -64,6 +76,11 @@ class Linear(StateMap):
         mapped: Tensor = self.map(states)
         return mapped
 
+    @classmethod
+    def map_together(cls, state_maps: Sequence[StateMap], states: Tensor) -> Tensor:
+        """``[K, B, T, H] -> [K, B, T, H']``."""
+        return _layers_together([cast(Linear, state_map).map for state_map in state_maps], states)
+
 
 @final
 class Affine(StateMap):
@@ -79,6 +96,11 @@ class Affine(StateMap):
         """``[B, T, H] -> [B, T, H']``."""
         mapped: Tensor = self.map(states)
         return mapped
+
+    @classmethod
+    def map_together(cls, state_maps: Sequence[StateMap], states: Tensor) -> Tensor:
+        """``[K, B, T, H] -> [K, B, T, H']``."""
+        return _layers_together([cast(Affine, state_map).map for state_map in state_maps], states)
 
 
 @final
