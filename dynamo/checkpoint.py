@@ -65,10 +65,7 @@ def write_checkpoint(
     path, weights, moments, shares = Path(path), emulator.state_dict(), optimizer.state_dict(), {}
     if processes.size > 1:
         weights, moments["state"], own = _divided(emulator, optimizer, processes)
-        payload = _saved(own)
-        digest = sha256(payload)
-        write_bytes(_share(path, digest), payload)
-        shares = dict(processes.gather((digest, list(own))))
+        shares = dict(processes.gather((_write_share(path, own), list(own))))
         if processes.rank > 0:
             return
         for rank, share in enumerate(shares):
@@ -110,6 +107,14 @@ def _saved(content: Any, room: int = 0) -> memoryview:
     buffer.seek(room)
     torch.save(content, buffer)
     return buffer.getbuffer()
+
+
+def _write_share(path: Path, own: dict[int, Any]) -> str:
+    """Write a rank's share; its checksum."""
+    payload = _saved(own)
+    digest = sha256(payload)
+    write_bytes(_share(path, digest), payload)
+    return digest
 
 
 def _share(path: Path, digest: str) -> Path:
