@@ -218,9 +218,11 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_one_message():
     assert "the hidden loss of model 'm3' is nan at step 1" in messages[0]
 
 
-@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 3), (2, 2)])
-def test_any_number_of_ranks_goes_on_from_a_checkpoint_of_any(first, second, tmp_path):
-    options, path = small(checkpoint_every=5, models_per_step=2), tmp_path / "checkpoint.pt"
+@pytest.mark.parametrize(
+    ("first", "second", "optimizer"), [(2, 1, "adamw"), (1, 2, "sgd"), (2, 3, "muon"), (2, 2, "adamw")]
+)
+def test_any_number_of_ranks_goes_on_from_a_checkpoint_of_any(first, second, optimizer, tmp_path):
+    options, path = small(checkpoint_every=5, models_per_step=2, optimizer=optimizer), tmp_path / "checkpoint.pt"
     wanted = alone(options)
     together(lambda trainer: trainer.run(path), start(options, first))
     ranks = start(options, second)
