@@ -28,7 +28,7 @@ demo: $(READY)
 	@if [ -e $(DEMO) ]; then echo "$(DEMO) exists already: look at it with '$(BIN)/dynamo show $(DEMO)/run', or remove it"; exit 1; fi
 	$(BIN)/dynamo train $(DEMO)/population --architecture gru:hidden_size=32 --architecture rnn:hidden_size=32 \
 	  --dataset digits-rows --seeds 6 --epochs 12 --batch-size 32 --learning-rate 3e-3
-	$(BIN)/dynamo fit $(DEMO)/population --out $(DEMO)/run --preset laptop --steps 300 --colour-by architecture
+	$(BIN)/dynamo fit $(DEMO)/population --out $(DEMO)/run --preset laptop --steps 600 --colour-by architecture
 
 test: $(READY) lint
 	$(BIN)/python -m pytest -q
