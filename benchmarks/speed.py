@@ -17,13 +17,13 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import process_time
-from typing import Any
+from time import perf_counter, process_time
+from typing import Any, TypeVar
 
 import torch
 
@@ -34,6 +34,8 @@ from dynamo.population import BaseModel
 from dynamo.presets import PRESETS
 from dynamo.protocols import DynamicalModel
 from dynamo_rnn.meta import MetaGRU
+
+T = TypeVar("T")
 
 THETA_DIM, VOCABULARY, STEPS, EMBEDDING, BASE = 16, 1000, 24, 256, 48
 
@@ -57,9 +59,15 @@ def random_population(count: int, examples: int, shortest: int = 8) -> Populatio
 
 
 def seconds(run: Callable[[], object]) -> float:
-    started = process_time()
-    run()
-    return process_time() - started
+    """Of the processor."""
+    return timed(run)[1][0]
+
+
+def timed(run: Callable[[], T]) -> tuple[T, tuple[float, float]]:
+    """What it gives; processor and wall seconds."""
+    wall, started = perf_counter(), process_time()
+    made = run()
+    return made, (process_time() - started, perf_counter() - wall)
 
 
 # Share of the peak. --------------------------------------------------------------------------------------------------
@@ -80,6 +88,11 @@ def peak_flops(library: str, size: int = 1024, repeats: int = 5) -> float:
     left, right = torch.randn(2, size, size).unbind()
     with products(library):
         return 2 * size**3 / median(seconds(lambda: left @ right) for _ in range(repeats + 1))
+
+
+def best_peak() -> float:
+    """By the faster library."""
+    return max(peak_flops(library) for library in ("MKL", "oneDNN"))
 
 
 @contextmanager
@@ -129,7 +142,7 @@ def share_of_peak(hidden: int, batch: int, shortest: int, repeats: int) -> None:
         trainer.recordings = first.recordings
     rounds: list[dict[str, float]] = []
     for _ in range(repeats + 1):
-        times = {"peak": max(peak_flops("MKL"), peak_flops("oneDNN"))}
+        times = {"peak": best_peak()}
         for name, trainer in trainers.items():
             library, plain, _ = VARIANTS[name]
             with products(library):
@@ -161,19 +174,23 @@ def share_of_peak(hidden: int, batch: int, shortest: int, repeats: int) -> None:
 
 def cost(count: int, recording: str, repeats: int, examples: int = 64) -> dict[str, float]:
     """Of a step with 8 models of ``count``; run in a process of its own."""
-    population = random_population(count, examples)
-    batch, options = 256, {**PRESETS["laptop"], "models_per_step": min(8, count), "recording": recording}
+    options = {**PRESETS["laptop"], "batch_size": 256, "models_per_step": min(8, count), "recording": recording}
+    return cost_of(random_population(count, examples), FitOptions(**options), repeats, examples)
+
+
+def cost_of(population: Population, options: FitOptions, repeats: int, examples: int) -> dict[str, float]:
+    """Seconds of a step, of a recording and of a model's share of an epoch with so many examples, and MiB."""
     before = _resident("VmRSS")
     with TemporaryDirectory() as folder:
-        trainer = Trainer(population, FitOptions(**options))
+        trainer = Trainer(population, options)
         made = seconds(lambda: trainer.record(Path(folder)))
         trainer.emulator.train()
         with fast_products(torch.device("cpu")):
             times = [seconds(trainer._advance) for _ in range(repeats + 2)][2:]
         return {
             "step": median(times),
-            "record": made / count,
-            "epoch": median(times) * examples / batch,
+            "record": made / len(population),
+            "epoch": median(times) * examples / options.batch_size,
             "before": before,
             "own": _resident("RssAnon"),
             "peak": _resident("VmHWM"),
@@ -186,14 +203,24 @@ def _resident(name: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
+Kind = tuple[int, str]
+
+
+def costs_in_turn(
+    script: str, kinds: Sequence[Kind], processes: int, repeats: int
+) -> dict[Kind, list[dict[str, float]]]:
+    """What ``script --one MODELS RECORDING REPEATS`` prints, in several processes for each kind, in turn."""
+    found: dict[Kind, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for _ in range(processes):
+        for kind in kinds:
+            command = [sys.executable, script, "--one", *map(str, kind), str(repeats)]
+            found[kind].append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    return found
+
+
 def cost_against_count(counts: list[int], processes: int, repeats: int) -> None:
     kinds = [(count, recording) for count in counts for recording in ("memory", "disk")]
-    found: dict[tuple[int, str], list[dict[str, float]]] = {kind: [] for kind in kinds}
-    for _ in range(processes):
-        for count, recording in kinds:
-            command = [sys.executable, __file__, "--one", str(count), recording, str(repeats)]
-            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            found[count, recording].append(json.loads(output))
+    found = costs_in_turn(__file__, kinds, processes, repeats)
     for (count, recording), rows in found.items():
         figures = [f"{1000 * median(row[name] for row in rows):.1f}" for name in ("step", "epoch", "record")]
         base = found[counts[0], recording]

@@ -25,18 +25,14 @@ All in one thread and in processor time, medians of repeats that are taken in tu
 
 import argparse
 import json
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import combinations
 from math import cos, pi
-from pathlib import Path
 from statistics import mean, median
-from tempfile import TemporaryDirectory
-from time import perf_counter, process_time
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import numpy as np
@@ -44,19 +40,16 @@ import torch
 from known_images import ARCHITECTURE, copies_of
 from plain_images import BATCH, Emulate, emulation, quality, run_plain
 from scipy.stats import spearmanr
-from speed import _resident, header, peak_flops, products, seconds
+from speed import best_peak, cost_of, costs_in_turn, header, products, seconds, timed
 from time_to_quality import ari
 from torch.utils.flop_counter import FlopCounterMode
 
 from dynamo import Dataset, Examples, FitOptions, Inputs, InputSpace, OutputSpace, Population, Trainer, optimisation
 from dynamo.analysis.pairs import auprc
-from dynamo.devices import fast_products
 from dynamo.plugins import make
 from dynamo.population import BaseModel
 from dynamo.presets import PRESETS
 from dynamo.protocols import DynamicalModel
-
-T = TypeVar("T")
 
 MODELS, STEPS_EACH = 32, 60
 RATES = {"adamw": (3e-3, 1e-2, 3e-2), "sgd": (0.03, 0.1, 0.3), "muon": (3e-3, 1e-2, 3e-2)}
@@ -69,13 +62,6 @@ def settings(population: Population, **changed: Any) -> FitOptions:
     """The preset for images, with as many models in a step as there are, up to 32."""
     options = {**PRESETS["laptop-cnn"], "batch_size": BATCH, "models_per_step": min(MODELS, len(population)), **changed}
     return FitOptions(**options)
-
-
-def timed(run: Callable[[], T]) -> tuple[T, tuple[float, float]]:
-    """What it gives; processor and wall seconds."""
-    wall, started = perf_counter(), process_time()
-    made = run()
-    return made, (process_time() - started, perf_counter() - wall)
 
 
 def run_trainer(population: Population, options: FitOptions) -> Trainer:
@@ -201,11 +187,6 @@ def random_population(count: int, shape: tuple[int, int, int] = (1, 8, 8), examp
     return Population([BaseModel(f"m{n}", model.eval(), data) for n, model in enumerate(models)])
 
 
-def best_peak() -> float:
-    """FLOPs a second of a product of two 1,024 x 1,024 float32 matrices, by the faster of torch's libraries."""
-    return max(peak_flops(library) for library in ("MKL", "oneDNN"))
-
-
 def share_of_peak(count: int, width: int, side: int, repeats: int) -> None:
     population = random_population(count, (1, side, side), 256)
     forms: dict[str, dict[str, Any]] = {
@@ -236,32 +217,13 @@ def share_of_peak(count: int, width: int, side: int, repeats: int) -> None:
 def cost(count: int, recording: str, repeats: int, examples: int = 674) -> dict[str, float]:
     """Of a step with 8 models of ``count``; run in a process of its own."""
     population = random_population(count, examples=examples)
-    before = _resident("VmRSS")
-    with TemporaryDirectory() as folder:
-        trainer = Trainer(population, settings(population, models_per_step=8, recording=recording))
-        made = seconds(lambda: trainer.record(Path(folder)))
-        trainer.emulator.train()
-        with fast_products(torch.device("cpu")):
-            times = [seconds(trainer._advance) for _ in range(repeats + 2)][2:]
-        return {
-            "step": median(times),
-            "record": made / count,
-            "epoch": median(times) * examples / BATCH,
-            "before": before,
-            "own": _resident("RssAnon"),
-            "peak": _resident("VmHWM"),
-        }
+    return cost_of(population, settings(population, models_per_step=8, recording=recording), repeats, examples)
 
 
 def cost_against_count(counts: list[int], repeats: int, turns: int = 3) -> None:
     """Medians of several processes each, all numbers of models in turn."""
     forms = [(count, recording) for recording in ("memory", "disk", "live") for count in counts]
-    found: dict[tuple[int, str], list[dict[str, float]]] = {form: [] for form in forms}
-    for _ in range(turns):
-        for form in forms:
-            command = [sys.executable, __file__, "--one", *map(str, form), str(repeats)]
-            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            found[form].append(json.loads(said))
+    found = costs_in_turn(__file__, forms, turns, repeats)
     for form, rows in found.items():
         figures = {name: median(row[name] for row in rows) for name in rows[0]}
         steps = [row["step"] for row in rows]

@@ -20,14 +20,13 @@ import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
-from time import perf_counter, process_time
 from typing import Any
 
 import torch
 from known_populations import copies_of
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
-from speed import header
+from speed import header, timed
 from torch import Tensor, nn
 
 from dynamo import FitOptions, Inputs, Population, Trainer
@@ -67,6 +66,10 @@ class Plain(nn.Module):
         x = values if self.embedding is None else self.embedding(values)
         states = self.rnn(torch.cat([x, theta], dim=-1))[0]
         return self.maps[number](states), self.head(states)
+
+    def run(self) -> None:
+        for step in range(self.steps):
+            self.advance(step)
 
     def advance(self, step: int) -> None:
         number = int(torch.randint(len(self.thetas), ()))
@@ -108,10 +111,7 @@ def time_to_quality(population: Population, hidden: int, seed: int, rates: Seque
     count, plains = len(population), []
     for rate in rates:
         plain = Plain(population, hidden, rate, STEPS_EACH * count, seed)
-        wall, started = perf_counter(), process_time()
-        for step in range(plain.steps):
-            plain.advance(step)
-        spent = (process_time() - started, perf_counter() - wall)
+        _, spent = timed(plain.run)
         plains.append((*quality(population, plain.emulate), spent, rate, ari(plain.thetas, population)))
     r2, agreement, spent, rate, plain_ari = max(plains, key=lambda entry: entry[0] + entry[1])
     row = [count, seed, f"{r2:.3f}, {agreement:.3f}", f"{rate:g}", f"{spent[0]:.1f}", f"{spent[1]:.1f}"]
@@ -121,6 +121,12 @@ def time_to_quality(population: Population, hidden: int, seed: int, rates: Seque
     row += [f"{plain_ari:.2f}", f"{ari(trainer.emulator.thetas, population):.2f}"]
     print("| " + " | ".join(map(str, row)) + " |", flush=True)
     return spent[0] / ours[0], spent[1] / ours[1]
+
+
+def fitted(population: Population, options: FitOptions) -> Trainer:
+    trainer = Trainer(population, options)
+    trainer.run()
+    return trainer
 
 
 def reach(
@@ -136,10 +142,7 @@ def reach(
             }
             changed |= {"learning_rate": rate, "theta_learning_rate": None}
             changed |= {"batch_size": BATCH, "models_per_step": min(MODELS, len(population))}
-            wall, started = perf_counter(), process_time()
-            trainer = Trainer(population, FitOptions(**{**PRESETS["laptop"], **changed}))
-            trainer.run()
-            spent = (process_time() - started, perf_counter() - wall)
+            trainer, spent = timed(partial(fitted, population, FitOptions(**{**PRESETS["laptop"], **changed})))
             figures = quality(population, partial(emulate, trainer))
             if figures[0] >= r2 and figures[1] >= agreement:
                 return trainer, spent, figures

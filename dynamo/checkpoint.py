@@ -230,11 +230,12 @@ def gather_emulator(emulator: Emulator, processes: ProcessGroup) -> Emulator:
     """The emulator with the models of all ranks, at rank 0 and on the CPU; at the others their own share as it is."""
     if processes.size == 1:
         return emulator
-    weights, numbers = emulator.state_dict(), {name: emulator.number_of(name) for name in emulator.state_dict()}
+    weights = emulator.state_dict()
+    numbers = {name: emulator.number_of(name) for name in weights}
     own = {
         name: weights[name].cpu() for name, number in numbers.items() if number is not None and processes.owns(number)
     }
-    for theirs in processes.gather({name: weights[name].cpu() for name in own}):
+    for theirs in processes.gather(own):
         weights.update(theirs)
     if processes.rank > 0:
         return emulator

@@ -1,6 +1,5 @@
 """The optimisers: those of Tables 1 and 2, Muon, and the learning-rate schedule that they share."""
 
-from collections.abc import Iterable
 from math import cos, pi
 from typing import Any
 
@@ -74,13 +73,12 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     return x.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else x
 
 
-def matrices_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
-    """The parameters of modules that multiply what enters: all of two and more dimensions but tables of embeddings."""
+def matrices_of(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that multiply what enters: all of two and more dimensions but tables of embeddings."""
     found: dict[int, nn.Parameter] = {}
-    for module in modules:
-        for part in module.modules():
-            if not isinstance(part, nn.Embedding):
-                found |= {id(entry): entry for entry in part.parameters(recurse=False) if entry.ndim > 1}
+    for part in module.modules():
+        if not isinstance(part, nn.Embedding):
+            found |= {id(entry): entry for entry in part.parameters(recurse=False) if entry.ndim > 1}
     return list(found.values())
 
 

@@ -188,16 +188,15 @@ class Population(Sequence[BaseModel]):
                 f"model {base.name!r} ({base.inputs}; {base.outputs}) does not fit its data set "
                 f"{where!r} ({dataset.inputs}; {dataset.outputs}): has the data set changed since it was trained?"
             )
-        if base.data_fingerprint not in (None, self._data_fingerprint(base)):
+        if base.data_fingerprint is not None and base.data_fingerprint != self._data_fingerprint(key):
             raise DynamoError(
                 f"the data set {where!r} has changed since model {base.name!r} was trained on it: restore it; to use "
                 f"it as it is, remove the lines 'data_fingerprint' and 'digest' from {MANIFEST}"
             )
         return dataset
 
-    def _data_fingerprint(self, base: BaseModel) -> str:
-        """The fingerprint of a data set that is built."""
-        key, _ = _data_key(base)
+    def _data_fingerprint(self, key: str) -> str:
+        """The fingerprint of a data set that is built, by its key."""
         if key not in self._fingerprints:
             self._fingerprints[key] = self._datasets[key].fingerprint()
         return self._fingerprints[key]
@@ -212,7 +211,7 @@ class Population(Sequence[BaseModel]):
     def data_fingerprints(self) -> list[str]:
         """The fingerprints of the data sets, each once, in the order of the models."""
         datasets = {id(self.dataset(base)): base for base in self}
-        return [self._data_fingerprint(base) for base in datasets.values()]
+        return [self._data_fingerprint(_data_key(base)[0]) for base in datasets.values()]
 
     def save(self, folder: Path | str) -> None:
         """Write the population to a new folder.

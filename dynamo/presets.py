@@ -4,8 +4,8 @@ from typing import Any
 
 #: ``paper`` is Table 1, the defaults themselves; ``paper-cnn`` is Table 2 with the meta-model of B.3, its base models
 #: run live, since the recorded feature maps of one would take 12 GB. ``laptop`` makes a map of some tens of small
-#: networks in minutes on two cores: a smaller meta-model, every base model in every batch, a higher learning rate, and
-#: a λ at which the outputs weigh in beside the states. ``laptop-cnn`` does it for images.
+#: networks in minutes on two cores: a smaller meta-model, every base model in every batch, Muon at a higher learning
+#: rate, and a λ at which the outputs weigh in beside the states. ``laptop-cnn`` does it for images.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "paper-cnn": {

@@ -25,7 +25,7 @@ from dynamo.population import Population
 from dynamo.process_group import ProcessGroup, SingleProcess, share_step
 from dynamo.protocols import Augmentation
 from dynamo.recording import Elsewhere, Source, live, read_together, record, state_variances
-from dynamo.trajectory import Trajectory, collate, pad_time
+from dynamo.trajectory import collate, join
 
 HISTORY = ("step", "learning_rate", "loss", "hidden", "output")
 
@@ -160,7 +160,7 @@ class Trainer:
 
     def _make_optimizer(self) -> Annealed:
         options, thetas = self.options, list(self.emulator.thetas)
-        matrices = matrices_of([self.emulator]) if options.optimizer == "muon" else []
+        matrices = matrices_of(self.emulator) if options.optimizer == "muon" else []
         marked = {id(parameter) for parameter in (*thetas, *matrices)}
         rest = [parameter for parameter in self.emulator.parameters() if id(parameter) not in marked]
         theta_rate = options.theta_learning_rate or options.learning_rate
@@ -234,7 +234,7 @@ class Trainer:
                 emulator.head_of(own[0]),
                 own_states,
                 own_features,
-                _to(bases, features.shape[1], device),
+                join([bases], features.shape[1]).to(device),
                 own_sizes,
                 [self.scales[number] for number in own],
                 self.options.block_outputs,
@@ -362,10 +362,3 @@ def _check_equal_shapes(population: Population, sites: tuple[tuple[int, ...], ..
                 f"{base.state_shapes}, the meta-model's {sites}: give the meta-model the same block structure, "
                 "or leave block_outputs out"
             )
-
-
-def _to(trajectory: Trajectory, steps: int, device: torch.device) -> Trajectory:
-    """A recorded trajectory on the device, cut or padded to as many steps as the batch has."""
-    tensors = (*trajectory.states, trajectory.outputs, trajectory.mask)
-    parts = [pad_time(tensor, steps).to(device, non_blocking=True) for tensor in tensors]
-    return Trajectory(tuple(parts[:-2]), parts[-2], parts[-1])

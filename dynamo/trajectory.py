@@ -85,6 +85,13 @@ class Trajectory:
     def __getitem__(self, rows: Tensor | slice) -> "Trajectory":
         return Trajectory(tuple(state[rows] for state in self.states), self.outputs[rows], self.mask[rows])
 
+    def to(self, device: torch.device | str) -> "Trajectory":
+        """The same trajectory on a device."""
+        *states, outputs, mask = (
+            tensor.to(device, non_blocking=True) for tensor in (*self.states, self.outputs, self.mask)
+        )
+        return Trajectory(tuple(states), outputs, mask)
+
     def at_readout(self, readout: str) -> Tensor:
         """The outputs that answer the task: ``[B, K]`` at the last real step, or all ``[B, T, K]`` for ``every``."""
         return at_readout(self.outputs, self.mask, readout)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from command_line import dynamo
 from dynamo import DynamoError, Population, Trainer
-from dynamo.cli import main
 from dynamo.population import MANIFEST
 from dynamo.storage import write_toml
 from problems import base_model, dataset
@@ -17,15 +17,6 @@ from test_trainer import SMALL
 
 FIT = ["--meta-model", "gru:hidden_size=4", "--theta-dim", "2", "--models-per-step", "none", "--steps", "3"]
 COMPARE = ["--by", "architecture", "--methods", "cka", "--examples", "8"]
-
-
-def dynamo(*arguments):
-    """Run a command in this process; its exit status."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code
-    return 0
 
 
 def write_data(root, shift=0, rows=40):

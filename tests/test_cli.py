@@ -12,19 +12,11 @@ import pytest
 import tomli_w
 import torch
 
+from command_line import dynamo
 from dynamo.cli import main
 
 TRAIN = ["-a", "gru:hidden_size=6", "-d", "digits-rows", "--epochs", "1"]
 FIT = ["--meta-model", "gru:hidden_size=8", "--theta-dim", "3", "--models-per-step", "none", "--steps", "4"]
-
-
-def dynamo(*arguments):
-    """Run a command in this process; its exit status."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,7 @@ def test_matrices_are_all_that_multiplies_but_not_tables_of_embeddings():
     network = nn.ModuleList([nn.Embedding(5, 3), nn.GRU(3, 4), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)])
     thetas = nn.ParameterList([torch.zeros(3)])
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    found = {names[id(parameter)] for parameter in matrices_of([network, thetas])}
+    found = {names[id(parameter)] for parameter in matrices_of(nn.ModuleList([network, thetas]))}
     assert found == {"1.weight_ih_l0", "1.weight_hh_l0", "2.weight"}
 
 

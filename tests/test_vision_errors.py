@@ -7,19 +7,10 @@ import numpy as np
 import pytest
 import tomli_w
 
-from dynamo.cli import main
+from command_line import dynamo
 
 SMALL = "cifar-resnet:depth=8,width=4"
 FIT = ["--preset", "laptop-cnn", "--meta-model", "resnet:layers=1+1+1,width=4", "--steps", "2"]
-
-
-def dynamo(*arguments):
-    """Run a command in this process; its exit status."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code
-    return 0
 
 
 def write_images(path, side=8, channels=3):

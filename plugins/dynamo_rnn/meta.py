@@ -20,7 +20,7 @@ class MetaGRU(RecurrentMetaModel):
     whatever θ is.
 
     On the CPU the states come from :class:`~dynamo_rnn.sequence.GRUSequence`: θ's share of the gates is computed once
-    for a sequence, that of a token once for a batch, however often it occurs, and padded steps not at all. On other
+    for a sequence, that of a token once for a batch, however often it occurs, and padded steps hardly at all. On other
     devices, under autocast, and where the meta-model is compiled or exported, they come from torch's layer. Both have
     the same parameters and give the same numbers on real steps up to rounding; on the CPU a gradient of a gradient is
     not available.

@@ -1,8 +1,8 @@
 """A GRU over whole sequences on the CPU, with a gradient written by hand.
 
-torch's own layer makes a node of the graph for every operation of every step, and runs over padding. Here only real
-steps are computed, the gates are kept as they are computed, and the backward pass forms the weights' gradient with one
-matrix product over all steps.
+torch's own layer makes a node of the graph for every operation of every step, and runs over padding. Here hardly
+any padded steps are computed, the gates are kept as they are computed, and the backward pass forms the weights'
+gradient with one matrix product over all steps.
 """
 
 from collections.abc import Iterator
