@@ -273,8 +273,18 @@ def _pickled(job: _Job) -> bytes:
         raise DynamoError(f"the population cannot be given to other processes: {_line(error)}") from None
 
 
-def _rank(local: int, place: str, ranks: Ranks, threads: int, messages: Any, stop: Any) -> None:
-    """What a started process does."""
+def _rank(*told: Any) -> None:
+    """What a started process does. It ends without Python's own ending, where a thread of a library that still waits
+    for the interpreter would abort the process and, with it, a fit that is done (PyTorch's issue 38228).
+    """
+    code = _work(*told)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _work(local: int, place: str, ranks: Ranks, threads: int, messages: Any, stop: Any) -> int:
+    """A started rank's work, and its exit code."""
     parent = parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
@@ -306,10 +316,11 @@ def _rank(local: int, place: str, ranks: Ranks, threads: int, messages: Any, sto
         if local == 0:
             found.save(Path(place) / "fit")
     except LostContactError:
-        sys.exit(1)
+        return 1
     except DynamoError as error:
         messages.put(("failed", local, error))
-        sys.exit(2)
+        return 2
+    return 0
 
 
 def _end_with(sentinel: int) -> None:

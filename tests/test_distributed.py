@@ -452,6 +452,24 @@ class Mortal(GRU):
         return super().trajectory(inputs)
 
 
+class Restless(GRU):
+    """Leaves a thread behind that computes for ever."""
+
+    def trajectory(self, inputs):
+        threading.Thread(target=self.compute, args=(torch.ones(10),), daemon=True).start()
+        return super().trajectory(inputs)
+
+    def compute(self, values):
+        while True:
+            values + values
+
+
+def test_threads_that_a_library_leaves_behind_do_not_spoil_a_fit_that_is_done():
+    population = models()
+    population[3].model.__class__ = Restless
+    assert fit(population, small(steps=1), Ranks(2)).history
+
+
 @pytest.fixture
 def killed(tmp_path):
     """A population, options, the checkpoint that two processes left when rank 1 died, and the fit of one process."""
