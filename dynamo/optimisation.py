@@ -60,16 +60,21 @@ class Muon(torch.optim.AdamW):
         torch._foreach_add_(matrices, list(moves.view(-1, *matrices[0].shape)), alpha=-scale * rate)
 
 
+#: Coefficients of x, x³ and x⁵ in each step of :func:`orthogonalised`: each brings what the step before has left of
+#: [0.02, 1] as near to 1 as a polynomial of this form can, in the largest error (Amsel et al. 2025). In the end it is
+#: 0.093.
+TOWARDS_ONE = ((7.7110, -22.1138, 16.2487), (3.2153, -2.4112, 0.5013), (2.2183, -1.5940, 0.4107))
+
+
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Matrices ``[N, a, b]`` with their singular values brought near 1, between 0.7 and 1.2, and nothing else changed,
-    by five of the Newton-Schulz steps of Jordan et al. (2024). Directions whose singular value is below a thousandth of
-    the largest may stay smaller.
+    """Matrices ``[N, a, b]`` with their singular values brought to 1 ± 0.093, and nothing else changed. Those below
+    a fiftieth of the matrix's Frobenius norm stay smaller; the smallest grow 55 times.
     """
     x = matrices.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else matrices
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-12)
-    for _ in range(5):
+    for first, third, fifth in TOWARDS_ONE:
         square = torch.bmm(x, x.transpose(1, 2))
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=third, alpha=fifth), x, beta=first)
     return x.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else x
 
 

@@ -195,10 +195,9 @@ class Trainer:
         """The base models of a step and the rows of data that each sees: a function of the seed and the step alone."""
         generator = np.random.default_rng([self.options.seed, step])
         chosen = generator.choice(len(self.population), size=self._per_step, replace=False)
-        rows = [
-            torch.from_numpy(generator.integers(len(self.recordings[number]), size=self._share)) for number in chosen
-        ]
-        return [int(number) for number in chosen], rows
+        sizes = np.array([len(self.recordings[number]) for number in chosen])
+        rows = torch.from_numpy(generator.integers(sizes[:, None], size=(self._per_step, self._share)))
+        return chosen.tolist(), list(rows)
 
     def losses(self, chosen: Sequence[int], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The hidden and the output loss (equations 2 and 1) of each chosen model on its rows, ``[K]`` each, from one

@@ -38,7 +38,7 @@ def test_killed_commands_lose_nothing_and_end_as_if_they_had_not_been_killed(who
     """
     for command, reference, moments in (
         (faults.training(), whole / "population", [24, 47]),
-        (fit_command(whole), whole / "disk", [30, 80, 125]),
+        (fit_command(whole), whole / "disk", [12, 60, 80]),
     ):
         counts = faults.at_operations(command, tmp_path, reference, moments)
         assert counts.faults == []
@@ -137,7 +137,7 @@ def limit(size):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize(("recording", "operation"), [("memory", 30), ("disk", 80)])
+@pytest.mark.parametrize(("recording", "operation"), [("memory", 30), ("disk", 60)])
 def test_a_file_that_has_no_room_is_told_and_spoils_nothing(whole, tmp_path, recording, operation):
     """As a full disk does, a limit refuses a checkpoint or a recording."""
     command, folder, log = faults.fitting(whole / "population", recording), tmp_path / "run", tmp_path / "log"
@@ -193,7 +193,7 @@ def test_a_folder_that_may_only_be_read_is_told(whole):
 def test_clocks_do_not_matter(whole, tmp_path):
     """Files from the future and from 1970 are read as any others."""
     command, folder = fit_command(whole), tmp_path / "run"
-    assert faults.before(80, folder)(command.arguments(folder), tmp_path / "log") == -signal.SIGKILL
+    assert faults.before(60, folder)(command.arguments(folder), tmp_path / "log") == -signal.SIGKILL
     for number, path in enumerate([*folder.rglob("*"), *(whole / "population").rglob("*")]):
         os.utime(path, (number % 2 * 2**32, number % 2 * 2**32))
     counts = faults.Counts()
@@ -205,7 +205,7 @@ def test_clocks_do_not_matter(whole, tmp_path):
 def test_recordings_that_a_killed_process_has_left_are_not_read(whole, tmp_path):
     """They are made anew, and so need no checksum."""
     command, folder = fit_command(whole), tmp_path / "run"
-    assert faults.before(80, folder)(command.arguments(folder), tmp_path / "log") == -signal.SIGKILL
+    assert faults.before(60, folder)(command.arguments(folder), tmp_path / "log") == -signal.SIGKILL
     left = list((folder / "recording").rglob("*.bin"))
     assert left
     for path in left:

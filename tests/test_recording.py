@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from dynamo import Augmentation, DynamicalModel, DynamoError, Population, Trajectory, record
-from dynamo.recording import live, run
-from problems import population, sequences
+from dynamo.recording import Recording, live, read_together, run
+from problems import base_model, dataset, population, sequences
 
 
 class Big(DynamicalModel):
-    """A model with states a million times as large."""
+    """A model with states a million times as large, of any precision."""
 
-    def __init__(self, model):
+    def __init__(self, model, dtype=torch.float32):
         super().__init__()
+        self.dtype = dtype
         self.model, self.inputs, self.outputs, self.state_shapes = (
             model,
             model.inputs,
@@ -27,7 +28,7 @@ class Big(DynamicalModel):
 
     def trajectory(self, inputs):
         found = self.model.trajectory(inputs)
-        return Trajectory(tuple(1e6 * state for state in found.states), found.outputs, found.mask)
+        return Trajectory(tuple(1e6 * state.to(self.dtype) for state in found.states), found.outputs, found.mask)
 
 
 def test_a_recording_is_the_models_trajectory_on_the_unlabelled_half():
@@ -48,6 +49,31 @@ def test_recordings_on_disk_equal_those_in_memory(tmp_path):
         assert torch.equal(kept.trajectory[rows].states[0], streamed.trajectory[rows].states[0])
         assert torch.equal(kept.trajectory[rows].outputs, streamed.trajectory[rows].outputs)
     assert len(list(tmp_path.rglob("*.bin"))) == 3 * 3
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_models_of_one_kind_are_read_in_one_go_as_they_are_one_by_one(disk, tmp_path):
+    """Whichever of them, and however many rows each; also beside one of another precision and one of another kind."""
+    task = dataset(steps=6)
+    networks = [base_model(f"m{n}", task, hidden=3 + (n == 2), seed=n) for n in range(5)]
+    networks[3] = attrs.evolve(networks[3], model=Big(networks[3].model, torch.float64))
+    models = Population(networks)
+    recordings = record(models, tmp_path if disk else None)
+    rooms = {id(recording.room) for recording in recordings}
+    assert len(rooms) == 3
+    assert len(list(tmp_path.rglob("*.bin"))) == 3 * 3 * disk  # states, outputs and mask
+    rows = [torch.tensor([7, 0]), torch.tensor([2]), torch.tensor([1, 1, 3])]
+    chosen = [recordings[number] for number in (4, 0, 1)]
+    alone = [Recording(one.inputs, one.trajectory) for one in chosen]
+    (inputs, found), (wanted_inputs, wanted) = read_together(chosen, rows), read_together(alone, rows)
+    assert torch.equal(inputs.values, wanted_inputs.values)
+    for one, other in zip(
+        (*found.states, found.outputs, found.mask), (*wanted.states, wanted.outputs, wanted.mask), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert recordings[3].trajectory.states[0].dtype == torch.float64
+    for base, recording in zip(models, recordings, strict=True):
+        torch.testing.assert_close(recording.trajectory.states[0], run(base.model, recording.inputs).states[0])
 
 
 def test_recordings_on_disk_keep_no_files_open(tmp_path):
