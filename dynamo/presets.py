@@ -5,7 +5,8 @@ from typing import Any
 #: ``paper`` is Table 1, the defaults themselves; ``paper-cnn`` is Table 2 with the meta-model of B.3, its base models
 #: run live, since the recorded feature maps of one would take 12 GB. ``laptop`` makes a map of some tens of small
 #: networks in minutes on two cores: a smaller meta-model, every base model in every batch, Muon at a higher learning
-#: rate, and a λ at which the outputs weigh in beside the states. ``laptop-cnn`` does it for images.
+#: rate, and a λ at which the outputs weigh in beside the states. ``laptop-cnn`` does it for images. What the settings
+#: do is measured in ``benchmarks/README.md``.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "paper-cnn": {
@@ -34,7 +35,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden_divergence": "l2:reduction=mean",
         "models_per_step": None,
         "batch_size": 128,
+        "optimizer": "muon",
         "steps": 1000,
-        "learning_rate": 3e-3,
+        "learning_rate": 1e-2,
     },
 }
