@@ -29,7 +29,7 @@ PARTS = {
     "epochs": f"-a gru:{NETWORK} -d {SENTIMENT} --seeds 4 --first-seed 20 --epochs 20 --learning-rate 1e-3"
     " --keep-epochs",
 }
-OPTIONS = "--preset laptop --optimizer adamw --steps 2000"
+OPTIONS = "--preset laptop"
 PANELS = {
     "size": Panel("fraction", "task=sentiment architecture=gru checkpoints=false", OPTIONS),
     "epochs": Panel("epoch", "checkpoints=true", OPTIONS, ordered=True),

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from dynamics import Subject, report
+from earlier import LAPTOP
 from torch import Tensor, nn
 
 from dynamo import (
@@ -35,11 +36,10 @@ from dynamo.analysis.task import task_of
 from dynamo.analysis.words import WordLists
 from dynamo.base_training import BaseTrainingOptions, as_base_model, jobs, train_base_model
 from dynamo.plugins import make
-from dynamo.presets import PRESETS
 from dynamo_datasets.synthetic import meaning
 
 SENTENCES = "synthetic-sentiment:negations=0,intensifiers=0,max_length=12,train_size=3000,test_size=500"
-OPTIONS: dict[str, Any] = {**PRESETS["laptop"], "optimizer": "adamw", "theta_dim": 8}
+OPTIONS: dict[str, Any] = {**LAPTOP, "theta_dim": 8}
 OPTIONS["meta_model"] = "gru:hidden_size=48,embedding_size=24"
 WORDS = WordLists(("positive*",), ("negative*",), ("neutral*",))
 UNITS, GAIN, FADING, LENGTHS = 8, 0.5, 0.5, (6, 3)

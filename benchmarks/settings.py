@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 from campaign import train
+from earlier import LAPTOP
 from scipy.spatial.distance import pdist, squareform
 
 from dynamo import Fit, FitOptions, Population, Trainer, measure_fidelity
 from dynamo.analysis.alignment import align
 from dynamo.analysis.clusters import group_agreement
 from dynamo.analysis.pairs import pair_figures
-from dynamo.presets import PRESETS
 
 TRAIN = "-a gru:hidden_size=32 -d digits-rows -f 1 -f 0.1 --seeds 8 --epochs 40 --learning-rate 5e-3"
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -57,9 +57,7 @@ def row(population: Population, by: str, name: str, steps: int, seeds: int) -> l
     groups = [base.labels[by] for base in population]
     maps, seconds, fidelity = [], [], []
     for seed in range(seeds):
-        options = FitOptions(
-            **{**PRESETS["laptop"], "optimizer": "adamw", **SETTINGS[name], "steps": steps, "seed": seed}
-        )
+        options = FitOptions(**{**LAPTOP, **SETTINGS[name], "steps": steps, "seed": seed})
         trainer = Trainer(population, options)
         trainer.record()
         start = process_time()

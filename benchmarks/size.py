@@ -110,7 +110,7 @@ def fit(count: int, recording: str, visits: int, out: Path) -> Figures:
     steps = -(-visits * count // together)
     options = {"recording": recording, "models-per-step": together, "batch-size": BATCH, "steps": steps}
     arguments = ["fit", str(out / f"population-{count}"), "--out", str(run), "--preset", "laptop"]
-    arguments += ["--optimizer", "adamw"]
+    arguments += ["--optimizer", "adamw", "--learning-rate", "3e-3", "--theta-learning-rate", "none"]
     for name, value in {**options, "colour-by": "group", "threads": 1}.items():
         arguments += [f"--{name}", str(value)]
     found = apart(clocked_fit, arguments) | {"models": count, "recording": recording, "steps": steps}

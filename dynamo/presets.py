@@ -4,9 +4,9 @@ from typing import Any
 
 #: ``paper`` is Table 1, the defaults themselves; ``paper-cnn`` is Table 2 with the meta-model of B.3, its base models
 #: run live, since the recorded feature maps of one would take 12 GB. ``laptop`` makes a map of some tens of small
-#: networks in minutes on two cores: a smaller meta-model, every base model in every batch, Muon at a higher learning
-#: rate, and a λ at which the outputs weigh in beside the states. ``laptop-cnn`` does it for images. What the settings
-#: do is measured in ``benchmarks/README.md``.
+#: networks in half a minute on two cores: a smaller meta-model, every base model in every batch, Muon at a higher
+#: learning rate than that of θ, and a λ at which the outputs weigh in beside the states. ``laptop-cnn`` does it for
+#: images. What these settings do is measured in ``benchmarks/README.md``.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "paper-cnn": {
@@ -27,7 +27,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 256,
         "optimizer": "muon",
         "steps": 700,
-        "learning_rate": 3e-3,
+        "learning_rate": 9e-3,
+        "theta_learning_rate": 3e-3,
     },
     "laptop-cnn": {
         "meta_model": "resnet:layers=1+1+1,width=16",
