@@ -42,7 +42,10 @@ DATA = {
 THETA_DIM, OUTPUT_WEIGHT, EMBEDDING = 16, 10.0, 256
 RATES, STEPS_EACH = (1e-2, 2e-2, 4e-2), 60
 BATCH, MODELS = 128, 32
-BUDGETS = (20, 25, 32, 40, 50, 60, 75, 95, 120, 150, 185, 235, 290, 365, 455, 570, 710, 890, 1100, 1400, 1750)
+BUDGETS = (
+    *(20, 25, 32, 40, 50, 60, 75, 95, 120, 150, 185, 235),
+    *(290, 365, 455, 570, 710, 890, 1100, 1400, 1750, 2200, 2750),
+)
 
 
 class Plain(nn.Module):
@@ -163,6 +166,7 @@ def main() -> None:
     parser.add_argument("--data", choices=DATA, default="digits", help="what the base models were trained on")
     parser.add_argument("--models", type=int, nargs="+", default=[8, 32, 128], help="multiples of 4")
     parser.add_argument("--seeds", type=int, default=5, help="of the meta-model")
+    parser.add_argument("--from-seed", type=int, default=0, help="the first of them")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="learning rates, for both forms")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -174,7 +178,8 @@ def main() -> None:
         dataset, hidden = DATA[given.data]
         population = copies_of("gru", originals=count // 4, dataset=dataset)
         seeds, rates = (1, [2e-2]) if given.quick else (given.seeds, given.rates)
-        ratios = [time_to_quality(population, hidden, seed, rates) for seed in range(seeds)]
+        chosen = range(given.from_seed, given.from_seed + seeds)
+        ratios = [time_to_quality(population, hidden, seed, rates) for seed in chosen]
         processor, wall = (
             f"{median(part):.1f} ({min(part):.1f} to {max(part):.1f})" for part in zip(*ratios, strict=True)
         )
