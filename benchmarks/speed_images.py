@@ -234,8 +234,9 @@ def cost_against_count(counts: list[int], repeats: int, turns: int = 3) -> None:
 
 # Settings and the map. -----------------------------------------------------------------------------------------------
 
+ADAMW: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 3e-3}
 MAPS: dict[str, dict[str, Any]] = {
-    "preset": {},
+    "AdamW": {},
     "β2 0.95": {"beta2": 0.95},
     "β2 0.99": {"beta2": 0.99},
     "cosine to 0": {"to_zero": True},
@@ -285,8 +286,8 @@ def map_of_settings(count: int, steps: int, seeds: int, names: list[str]) -> Non
             changed = dict(MAPS[name])
             to_zero, times = changed.pop("to_zero", False), changed.pop("steps_times", 1)
             if "theta_times" in changed:
-                changed["theta_learning_rate"] = PRESETS["laptop-cnn"]["learning_rate"] * changed.pop("theta_times")
-            options = settings(population, steps=round(steps * times), seed=seed, **changed)
+                changed["theta_learning_rate"] = ADAMW["learning_rate"] * changed.pop("theta_times")
+            options = settings(population, **{**ADAMW, "steps": round(steps * times), "seed": seed, **changed})
             with schedule(to_zero):
                 trainer, seconds = timed(partial(run_trainer, population, options))
             spent.append(seconds[0])
