@@ -1,8 +1,8 @@
-"""The settings of tables that were made before the preset `laptop` took Muon: those of its AdamW."""
+"""The settings of tables that were made before the presets took Muon: those of their AdamW."""
 
 from typing import Any
 
 from dynamo.presets import PRESETS
 
-CHANGES: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 3e-3, "theta_learning_rate": None, "steps": 1500}
-LAPTOP: dict[str, Any] = {**PRESETS["laptop"], **CHANGES}
+ADAMW: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 3e-3, "theta_learning_rate": None}
+LAPTOP: dict[str, Any] = {**PRESETS["laptop"], **ADAMW, "steps": 1500}

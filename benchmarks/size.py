@@ -24,6 +24,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
+from earlier import ADAMW
 from scipy.optimize import nnls
 from small_networks import save_populations
 
@@ -108,9 +109,9 @@ def fit(count: int, recording: str, visits: int, out: Path) -> Figures:
     shutil.rmtree(run, ignore_errors=True)
     together = min(TOGETHER, count)
     steps = -(-visits * count // together)
-    options = {"recording": recording, "models-per-step": together, "batch-size": BATCH, "steps": steps}
+    options: dict[str, Any] = {"recording": recording, "models-per-step": together, "batch-size": BATCH, "steps": steps}
+    options |= {name.replace("_", "-"): "none" if value is None else value for name, value in ADAMW.items()}
     arguments = ["fit", str(out / f"population-{count}"), "--out", str(run), "--preset", "laptop"]
-    arguments += ["--optimizer", "adamw", "--learning-rate", "3e-3", "--theta-learning-rate", "none"]
     for name, value in {**options, "colour-by": "group", "threads": 1}.items():
         arguments += [f"--{name}", str(value)]
     found = apart(clocked_fit, arguments) | {"models": count, "recording": recording, "steps": steps}

@@ -37,11 +37,12 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from earlier import ADAMW
 from known_images import ARCHITECTURE, copies_of
 from plain_images import BATCH, Emulate, emulation, quality, run_plain
 from scipy.stats import spearmanr
 from speed import best_peak, cost_of, costs_in_turn, header, products, seconds, timed
-from time_to_quality import ari
+from time_to_quality import ari, run_trainer
 from torch.utils.flop_counter import FlopCounterMode
 
 from dynamo import Dataset, Examples, FitOptions, Inputs, InputSpace, OutputSpace, Population, Trainer, optimisation
@@ -62,13 +63,6 @@ def settings(population: Population, **changed: Any) -> FitOptions:
     """The preset for images, with as many models in a step as there are, up to 32."""
     options = {**PRESETS["laptop-cnn"], "batch_size": BATCH, "models_per_step": min(MODELS, len(population)), **changed}
     return FitOptions(**options)
-
-
-def run_trainer(population: Population, options: FitOptions) -> Trainer:
-    trainer = Trainer(population, options)
-    trainer.record()
-    trainer.run()
-    return trainer
 
 
 @attrs.frozen
@@ -234,7 +228,6 @@ def cost_against_count(counts: list[int], repeats: int, turns: int = 3) -> None:
 
 # Settings and the map. -----------------------------------------------------------------------------------------------
 
-ADAMW: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 3e-3}
 MAPS: dict[str, dict[str, Any]] = {
     "AdamW": {},
     "β2 0.95": {"beta2": 0.95},

@@ -43,9 +43,9 @@ THETA_DIM, OUTPUT_WEIGHT, EMBEDDING = 16, 10.0, 256
 RATES, STEPS_EACH = (1e-2, 2e-2, 4e-2), 60
 BATCH, MODELS = 128, 32
 BUDGETS = (
-    *(20, 25, 32, 40, 50, 60, 75, 95, 120, 150, 185, 235),
-    *(290, 365, 455, 570, 710, 890, 1100, 1400, 1750, 2200, 2750),
-)
+    20, 25, 32, 40, 50, 60, 75, 95, 120, 150, 185, 235,
+    290, 365, 455, 570, 710, 890, 1100, 1400, 1750, 2200, 2750,
+)  # fmt: skip
 
 
 class Plain(nn.Module):
@@ -126,7 +126,7 @@ def time_to_quality(population: Population, hidden: int, seed: int, rates: Seque
     return spent[0] / ours[0], spent[1] / ours[1]
 
 
-def fitted(population: Population, options: FitOptions) -> Trainer:
+def run_trainer(population: Population, options: FitOptions) -> Trainer:
     trainer = Trainer(population, options)
     trainer.run()
     return trainer
@@ -145,7 +145,7 @@ def reach(
             }
             changed |= {"learning_rate": rate, "theta_learning_rate": None}
             changed |= {"batch_size": BATCH, "models_per_step": min(MODELS, len(population))}
-            trainer, spent = timed(partial(fitted, population, FitOptions(**{**PRESETS["laptop"], **changed})))
+            trainer, spent = timed(partial(run_trainer, population, FitOptions(**{**PRESETS["laptop"], **changed})))
             figures = quality(population, partial(emulate, trainer))
             if figures[0] >= r2 and figures[1] >= agreement:
                 return trainer, spent, figures
