@@ -60,12 +60,12 @@ def fit(name: str, panel: Panel, seed: int, options: list[str], out: Path) -> Pa
 
 def measure(run: Path, panel: Panel) -> dict[str, str]:
     from dynamo import Fit
-    from dynamo.analysis.clusters import group_agreement
-    from dynamo.analysis.spectrum import spectrum
-    from dynamo.report import read_fidelity
+    from dynamo.analysis.geometry.clusters import group_agreement
+    from dynamo.analysis.geometry.spectrum import spectrum
+    from dynamo.fit.fidelity import read_fidelity
 
     found, fidelity = Fit.load(run), read_fidelity(run)
-    theta, groups = found.theta.double().numpy(), found.label(panel.label)
+    theta, groups = found.theta.double().numpy(), found.values_of(panel.label)
     result = spectrum(theta)
     row = {"run": run.name, "models": str(len(groups)), "for 95 %": str(result.components_for())}
     row["first share"] = f"{result.shares[0]:.2f}"
@@ -90,15 +90,15 @@ def draw(runs: Mapping[str, Path], panels: Mapping[str, Panel], path: Path) -> N
     from matplotlib.figure import Figure
 
     from dynamo import Fit
-    from dynamo.analysis.spectrum import spectrum
-    from dynamo.plots.map import draw_points, draw_spectrum
+    from dynamo.analysis.geometry.spectrum import spectrum
+    from dynamo.report.plots.map import draw_points, draw_spectrum
 
     figure = Figure(figsize=(4.4 * len(runs), 6.4), layout="constrained")
     rows = figure.subplots(2, len(runs), height_ratios=[2.4, 1], squeeze=False)
     for (name, run), top, bottom in zip(runs.items(), rows[0], rows[1], strict=True):
         found, label = Fit.load(run), panels[name].label
         result = spectrum(found.theta.double().numpy())
-        draw_points(top, result, label, found.label(label))
+        draw_points(top, result, label, found.values_of(label))
         draw_spectrum(bottom, result)
         top.set_title(name)
     figure.savefig(path, dpi=110)

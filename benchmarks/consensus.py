@@ -11,7 +11,7 @@ from statistics import fmean
 import torch
 
 from dynamo import Population
-from dynamo.recording import run
+from dynamo.population.recording import run
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     groups: dict[tuple[object, ...], list[torch.Tensor]] = {}
     for base in population:
         outputs = run(base.model, population.dataset(base).test.inputs).at_readout(base.outputs.readout)
-        groups.setdefault(tuple(base.labels[key] for key in given.by), []).append(outputs.log_softmax(-1))
+        groups.setdefault(tuple(base.metadata[key] for key in given.by), []).append(outputs.log_softmax(-1))
     print("| " + " | ".join([*given.by, "networks", "two networks agree", "a network agrees with the ensemble"]) + " |")
     print("|" + "---|" * (len(given.by) + 3))
     for group, outputs in groups.items():

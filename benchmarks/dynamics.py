@@ -14,8 +14,8 @@ It prints four tables and writes them, with figure8.png and figure11.png, into R
   piece.
 - "Carried" is the mean distance (Chamfer's) from what V_n makes of the meta-model's points to the base model's own
   points, over the widest distance between visited states.
-- The best θ is the one with the least loss on labelled training examples that `dynamo.analysis.search` finds; it is
-  scored on the test examples.
+- The best θ is the one with the least loss on labelled training examples that `dynamo.analysis.networks.search` finds;
+  it is scored on the test examples.
 - Word scores use Table 3, or words of the vocabulary's own with --positive, --negative and --neutral.
 """
 
@@ -32,22 +32,22 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from dynamo import Fit, Population
-from dynamo.analysis.attractor_map import AttractorAt, attractors_over_the_map, set_distances
-from dynamo.analysis.averages import mean_theta
-from dynamo.analysis.base_view import BaseView
-from dynamo.analysis.conjugacy import PLACES, conjugacy
-from dynamo.analysis.evaluate import scores_at
-from dynamo.analysis.fixed_points import sample_states
-from dynamo.analysis.over_the_map import Places, places_between
-from dynamo.analysis.search import search
-from dynamo.analysis.spectrum import spectrum
-from dynamo.analysis.task import Task, base_scores, task_of
-from dynamo.analysis.transport import transport
-from dynamo.analysis.word_map import shuffled_correlation, word_map
-from dynamo.analysis.words import TABLE_3, WordLists, word_list
-from dynamo.plots.attractor import draw_attractors
-from dynamo.plots.map import COLOURS, draw_models
-from dynamo.plots.words import plot_words
+from dynamo.analysis.dynamics.attractor_map import AttractorAt, attractors_over_the_map, set_distances
+from dynamo.analysis.dynamics.base_view import BaseView
+from dynamo.analysis.dynamics.conjugacy import PLACES, conjugacy
+from dynamo.analysis.dynamics.fixed_points import sample_states
+from dynamo.analysis.dynamics.transport import transport
+from dynamo.analysis.dynamics.word_map import shuffled_correlation, word_map
+from dynamo.analysis.dynamics.words import TABLE_3, WordLists, word_list
+from dynamo.analysis.geometry.spectrum import spectrum
+from dynamo.analysis.networks.averages import mean_theta
+from dynamo.analysis.networks.evaluate import scores_at
+from dynamo.analysis.networks.over_the_map import Places, places_between
+from dynamo.analysis.networks.search import search
+from dynamo.analysis.networks.task import Task, base_scores, task_of
+from dynamo.report.plots.attractor import draw_attractors
+from dynamo.report.plots.map import COLOURS, draw_models
+from dynamo.report.plots.words import plot_words
 
 Floats = NDArray[np.float64]
 FIGURES = ("dimension", "extent", "length", "width", "elongation", "curvature", "crossing_time", "alignment")
@@ -213,7 +213,7 @@ def conjugacy_table(subject: Subject, label: str, steps: Sequence[int], starts: 
 
 def words_table(subject: Subject, lists: WordLists, size: int, path: Path, label: str) -> str:
     found = word_map(subject.fit, subject.population, lists, size=size, head=subject.task.head, seed=subject.seed)
-    values = subject.fit.label(label)
+    values = subject.fit.values_of(label)
     plot_words(found, label, values).savefig(path, dpi=110)
     rows: list[list[object]] = []
     for name, several, scores, over in (
@@ -247,7 +247,7 @@ def figure8(subject: Subject, label: str, along: Sequence[AttractorAt], thetas: 
     axes = left.subplots()
     xy = (thetas - subject.fit.theta.double().numpy().mean(0)) @ result.components[:2].T
     axes.plot(*xy[:-1].T, "-", color="#888888", linewidth=0.9, zorder=1)
-    draw_models(axes, result.coordinates[:, :2], label, subject.fit.label(label))
+    draw_models(axes, result.coordinates[:, :2], label, subject.fit.values_of(label))
     axes.plot(*xy[1:-2].T, ".", color="black", label="between the centroids")
     axes.plot(*xy[[0, -2]].T, "*", color="black", markersize=15, markeredgecolor="white", label="centroids", zorder=4)
     axes.plot(*xy[-1:].T, "x", color=COLOURS[5], markersize=11, markeredgewidth=2.4, label="best θ", zorder=4)
@@ -310,7 +310,7 @@ def main() -> None:
     torch.set_num_threads(1)
     fit = Fit.load(given.run)
     population = fit.open_population(given.population)
-    groups = tuple(str(value) for value in fit.label(given.by))
+    groups = tuple(str(value) for value in fit.values_of(given.by))
     if len(set(groups)) != 2:
         raise SystemExit(f"{given.by} has the values {', '.join(dict.fromkeys(groups))}: this needs two groups")
     subject = Subject(fit, population, task_of(fit, population), groups, given.input, given.starts, given.seed)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dynamo.presets import PRESETS
+from dynamo.training.presets import PRESETS
 
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 3e-3, "theta_learning_rate": None}
 LAPTOP: dict[str, Any] = {**PRESETS["laptop"], **ADAMW, "steps": 1500}

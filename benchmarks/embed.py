@@ -26,8 +26,8 @@ from earlier import LAPTOP
 from scipy.linalg import orthogonal_procrustes
 
 from dynamo import Fit, FitOptions, Population, Trainer, measure_fidelity
-from dynamo.embedding import embed
-from dynamo.fidelity import Fidelity
+from dynamo.fit.embedding import embed
+from dynamo.fit.fidelity import Fidelity
 
 TRAIN = "-a gru:hidden_size=32 -d digits-rows -f 1 -f 0.1 --seeds 8 --epochs 40 --learning-rate 5e-3"
 HELD_OUT = (6, 7)
@@ -78,7 +78,7 @@ def main() -> None:
     torch.set_num_threads(1)
     train(TRAIN, given.out / "population")
     everyone = Population.load(given.out / "population")
-    is_new = [base.labels["seed"] in HELD_OUT for base in everyone]
+    is_new = [base.metadata["seed"] in HELD_OUT for base in everyone]
     new, old = everyone.select(is_new), everyone.select([not chosen for chosen in is_new])
     names, shared = [base.name for base in new], [base.name for base in old]
     options = FitOptions(**{**LAPTOP, "theta_dim": 8, "steps": given.steps})
@@ -108,7 +108,9 @@ def main() -> None:
         )
 
     embedded = to_refits([found.theta.double().numpy() for found in embeddings])
-    fractions = [[base.name for base in old if base.labels["fraction"] == other.labels["fraction"]] for other in new]
+    fractions = [
+        [base.name for base in old if base.metadata["fraction"] == other.metadata["fraction"]] for other in new
+    ]
     centred = to_refits([np.stack([item.places(group).mean(0) for group in fractions]) for item in maps])
     spread = median(float(np.sqrt(item.places(shared).var(0).sum())) for item in refits)
     figures = torch.stack([found.figures for found in embeddings]).mean(0).tolist()

@@ -23,9 +23,10 @@ from typing import Any
 import attrs
 
 from dynamo import Fit, Population
-from dynamo.checkpoint import read_checkpoint
 from dynamo.cli import main as dynamo
-from dynamo.storage import sha256, tensors_to_bytes
+from dynamo.contracts.files import sha256
+from dynamo.system.storage import tensors_to_bytes
+from dynamo.training.checkpoint import read_checkpoint
 
 TRAIN = ["-a", "gru:hidden_size=4", "-a", "rnn:hidden_size=4", "-d", "digits-rows", "--epochs", "2", "--keep-epochs"]
 FIT = ["--meta-model", "gru:hidden_size=6", "--theta-dim", "3", "--models-per-step", "none", "--batch-size", "64"]

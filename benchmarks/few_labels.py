@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from dynamo import Fit
-from dynamo.analysis.few_labels import Estimate, FewLabels, MethodScores, few_labels
+from dynamo.analysis.networks.few_labels import Estimate, FewLabels, MethodScores, few_labels
 
 
 def cell(item: MethodScores) -> str:

@@ -26,9 +26,9 @@ from campaign import train
 from torch import Tensor
 
 from dynamo import Population
-from dynamo.analysis.constant_input import ConstantInput
-from dynamo.analysis.fixed_points import find_fixed_points, sample_states
-from dynamo.analysis.linearisation import linearise
+from dynamo.analysis.dynamics.constant_input import ConstantInput
+from dynamo.analysis.dynamics.fixed_points import find_fixed_points, sample_states
+from dynamo.analysis.dynamics.linearisation import linearise
 
 TRAINING = "-d flip-flop --epochs 30 --learning-rate 0.005 --batch-size 64 --clip-norm 1"
 #: Architecture, units, and how widely the starts are spread besides not at all.

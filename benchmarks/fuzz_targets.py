@@ -21,14 +21,14 @@ import tomli_w
 import torch
 
 from dynamo import Dataset, Fit, FitOptions, Population, Spec, Trainer
-from dynamo.checkpoint import read_checkpoint
-from dynamo.emulator import blueprint_table
-from dynamo.fidelity import Fidelity, measure_fidelity
-from dynamo.plugins import full_spec, make, registry
-from dynamo.population import BaseModel
-from dynamo.protocols import DynamicalModel
-from dynamo.report import read_fidelity, write_fidelity
-from dynamo.storage import sha256, table_digest, write_toml
+from dynamo.contracts.files import sha256
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.fit.fidelity import Fidelity, measure_fidelity, read_fidelity, write_fidelity
+from dynamo.population.base_model import BaseModel
+from dynamo.registry import full_spec, make, registry
+from dynamo.system.storage import table_digest, write_toml
+from dynamo.training.blueprint import blueprint_table
+from dynamo.training.checkpoint import read_checkpoint
 
 Mutate = Callable[[bytes, random.Random], bytes]
 Sign = Callable[[bytes], bytes]
@@ -166,7 +166,7 @@ def same(found: object, again: object) -> None:
 
 def use_population(found: Population, folder: Path) -> None:
     def told(population: Population) -> object:
-        specs = [(base.name, base.labels, full_spec("dataset", base.data), base.architecture) for base in population]
+        specs = [(base.name, base.metadata, full_spec("dataset", base.data), base.architecture) for base in population]
         return population.fingerprint, specs
 
     shutil.rmtree(folder / "again", ignore_errors=True)
@@ -177,7 +177,7 @@ def use_population(found: Population, folder: Path) -> None:
 def use_run(found: Fit, folder: Path) -> None:
     def told(fit: Fit) -> object:
         table = blueprint_table(fit.emulator.blueprint)
-        return fit.theta, fit.names, fit.labels, fit.history, fit.options, fit.seconds, fit.source, table
+        return fit.theta, fit.names, fit.metadata, fit.history, fit.options, fit.seconds, fit.source, table
 
     found.save(folder / "again-run")
     same(told(found), told(Fit.load(folder / "again-run")))

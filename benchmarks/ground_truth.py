@@ -17,7 +17,7 @@ Families. 16 networks that differ in one number, which should come out in order 
     frequency  a damped rotation of the plane by 0.1 to 1 radians a step, in 16 units, in a random frame of its own
 
 Settings, fixed before looking: 16 or 32 units; the preset `laptop` with AdamW at 3e-3, a meta-model of 64 units and
-800 steps, three seeds; rivals on 256 examples; the clusterers of dynamo/analysis/pairs.py, all of them; the first axis
+800 steps, three seeds; rivals on 256 examples; the clusterers of dynamo.analysis.rivals.pairs, all of them; the first axis
 of classical scaling. "Shuffled" is the mean of 20 permutations of the labels. The rivals are measured once.
 
     python benchmarks/ground_truth.py --seeds 3
@@ -36,10 +36,10 @@ from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer, measure_fidelity
-from dynamo.analysis.compare import DYNAMO, common_recordings, theta_distances
-from dynamo.analysis.mds import mds, principal_coordinates
-from dynamo.analysis.pairs import CLUSTERERS, auprc, clusterings, pair_figures
 from dynamo.analysis.rivals import RIVALS, distance_matrix
+from dynamo.analysis.rivals.compare import DYNAMO, common_recordings, theta_distances
+from dynamo.analysis.rivals.mds import mds, principal_coordinates
+from dynamo.analysis.rivals.pairs import CLUSTERERS, auprc, clusterings, pair_figures
 
 OPTIONS: dict[str, Any] = {**LAPTOP, "meta_model": "gru:hidden_size=64", "steps": 800}
 EXAMPLES = 256
@@ -64,8 +64,8 @@ def fitted(population: Population, seed: int = 0, **options: Any) -> Fit:
 
 def relation_means(distances: NDArray[np.float64], population: Population) -> tuple[float, float, float]:
     """Mean distances: of twins; of copies from what they are copies of; of models that compute something else."""
-    originals = np.array([base.labels["original"] for base in population])
-    changed = np.array([base.labels["copy"] == "copy" for base in population])
+    originals = np.array([base.metadata["original"] for base in population])
+    changed = np.array([base.metadata["copy"] == "copy" for base in population])
     pairs = np.triu(np.ones_like(distances, dtype=bool), 1)
     same = (originals[:, None] == originals) & pairs
     twins = same & ~changed[:, None] & ~changed
@@ -80,7 +80,7 @@ def order_of(distances: NDArray[np.float64], values: Sequence[float]) -> float:
 
 
 def group_row(distances: NDArray[np.float64], population: Population) -> Row:
-    labels = np.array([int(str(base.labels["original"])) for base in population])
+    labels = np.array([int(str(base.metadata["original"])) for base in population])
     figures = pair_figures(distances, labels)
     twins, copies, others = relation_means(distances, population)
     rng, clusters = np.random.default_rng(0), clusterings(distances, figures.groups)
@@ -106,11 +106,11 @@ def family_row(distances: NDArray[np.float64], population: Population) -> Row:
 
 
 def parameters(population: Population) -> list[float]:
-    return [float(str(base.labels["parameter"])) for base in population]
+    return [float(str(base.metadata["parameter"])) for base in population]
 
 
 def rows_of(name: str, population: Population, seeds: int, rivals: Sequence[str]) -> list[Row]:
-    row = group_row if "original" in population[0].labels else family_row
+    row = group_row if "original" in population[0].metadata else family_row
     rows = []
     for seed in range(seeds):
         started = process_time()
@@ -148,7 +148,7 @@ def main() -> None:
     for name in given.problems:
         population = PROBLEMS[name]()
         found = rows_of(name, population, given.seeds, given.rivals)
-        (groups if "original" in population[0].labels else families).extend(found)
+        (groups if "original" in population[0].metadata else families).extend(found)
     for rows in (groups, families):
         if rows:
             print(table(rows))

@@ -32,10 +32,10 @@ from dynamo import (
     Trajectory,
     measure_fidelity,
 )
-from dynamo.analysis.task import task_of
-from dynamo.analysis.words import WordLists
-from dynamo.base_training import BaseTrainingOptions, as_base_model, jobs, train_base_model
-from dynamo.plugins import make
+from dynamo.analysis.dynamics.words import WordLists
+from dynamo.analysis.networks.task import task_of
+from dynamo.registry import make
+from dynamo.training.base_models import BaseTrainingOptions, as_base_model, jobs, train_base_model
 from dynamo_datasets.synthetic import meaning
 
 SENTENCES = "synthetic-sentiment:negations=0,intensifiers=0,max_length=12,train_size=3000,test_size=500"
@@ -129,7 +129,7 @@ def main() -> None:
         fit = Fit.of(trainer)
         fidelity = measure_fidelity(fit, population)
         print(f"{name}: hidden R² {fidelity.mean('hidden_r2'):.3f}, agreement {fidelity.mean('agreement'):.3f}\n")
-        groups = tuple(str(value) for value in fit.label(label))
+        groups = tuple(str(value) for value in fit.values_of(label))
         subject = Subject(fit, population, task_of(fit, population), groups, "token:neutral0", 60, 0)
         settings = argparse.Namespace(points=5, budget=40, conjugacy_starts=20, size=5)
         out = given.out / name

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from dynamo import Dataset, Population, Spec
-from dynamo.base_training import BaseTrainingOptions, Job, train_base_model
-from dynamo.plugins import make
-from dynamo.population import BaseModel
-from dynamo.protocols import DynamicalModel
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.population.base_model import BaseModel
+from dynamo.registry import make
+from dynamo.training.base_models import BaseTrainingOptions, Job, train_base_model
 from dynamo_resnet.models import ResNet
 from dynamo_resnet.residual import stages
 

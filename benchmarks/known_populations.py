@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from dynamo import Dataset, Examples, Inputs, InputSpace, OutputSpace, Population, RecurrentModel, Trajectory
-from dynamo.base_training import task_loss
-from dynamo.plugins import make
-from dynamo.population import BaseModel
+from dynamo.population.base_model import BaseModel
+from dynamo.population.scores import task_loss
+from dynamo.registry import make
 from dynamo_rnn.models import GRU, TanhRNN, TorchRecurrent
 
 # Models. -------------------------------------------------------------------------------------------------------------

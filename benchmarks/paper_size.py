@@ -20,10 +20,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dynamo import Dataset, Examples, FitOptions, InputSpace, OutputSpace, Population, Trainer
-from dynamo.plugins import make
-from dynamo.presets import PRESETS
-from dynamo.protocols import DynamicalModel
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.registry import make
 from dynamo.testing import example_inputs
+from dynamo.training.presets import PRESETS
 
 IMAGES, CLASSES = InputSpace("image", (3, 32, 32)), OutputSpace("classes", 100)
 BASE_MODEL, BASE_MODELS, STEPS = "resnet:variant=resnet34", 2, 2

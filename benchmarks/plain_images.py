@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dynamo import Inputs, Population, Trainer, optimisation
-from dynamo.base_training import unexplained_share
+from dynamo import Inputs, Population, Trainer
+from dynamo.population.scores import unexplained_share
+from dynamo.training import optimisation
 from dynamo_resnet.residual import ResidualNetwork, run_shifted, stages
 
 #: Called with a model's number and images; gives the mapped states of each site and the outputs.

@@ -15,7 +15,7 @@ from time import process_time
 import torch
 
 from dynamo import InputSpace, MetaModel
-from dynamo.plugins import make
+from dynamo.registry import make
 from dynamo.testing import example_inputs
 
 CASES = {"resnet:layers=1+1+1,width=16": 128, "resnet:variant=resnet18": 32}

@@ -24,12 +24,12 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 from dynamo import Dataset, Examples, FitOptions, InputSpace, OutputSpace, Population, Trainer
-from dynamo.distributed import TorchProcesses
-from dynamo.plugins import make
-from dynamo.presets import PRESETS
-from dynamo.process_group import ProcessGroup, SingleProcess
-from dynamo.protocols import DynamicalModel
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.fit.distributed import TorchProcesses
+from dynamo.registry import make
+from dynamo.system.process_group import ProcessGroup, SingleProcess
 from dynamo.testing import example_inputs
+from dynamo.training.presets import PRESETS
 
 COUNTED = 4
 
@@ -217,7 +217,7 @@ def compare(
             moments = []
             if count == 2 or processes.rank == 0:
                 trainer = setting.trainer(models, 256, group, **options)
-                trainer.recordings = recordings
+                trainer._recordings = recordings
                 trainer.run(progress=lambda *_, m=moments: m.append((perf_counter(), process_time())))
             spent = [last - first for first, last in zip(*moments[:: len(moments) - 1], strict=True)] or [0.0, 0.0]
             both = processes.gather(spent)

@@ -1,6 +1,6 @@
 """Does DYNAMO's map tell groups apart better than established measures of similarity? Finished runs, one table.
 
-Every run is compared with all rivals on its own population, by `dynamo.analysis.compare`. Settings, fixed before
+Every run is compared with all rivals on its own population, by `dynamo.analysis.rivals.compare`. Settings, fixed before
 looking: rivals see 512 examples from the unlabelled half, the data of the meta-model; AUPRC and violation rate as in
 the ReSi benchmark; the vote of the 3 nearest neighbours; five clusterers, all of them shown: average, complete and
 single linkage, spectral clustering on a Gaussian kernel as wide as the median distance, k-means on all classical
@@ -14,10 +14,10 @@ import argparse
 from pathlib import Path
 
 from dynamo import Fit
-from dynamo.analysis.compare import Comparison, compare
 from dynamo.analysis.rivals import RIVALS
-from dynamo.plots.compare import plot_compare
-from dynamo.report import write_figure
+from dynamo.analysis.rivals.compare import Comparison, compare
+from dynamo.report.plots.compare import plot_compare
+from dynamo.report.run import write_figure
 
 
 def cell(value: str | float | None) -> str:

@@ -25,9 +25,9 @@ from earlier import LAPTOP
 from scipy.spatial.distance import pdist, squareform
 
 from dynamo import Fit, FitOptions, Population, Trainer, measure_fidelity
-from dynamo.analysis.alignment import align
-from dynamo.analysis.clusters import group_agreement
-from dynamo.analysis.pairs import pair_figures
+from dynamo.analysis.geometry.alignment import align
+from dynamo.analysis.geometry.clusters import group_agreement
+from dynamo.analysis.rivals.pairs import pair_figures
 
 TRAIN = "-a gru:hidden_size=32 -d digits-rows -f 1 -f 0.1 --seeds 8 --epochs 40 --learning-rate 5e-3"
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -54,7 +54,7 @@ COLUMNS = ("setting", "steps", "AUPRC", "ARI", "silhouette", "stability", "hidde
 
 
 def row(population: Population, by: str, name: str, steps: int, seeds: int) -> list[str]:
-    groups = [base.labels[by] for base in population]
+    groups = [base.metadata[by] for base in population]
     maps, seconds, fidelity = [], [], []
     for seed in range(seeds):
         options = FitOptions(**{**LAPTOP, **SETTINGS[name], "steps": steps, "seed": seed})
@@ -97,7 +97,7 @@ def main() -> None:
     population = Population.load(given.population or given.out / "population")
     wanted = dict(condition.split("=") for condition in given.where)
     population = population.select(
-        [all(str(base.labels[label]).lower() == value for label, value in wanted.items()) for base in population]
+        [all(str(base.metadata[label]).lower() == value for label, value in wanted.items()) for base in population]
     )
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
     for name in given.settings:

@@ -71,10 +71,13 @@ def clocked_fit(arguments: Sequence[str]) -> Figures:
     """`dynamo fit` with a clock around its parts."""
     import torch
 
-    from dynamo import cli, fidelity, report, terminal
-    from dynamo.fit import Fit
-    from dynamo.population import Population
-    from dynamo.trainer import Trainer
+    from dynamo import cli
+    from dynamo.fit import fidelity
+    from dynamo.fit.fit import Fit
+    from dynamo.population.population import Population
+    from dynamo.report import run as report
+    from dynamo.report import terminal
+    from dynamo.training.trainer import Trainer
 
     torch.set_num_threads(1)
     found: Figures = {"before": peak_memory()}
@@ -102,8 +105,8 @@ def clocked_fit(arguments: Sequence[str]) -> Figures:
 def fit(count: int, recording: str, visits: int, out: Path) -> Figures:
     """Fit one population, every base model taking part in so many steps; its figures with those of the map."""
     from dynamo import Fit
-    from dynamo.analysis.clusters import group_agreement
-    from dynamo.report import read_fidelity
+    from dynamo.analysis.geometry.clusters import group_agreement
+    from dynamo.fit.fidelity import read_fidelity
 
     run = out / f"run-{count}-{recording}-{visits}"
     shutil.rmtree(run, ignore_errors=True)
@@ -118,7 +121,7 @@ def fit(count: int, recording: str, visits: int, out: Path) -> Figures:
     found["disk"] = sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) / 2**20
     map_, measured = Fit.load(run), read_fidelity(run)
     for label in ("group", "fraction", "recurrence"):
-        agreement = group_agreement(map_.theta.double().numpy(), map_.label(label))
+        agreement = group_agreement(map_.theta.double().numpy(), map_.values_of(label))
         found[label] = {"ari": agreement.ari, "silhouette": agreement.silhouette}
     figures = ("hidden_r2", "agreement", "base_score", "emulator_score")
     return found | {figure: measured.mean(figure) for figure in figures}
@@ -132,8 +135,8 @@ def clocked_rival(name: str, population: Path, counts: Sequence[int]) -> list[Fi
     import torch
 
     from dynamo import Population
-    from dynamo.analysis.compare import common_recordings
     from dynamo.analysis.rivals import distance_matrix, rival_named
+    from dynamo.analysis.rivals.compare import common_recordings
     from dynamo.analysis.rivals.features import readers
 
     torch.set_num_threads(1)

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from dynamo import Dataset, Population
-from dynamo.options import Spec
-from dynamo.plugins import make
-from dynamo.population import BaseModel
-from dynamo.protocols import DynamicalModel
+from dynamo.contracts.options import Spec
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.population.base_model import BaseModel
+from dynamo.registry import make
 
 UNITS, STEPS, BATCH, RATE = 16, 150, 32, 1e-2
 #: Networks that are trained together: what their passes keep should fit into the processor's cache.

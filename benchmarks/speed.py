@@ -29,11 +29,11 @@ import torch
 from earlier import LAPTOP
 
 from dynamo import Dataset, Examples, FitOptions, Inputs, InputSpace, OutputSpace, Population, Spec, Trainer
-from dynamo.devices import fast_products
-from dynamo.plugins import make
-from dynamo.population import BaseModel
-from dynamo.presets import PRESETS
-from dynamo.protocols import DynamicalModel
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.population.base_model import BaseModel
+from dynamo.registry import make
+from dynamo.system.devices import fast_products
+from dynamo.training.presets import PRESETS
 from dynamo_rnn.meta import MetaGRU
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ def share_of_peak(hidden: int, batch: int, shortest: int, repeats: int) -> None:
     }
     first = next(iter(trainers.values()))
     for trainer in trainers.values():
-        trainer.recordings = first.recordings
+        trainer._recordings = first.recordings
     rounds: list[dict[str, float]] = []
     for _ in range(repeats + 1):
         times = {"peak": best_peak()}

@@ -45,12 +45,13 @@ from speed import best_peak, cost_of, costs_in_turn, header, products, seconds, 
 from time_to_quality import ari, run_trainer
 from torch.utils.flop_counter import FlopCounterMode
 
-from dynamo import Dataset, Examples, FitOptions, Inputs, InputSpace, OutputSpace, Population, Trainer, optimisation
-from dynamo.analysis.pairs import auprc
-from dynamo.plugins import make
-from dynamo.population import BaseModel
-from dynamo.presets import PRESETS
-from dynamo.protocols import DynamicalModel
+from dynamo import Dataset, Examples, FitOptions, Inputs, InputSpace, OutputSpace, Population, Trainer
+from dynamo.analysis.rivals.pairs import auprc
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.population.base_model import BaseModel
+from dynamo.registry import make
+from dynamo.training import optimisation
+from dynamo.training.presets import PRESETS
 
 MODELS, STEPS_EACH = 32, 60
 RATES = {"adamw": (3e-3, 1e-2, 3e-2), "sgd": (0.03, 0.1, 0.3), "muon": (3e-3, 1e-2, 3e-2)}
@@ -105,7 +106,7 @@ class Outcome:
 
 
 def groups_of(population: Population) -> Any:
-    return np.array([int(str(base.labels["original"])) for base in population])
+    return np.array([int(str(base.metadata["original"])) for base in population])
 
 
 def distances_of(thetas: Any) -> Any:
@@ -191,7 +192,7 @@ def share_of_peak(count: int, width: int, side: int, repeats: int) -> None:
     meta_model = f"resnet:layers=1+1+1,width={width}"
     trainers = [Trainer(population, settings(population, meta_model=meta_model, **form)) for form in forms.values()]
     for trainer in trainers:
-        trainer.recordings = trainers[0].recordings
+        trainer._recordings = trainers[0].recordings
         trainer.emulator.train()
     with FlopCounterMode(display=False) as counter:
         trainers[0]._advance()

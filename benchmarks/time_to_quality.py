@@ -30,10 +30,10 @@ from speed import header, timed
 from torch import Tensor, nn
 
 from dynamo import FitOptions, Inputs, Population, Trainer
-from dynamo.base_training import unexplained_share
-from dynamo.optimisation import cosine_7_32
-from dynamo.presets import PRESETS
-from dynamo.trajectory import at_readout
+from dynamo.contracts.trajectory import at_readout
+from dynamo.population.scores import unexplained_share
+from dynamo.training.optimisation import cosine_7_32
+from dynamo.training.presets import PRESETS
 
 DATA = {
     "digits": ("digits-rows", 64),
@@ -104,7 +104,7 @@ def quality(population: Population, emulate: Callable[[int, Tensor], tuple[Tenso
 
 def ari(thetas: Any, population: Population) -> float:
     places = torch.stack([theta.detach() for theta in thetas]).numpy()
-    groups = [base.labels["original"] for base in population]
+    groups = [base.metadata["original"] for base in population]
     found = KMeans(len(set(groups)), n_init=50, random_state=0).fit_predict(places)
     return float(adjusted_rand_score(groups, found))
 

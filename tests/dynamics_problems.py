@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from dynamo import InputSpace, OutputSpace, RecurrentModel
-from dynamo.trajectory import Inputs, Trajectory
+from dynamo.contracts.trajectory import Inputs, Trajectory
 
 
 def scattered(count, size, scale=1.0, seed=0):

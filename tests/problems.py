@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from dynamo import Dataset, Examples, Fit, FitOptions, Inputs, InputSpace, OutputSpace, Population, Spec, Trainer
-from dynamo.plugins import make
-from dynamo.population import BaseModel
-from dynamo.protocols import DynamicalModel, Head, MetaModel
+from dynamo.contracts.protocols import DynamicalModel, Head, MetaModel
+from dynamo.population.base_model import BaseModel
+from dynamo.registry import make
 
 
 def sequences(count: int, steps: int, features: int, seed: int = 0) -> Inputs:

@@ -11,9 +11,9 @@ from scipy.spatial.distance import pdist
 
 import problems
 from dynamo import DynamoError
-from dynamo.analysis.alignment import align, maps_of
+from dynamo.analysis.geometry.alignment import align, maps_of
 from dynamo.cli import main
-from dynamo.plots.alignment import plot_alignment
+from dynamo.report.plots.alignment import plot_alignment
 
 
 def rotation(dimensions, seed):

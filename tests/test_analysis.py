@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dynamo import DynamoError
-from dynamo.analysis.clusters import group_agreement
-from dynamo.analysis.spectrum import spectrum
+from dynamo.analysis.geometry.clusters import group_agreement
+from dynamo.analysis.geometry.spectrum import spectrum
 
 
 def test_spectrum_of_points_with_a_known_covariance():

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import ortho_group
 
 from dynamo import DynamoError
-from dynamo.analysis.attractor import attractor_geometry
+from dynamo.analysis.dynamics.attractor import attractor_geometry
 
 RNG = np.random.default_rng(0)
 SHARES = RNG.uniform(size=120)

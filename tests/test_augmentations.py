@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dynamo import Augmentation, Dataset, DynamoError, InputSpace, Spec
-from dynamo.base_training import BaseTrainingOptions, jobs, train_base_model
-from dynamo.plugins import make
+from dynamo.registry import make
 from dynamo.testing import check_augmentation, example_inputs
+from dynamo.training.base_models import BaseTrainingOptions, jobs, train_base_model
 from dynamo_images.augmentations import Strong, Weak
 
 GREY, COLOUR = InputSpace("image", (1, 8, 8)), InputSpace("image", (3, 12, 10))

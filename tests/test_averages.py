@@ -8,15 +8,15 @@ import torch
 
 import problems
 from dynamo import DynamoError, Fit, FitOptions, Population, Spec, Trainer
-from dynamo.analysis.averages import Way, average, between, mean_theta, mixture, parameter_average
-from dynamo.analysis.evaluate import outputs_at, scores_at
-from dynamo.analysis.geodesic import geodesic
-from dynamo.base_training import score
+from dynamo.analysis.networks.averages import Way, average, between, mean_theta, mixture, parameter_average
+from dynamo.analysis.networks.evaluate import outputs_at, scores_at
+from dynamo.analysis.networks.geodesic import geodesic
 from dynamo.cli import main
-from dynamo.data import Dataset, Examples
-from dynamo.plugins import make
-from dynamo.population import BaseModel
-from dynamo.protocols import DynamicalModel
+from dynamo.contracts.data import Dataset, Examples
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.population.base_model import BaseModel
+from dynamo.population.scores import score
+from dynamo.registry import make
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def permuted(base: BaseModel, name: str, seed: int) -> BaseModel:
             tensor = tensor[:, units]
         state[key] = tensor
     model.load_state_dict(state)
-    return BaseModel(name, model.eval(), base.data, base.labels, base.architecture)
+    return BaseModel(name, model.eval(), base.data, base.metadata, base.architecture)
 
 
 def test_a_mixture_has_equal_weights_on_a_subset(fit_and_population):
@@ -284,7 +284,7 @@ def test_two_heads():
         ("", "the average of no models is not defined"),
         ([], "the average of no models is not defined"),
         ("m9", "no base model is called 'm9': did you mean"),
-        ("numbr=1", "no label is called 'numbr': did you mean 'number'"),
+        ("numbr=1", "no metadata is called 'numbr': did you mean 'number'"),
         ("number=7", "no model has number=7: the values of 'number' are 0, 1, 2"),
     ],
 )

@@ -7,12 +7,12 @@ import torch
 import dynamics_problems as known
 import problems
 from dynamo import DynamoError, Inputs
-from dynamo.analysis.attractor import attractor_geometry
-from dynamo.analysis.attractor_map import attractors_over_the_map
-from dynamo.analysis.base_view import BaseView, readout_gradient
-from dynamo.analysis.over_the_map import Places
-from dynamo.analysis.slow_points import nearly_fixed, slow_points
-from dynamo.protocols import StateMap
+from dynamo.analysis.dynamics.attractor import attractor_geometry
+from dynamo.analysis.dynamics.attractor_map import attractors_over_the_map
+from dynamo.analysis.dynamics.base_view import BaseView, readout_gradient
+from dynamo.analysis.dynamics.slow_points import nearly_fixed, slow_points
+from dynamo.analysis.networks.over_the_map import Places
+from dynamo.contracts.protocols import StateMap
 
 
 class Matrix(StateMap):

@@ -9,8 +9,8 @@ import torch
 
 from command_line import dynamo
 from dynamo import DynamoError, Population, Trainer
-from dynamo.population import MANIFEST
-from dynamo.storage import write_toml
+from dynamo.population.manifest import MANIFEST
+from dynamo.system.storage import write_toml
 from problems import base_model, dataset
 from test_damaged_files import mutated, seen_dataset
 from test_trainer import SMALL

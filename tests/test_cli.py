@@ -49,7 +49,7 @@ def test_the_manifest_says_what_was_trained(population):
     assert [model["name"] for model in models] == [
         f"digits-{kind}-100-s{seed}" for kind in ("gru", "rnn") for seed in (0, 1)
     ]
-    labels = models[2]["labels"]
+    labels = models[2]["metadata"]
     assert (labels["architecture"], labels["fraction"], labels["seed"], labels["task"]) == ("rnn", 1.0, 0, "digits")
     assert (labels["site"], labels["rank"]) == ("lab", 3)
 
@@ -162,7 +162,7 @@ WRONG_TRAIN = [
     (["-a", "gru", "-d", "digits-rows", "-f", "0.00001"], "leaves none"),
     (["-a", "gru", "-a", "gru:hidden_size=3", "-d", "digits-rows"], "would have one name"),
     (["-a", "gru", "-d", "digits-rows", "--learning-rate", "-1"], "'learning_rate' is -1.0: it must be above 0"),
-    (["-a", "gru", "-d", "digits-rows", "-l", "novalue"], "cannot read the label 'novalue'"),
+    (["-a", "gru", "-d", "digits-rows", "-l", "novalue"], "cannot read the metadata 'novalue'"),
     (["-a", "gru:hidden_size=6", "-d", "digits-rows", "--learning-rate", "1e30"], "lower --learning-rate"),
 ]
 
@@ -181,9 +181,9 @@ WRONG_FIT = [
     (["--meta-model", "gruu"], "no meta-model is called 'gruu'"),
     (["--theta-dim", "none"], "option 'theta_dim' is 'none': it must be int"),
     (["--hidden-divergence", "kl"], "compares logits"),
-    (["--colour-by", "colour"], "no label is called 'colour'"),
-    (["--where", "architecture=lstm"], "no model has the labels"),
-    (["--where", "arch=lstm"], "no label is called 'arch': did you mean 'architecture'"),
+    (["--colour-by", "colour"], "no metadata is called 'colour'"),
+    (["--where", "architecture=lstm"], "no model has the metadata"),
+    (["--where", "arch=lstm"], "no metadata is called 'arch': did you mean 'architecture'"),
     (["--resume"], "has no checkpoint"),
     (["--learning-rate", "1e30"], "lower learning_rate"),
 ]
@@ -213,12 +213,12 @@ def test_folders_that_cannot_be_used(population, tmp_path, capsys):
 def test_a_full_disk_is_told_and_leaves_no_half_file(population, tmp_path, monkeypatch, capsys):
     import errno
 
-    from dynamo import storage
+    from dynamo.contracts import files
 
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(storage.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     assert dynamo("fit", population, "-o", tmp_path / "run", *FIT) == 2
     assert "No space left on device; free some room" in capsys.readouterr().err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -274,7 +274,7 @@ def test_a_broken_plugin_is_named_and_the_rest_work(tmp_path):
 def test_labels_keep_their_kind(tmp_path):
     labels = ["-l", "flag=true", "-l", "share=0.5", "-l", "word=a b"]
     assert dynamo("train", tmp_path / "population", *TRAIN, *labels) == 0
-    table = tomllib.loads((tmp_path / "population" / "population.toml").read_text())["models"][0]["labels"]
+    table = tomllib.loads((tmp_path / "population" / "population.toml").read_text())["models"][0]["metadata"]
     assert (table["flag"], table["share"], table["word"]) == (True, 0.5, "a b")
 
 

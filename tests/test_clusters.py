@@ -11,12 +11,12 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, sil
 
 import problems
 from dynamo import DynamoError
-from dynamo.analysis.agreement import MEASURES, agreement, nearest_others, neighbour_votes
-from dynamo.analysis.clusters import Clusters, _gaussian_like, find_clusters
-from dynamo.analysis.partitions import METHODS, cluster, silhouettes
-from dynamo.analysis.spectrum import spectrum
+from dynamo.analysis.geometry.agreement import MEASURES, agreement, nearest_others, neighbour_votes
+from dynamo.analysis.geometry.clusters import Clusters, _gaussian_like, find_clusters
+from dynamo.analysis.geometry.partitions import METHODS, cluster, silhouettes
+from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.cli import main
-from dynamo.plots.clusters import plot_clusters
+from dynamo.report.plots.clusters import plot_clusters
 
 
 def planted(groups, each, distance=6.0, dimensions=6, seed=0):
@@ -261,7 +261,7 @@ def run(tmp_path_factory):
     fit, _ = problems.fitted(8)
     labels = [{"kind": "ab"[n % 2], "name": n, **({"odd": 1} if n else {})} for n in range(8)]
     folder = tmp_path_factory.mktemp("clusters") / "run"
-    attrs.evolve(fit, labels=labels).save(folder)
+    attrs.evolve(fit, metadata=labels).save(folder)
     return folder
 
 

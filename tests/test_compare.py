@@ -8,11 +8,11 @@ from scipy.spatial.distance import pdist, squareform
 
 import problems
 from dynamo import DynamoError, Fit, Population
-from dynamo.analysis import compare as module
-from dynamo.analysis.compare import Comparison, MethodResult, common_recordings, compare
-from dynamo.analysis.pairs import CLUSTERERS, pair_figures
 from dynamo.analysis.rivals import RIVALS, distance_matrix
-from dynamo.plots.compare import plot_compare
+from dynamo.analysis.rivals import compare as module
+from dynamo.analysis.rivals.compare import Comparison, MethodResult, common_recordings, compare
+from dynamo.analysis.rivals.pairs import CLUSTERERS, pair_figures
+from dynamo.report.plots.compare import plot_compare
 
 KINDS = ["a", "a", "a", "b", "b", "b"]
 
@@ -20,7 +20,7 @@ KINDS = ["a", "a", "a", "b", "b", "b"]
 @pytest.fixture(scope="module")
 def fitted() -> tuple[Fit, Population]:
     fit, population = problems.fitted(count=6)
-    return attrs.evolve(fit, labels=[{"kind": kind, "number": n} for n, kind in enumerate(KINDS)]), population
+    return attrs.evolve(fit, metadata=[{"kind": kind, "number": n} for n, kind in enumerate(KINDS)]), population
 
 
 def test_each_method_is_judged_by_its_own_distances(fitted):
@@ -146,12 +146,12 @@ def test_errors(fitted):
         compare(fit, population, "kind", ["pwca"])
     with pytest.raises(DynamoError, match="no label 'kid': did you mean 'kind'"):
         compare(fit, population, "kid", [])
-    some = attrs.evolve(fit, labels=[*fit.labels[:-1], {"number": 5}])
+    some = attrs.evolve(fit, metadata=[*fit.metadata[:-1], {"number": 5}])
     with pytest.raises(DynamoError, match="'m5' has no label 'kind'"):
         compare(some, population, "kind", [])
     with pytest.raises(DynamoError, match="6 models in 6 group"):
         compare(fit, population, "number", [])
-    alike = attrs.evolve(fit, labels=[{"kind": "a"}] * 6)
+    alike = attrs.evolve(fit, metadata=[{"kind": "a"}] * 6)
     with pytest.raises(DynamoError, match="6 models in 1 group"):
         compare(alike, population, "kind", [])
     with pytest.raises(DynamoError, match="not those of the fit"):

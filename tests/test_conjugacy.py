@@ -7,10 +7,10 @@ from torch import nn
 
 import problems
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer
-from dynamo.analysis.conjugacy import conjugacy, residual, spectral_distance
-from dynamo.analysis.transport import inverse, transport
-from dynamo.protocols import DynamicalModel, RecurrentModel, StateMap
-from dynamo.trajectory import Inputs, Trajectory
+from dynamo.analysis.dynamics.conjugacy import conjugacy, residual, spectral_distance
+from dynamo.analysis.dynamics.transport import inverse, transport
+from dynamo.contracts.protocols import DynamicalModel, RecurrentModel, StateMap
+from dynamo.contracts.trajectory import Inputs, Trajectory
 
 GROUPS = ("left", "left", "left", "right", "right")
 THETAS = torch.tensor([[2.0, 0.1], [2.0, -0.1], [2.1, 0.0], [-2.0, 0.1], [-2.0, -0.1]])

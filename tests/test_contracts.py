@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dynamo import Component, DynamoError, Spec
-from dynamo.components import KINDS, SIGNATURES
-from dynamo.plugins import registry
+from dynamo.contracts.components import KINDS, SIGNATURES
+from dynamo.registry import registry
 from dynamo.testing import check_component
 from dynamo.testing.components import CASES
 

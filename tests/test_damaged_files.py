@@ -16,12 +16,13 @@ import pytest
 import torch
 
 from dynamo import DynamoError, Fit, Population
-from dynamo.checkpoint import read_checkpoint
-from dynamo.data import Dataset
-from dynamo.options import Spec
-from dynamo.plugins import make
-from dynamo.report import read_fidelity
-from dynamo.storage import read_arrays, read_tensors, sha256, write_toml
+from dynamo.contracts.data import Dataset
+from dynamo.contracts.files import read_arrays, sha256
+from dynamo.contracts.options import Spec
+from dynamo.fit.fidelity import read_fidelity
+from dynamo.registry import make
+from dynamo.system.storage import read_tensors, write_toml
+from dynamo.training.checkpoint import read_checkpoint
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -63,7 +64,14 @@ def seen_population(root):
 
 def seen_run(root):
     fit = Fit.load(root / "disk")
-    return tensors(fit.emulator.state_dict()), fit.options, fit.labels, fit.source, fit.history, fit.emulator.blueprint
+    return (
+        tensors(fit.emulator.state_dict()),
+        fit.options,
+        fit.metadata,
+        fit.source,
+        fit.history,
+        fit.emulator.blueprint,
+    )
 
 
 def seen_checkpoint(root):
@@ -178,7 +186,7 @@ def test_an_edited_manifest_is_refused_until_its_digest_is_taken_out(whole, tmp_
         Population.load(folder)
     lines = [line for line in path.read_text().splitlines() if not line.startswith("digest")]
     path.write_text("\n".join(lines))
-    assert Population.load(folder)[0].labels["architecture"] == "gated"
+    assert Population.load(folder)[0].metadata["architecture"] == "gated"
 
 
 # Versions

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dynamo import Dataset, DynamoError, Examples, Inputs, InputSpace, OutputSpace, Trainer
-from dynamo.population import Population
-from dynamo.trajectory import collate, pad_time
+from dynamo.contracts.trajectory import collate, pad_time
+from dynamo.population.population import Population
 from problems import base_model, dataset, sequences
 
 

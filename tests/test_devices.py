@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dynamo import devices
-from dynamo.devices import fast_products
+from dynamo.system import devices
+from dynamo.system.devices import fast_products
 
 CPU = torch.device("cpu")
 

@@ -17,16 +17,17 @@ import attrs
 import pytest
 import torch
 
-from dynamo import DynamoError, FitOptions, Population, Trainer, checkpoint
-from dynamo.checkpoint import gather_emulator, read_checkpoint
+from dynamo import DynamoError, FitOptions, Population, Trainer
 from dynamo.cli import main
-from dynamo.distributed import _joined, fit
-from dynamo.errors import Interrupted
-from dynamo.process_group import ProcessGroup, share_step
-from dynamo.ranks import Ranks
-from dynamo.recording import Recording
-from dynamo.storage import load_plain
-from dynamo.trajectory import Trajectory
+from dynamo.contracts.errors import Interrupted
+from dynamo.contracts.trajectory import Trajectory
+from dynamo.fit.distributed import _joined, fit
+from dynamo.fit.ranks import Ranks
+from dynamo.population.recording import Recording
+from dynamo.system.process_group import ProcessGroup, share_step
+from dynamo.system.storage import load_plain
+from dynamo.training import checkpoint
+from dynamo.training.checkpoint import gather_emulator, read_checkpoint
 from dynamo_rnn.models import GRU
 from problems import base_model, dataset
 
@@ -83,7 +84,7 @@ def models():
 
 def in_float64(trainer):
     trainer.emulator.double()
-    trainer.recordings = [
+    trainer._recordings = [
         Recording(
             source.inputs.with_values(source.inputs.values.double()),
             Trajectory(

@@ -9,7 +9,7 @@ from scipy import special
 from scipy.spatial import distance
 
 from dynamo import Divergence, DynamoError
-from dynamo.plugins import make, registry
+from dynamo.registry import make, registry
 
 A = torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 B = torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

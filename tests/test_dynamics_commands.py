@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from dynamo.analysis.conjugacy import PLACES
+from dynamo.analysis.dynamics.conjugacy import PLACES
 from dynamo.cli import main
 
 WORDS = ["--positive", "positive*", "--negative", "negative*", "--neutral", "neutral*,the"]

@@ -7,14 +7,14 @@ import torch
 import dynamics_problems as known
 import problems
 from dynamo import DynamoError, Fit, FitOptions, Inputs, Population, Trainer
-from dynamo.analysis.conjugacy import residual
-from dynamo.analysis.fixed_points import find_fixed_points
-from dynamo.analysis.linearisation import linearise
-from dynamo.analysis.portrait import portrait
-from dynamo.analysis.slow_points import nearly_fixed, slow_points
-from dynamo.analysis.words import WordLists, word_score
+from dynamo.analysis.dynamics.conjugacy import residual
+from dynamo.analysis.dynamics.fixed_points import find_fixed_points
+from dynamo.analysis.dynamics.linearisation import linearise
+from dynamo.analysis.dynamics.portrait import portrait
+from dynamo.analysis.dynamics.slow_points import nearly_fixed, slow_points
+from dynamo.analysis.dynamics.words import WordLists, word_score
 from dynamo.cli import main
-from dynamo.spaces import InputSpace, OutputSpace
+from dynamo.contracts.spaces import InputSpace, OutputSpace
 
 ZERO = torch.zeros(2)
 OVERFLOWING = Inputs(torch.zeros(3, 9, 2), torch.ones(3, 9, dtype=torch.bool))

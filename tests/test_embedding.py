@@ -12,9 +12,9 @@ import torch
 import problems
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer, measure_fidelity
 from dynamo.cli import main
-from dynamo.embedding import EmbedOptions, embed
-from dynamo.fidelity import Fidelity
-from dynamo.population import BaseModel
+from dynamo.fit.embedding import EmbedOptions, embed
+from dynamo.fit.fidelity import Fidelity
+from dynamo.population.base_model import BaseModel
 
 OPTIONS = FitOptions(meta_model="gru:hidden_size=8", theta_dim=3, models_per_step=None, output_weight=3.0)
 LONG = EmbedOptions(steps=150, map_steps=40)
@@ -95,7 +95,7 @@ def test_what_is_placed_is_a_fit_of_the_new_models(problem):
     seen = []
     found = embed(fit, new, fidelity, EmbedOptions(steps=3, map_steps=1), lambda *now: seen.append(now))
     assert [(step, steps) for step, steps, _ in seen] == [(n, 5) for n in range(1, 6)]
-    assert found.placed.label("colour") == ["blue"]
+    assert found.placed.values_of("colour") == ["blue"]
     values = data_of(models).test.inputs.values
     place = found.theta[0]
     torch.testing.assert_close(found.placed.model_at("new")(values), fit.model_at(place)(values))

@@ -3,8 +3,8 @@ import pytest
 
 import problems
 from dynamo import DynamoError
-from dynamo.analysis.evaluate import METRICS, outputs_at, scores_at
-from dynamo.base_training import task_loss, task_score
+from dynamo.analysis.networks.evaluate import METRICS, outputs_at, scores_at
+from dynamo.population.scores import task_loss, task_score
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from torch import nn
 from torch.export import Dim, export
 
 from dynamo import Dataset, Examples, Fit, FitOptions, InputSpace, OutputSpace, Population, Trainer
-from dynamo.plugins import make
-from dynamo.protocols import DynamicalModel
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.registry import make
 from dynamo.testing import example_inputs
 from dynamo_resnet.taps import TappedModel
 

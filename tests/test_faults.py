@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from dynamo import DynamoError
-from dynamo.locks import locked
-from dynamo.storage import write_bytes
+from dynamo.contracts.files import write_bytes
+from dynamo.system.locks import locked
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -223,7 +223,7 @@ def test_a_clock_that_is_set_in_the_middle_of_a_fit_does_not_matter(whole, tmp_p
     def set_clock():
         import time
 
-        from dynamo.trainer import Trainer
+        from dynamo.training.trainer import Trainer
 
         now, now_ns, advance = time.time, time.time_ns, Trainer._advance
 
@@ -254,7 +254,7 @@ def test_a_clock_that_is_set_in_the_middle_of_a_fit_does_not_matter(whole, tmp_p
 
 def test_a_second_ctrl_c_stops_at_once_and_leaves_a_sound_folder(whole, tmp_path):
     def twice():
-        from dynamo.trainer import Trainer
+        from dynamo.training.trainer import Trainer
 
         advance = Trainer._advance
 

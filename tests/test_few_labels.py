@@ -13,16 +13,16 @@ from torch import nn
 
 import problems
 from dynamo import DynamoError, Fit, Inputs, InputSpace, OutputSpace
-from dynamo.analysis.few_labels import Estimate, few_labels
-from dynamo.analysis.label_baselines import FINE_TUNING_RATE, PROBE_STRENGTHS, fine_tuned, linear_probe, pick
-from dynamo.analysis.labels import deal, draw_labels, label_count, stopping_point
-from dynamo.analysis.landscape import landscape
-from dynamo.analysis.task import answers, task_of
-from dynamo.base_training import score, task_loss
+from dynamo.analysis.networks.few_labels import Estimate, few_labels
+from dynamo.analysis.networks.label_baselines import FINE_TUNING_RATE, PROBE_STRENGTHS, fine_tuned, linear_probe, pick
+from dynamo.analysis.networks.labels import deal, draw_labels, label_count, stopping_point
+from dynamo.analysis.networks.landscape import landscape
+from dynamo.analysis.networks.task import answers, task_of
 from dynamo.cli import main
-from dynamo.plots.few_labels import plot_few_labels
-from dynamo.plugins import make
-from dynamo.protocols import DynamicalModel, Head, MetaModel
+from dynamo.contracts.protocols import DynamicalModel, Head, MetaModel
+from dynamo.population.scores import score, task_loss
+from dynamo.registry import make
+from dynamo.report.plots.few_labels import plot_few_labels
 
 SETTINGS = {"labels": 60, "draws": 3, "steps": 30, "folds": 3, "start": "zero", "seed": 1}
 NAMES = [
@@ -326,7 +326,7 @@ def test_errors(planted):
 def test_the_picture(planted, found):
     fit, population = planted
     background = landscape(fit, population, size=3)
-    figure = plot_few_labels(found, background, "number", fit.label("number"))
+    figure = plot_few_labels(found, background, "number", fit.values_of("number"))
     left, right = figure.axes[0], figure.axes[-1]
     ends = [item.get_offsets()[0] for item in left.collections if item.get_label() in ("its end", "_child")]
     ways = [line.get_xydata() for line in left.lines if len(line.get_xydata()) in {steps + 1 for steps in found.steps}]

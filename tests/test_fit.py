@@ -11,11 +11,11 @@ import torch
 
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer, measure_fidelity
 from dynamo.cli import main
-from dynamo.fidelity import agreement, unexplained
-from dynamo.protocols import RecurrentModel
-from dynamo.recording import run
+from dynamo.contracts.protocols import RecurrentModel
+from dynamo.contracts.trajectory import Inputs, Trajectory
+from dynamo.fit.fidelity import agreement, unexplained
+from dynamo.population.recording import run
 from dynamo.testing import check_recurrent_model
-from dynamo.trajectory import Inputs, Trajectory
 from problems import base_model, dataset, population, sequences
 
 OPTIONS = FitOptions(
@@ -43,9 +43,9 @@ def fitted(models):
 def test_theta_holds_the_embeddings(fitted):
     assert fitted.theta.shape == (3, 3)
     assert fitted.names == ["m0", "m1", "m2"]
-    assert fitted.label("number") == [0, 1, 2]
-    with pytest.raises(DynamoError, match=r"no label 'numbr': did you mean 'number'"):
-        fitted.label("numbr")
+    assert fitted.values_of("number") == [0, 1, 2]
+    with pytest.raises(DynamoError, match=r"no metadata 'numbr': did you mean 'number'"):
+        fitted.values_of("numbr")
 
 
 def test_model_at_is_the_emulator_at_that_theta(fitted):
@@ -106,7 +106,7 @@ def test_a_saved_fit_is_the_same_fit_without_its_population(fitted, tmp_path):
     loaded = Fit.load(tmp_path)
     assert torch.equal(loaded.theta, fitted.theta)
     assert loaded.options == fitted.options
-    assert [dict(labels) for labels in loaded.labels] == [dict(labels) for labels in fitted.labels]
+    assert [dict(labels) for labels in loaded.metadata] == [dict(labels) for labels in fitted.metadata]
     assert [row[2] for row in loaded.history] == [row[2] for row in fitted.history]
     values = torch.randn(4, 5, 2)
     assert torch.equal(loaded.model_at("m2")(values), fitted.model_at("m2")(values))

@@ -8,9 +8,9 @@ import dynamics_problems as known
 import problems
 from dynamics_problems import scattered
 from dynamo import DynamoError, Inputs
-from dynamo.analysis import fixed_points
-from dynamo.analysis.constant_input import constant_input
-from dynamo.analysis.fixed_points import find_fixed_points, sample_states
+from dynamo.analysis.dynamics import fixed_points
+from dynamo.analysis.dynamics.constant_input import constant_input
+from dynamo.analysis.dynamics.fixed_points import find_fixed_points, sample_states
 
 ZERO = torch.zeros(2)
 

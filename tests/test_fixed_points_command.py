@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import dynamics_problems as known
-from dynamo.analysis.fixed_points import find_fixed_points
+from dynamo.analysis.dynamics.fixed_points import find_fixed_points
 from dynamo.cli import main
-from dynamo.commands.fixed_points import told
+from dynamo.commands.analyse.fixed_points import told
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dynamo import Fit, FitOptions, Population, Trainer
-from dynamo.analysis.compare import theta_distances
-from dynamo.analysis.pairs import pair_figures
+from dynamo.analysis.rivals.compare import theta_distances
+from dynamo.analysis.rivals.pairs import pair_figures
 from dynamo.testing import check_recurrent_model
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
@@ -47,10 +47,10 @@ def check_copies(population: Population) -> None:
     weights = [torch.cat([part.flatten() for part in base.model.parameters()]) for base in population]
     for one, base in enumerate(population):
         for other in range(one):
-            same = base.labels["original"] == population[other].labels["original"]
+            same = base.metadata["original"] == population[other].metadata["original"]
             assert (float((found[one] - found[other]).abs().max()) < 1e-3) == same, (one, other)
             equal = weights[one].shape == weights[other].shape and torch.allclose(weights[one], weights[other])
-            assert equal == (same and "copy" not in (base.labels["copy"], population[other].labels["copy"]))
+            assert equal == (same and "copy" not in (base.metadata["copy"], population[other].metadata["copy"]))
 
 
 def test_dead_and_doubled_units_make_networks_wider():
@@ -65,7 +65,7 @@ def test_rotations_turn_by_their_angle_whatever_the_frame():
     for base in population:
         values = torch.linalg.eigvals(base.model.from_state)
         angle = values[values.abs().argmax()].angle().abs()
-        assert float(angle) == pytest.approx(base.labels["parameter"], abs=1e-5)
+        assert float(angle) == pytest.approx(base.metadata["parameter"], abs=1e-5)
     impulse = torch.zeros(1, 5, 1)
     impulse[0, 0] = 1
     answers = population[1].model(impulse, torch.ones(1, 5).bool())[0, :, 0].numpy()
@@ -77,7 +77,7 @@ def test_rotations_turn_by_their_angle_whatever_the_frame():
 def test_a_leak_of_one_is_a_plain_rnn():
     population = leaks(count=3, hidden=5)
     base = population[2]
-    assert base.labels["parameter"] == base.model.leak == 1
+    assert base.metadata["parameter"] == base.model.leak == 1
     x, h = torch.randn(4, 2), torch.randn(4, 5)
     plain = torch.tanh(x @ base.model.from_input.T + h @ base.model.from_state.T)
     torch.testing.assert_close(base.model.step(x, h), plain)
@@ -86,7 +86,7 @@ def test_a_leak_of_one_is_a_plain_rnn():
 
 
 def test_mean_distances_of_twins_copies_and_others_by_hand(tanh):
-    assert [base.labels["copy"] for base in tanh] == ["none", "twin", "copy", "copy"] * 2
+    assert [base.metadata["copy"] for base in tanh] == ["none", "twin", "copy", "copy"] * 2
     distances = np.full((8, 8), 9.0)
     for first in (0, 4):
         distances[first : first + 4, first : first + 4] = [[0, 1, 2, 3], [1, 0, 4, 5], [2, 4, 0, 7], [3, 5, 7, 0]]
@@ -108,7 +108,7 @@ def test_copies_lie_with_their_twins_and_away_from_others():
     twins, copies, others = relation_means(distances, population)
     assert copies < 2 * twins
     assert others > 5 * copies
-    figures = pair_figures(distances, [base.labels["original"] for base in population])
+    figures = pair_figures(distances, [base.metadata["original"] for base in population])
     assert figures.auprc == 1
     assert min(figures.ari.values()) == 1
 

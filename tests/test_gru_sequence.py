@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from dynamo import Inputs, InputSpace
-from dynamo.plugins import make
-from dynamo.protocols import MetaModel
+from dynamo.contracts.protocols import MetaModel
+from dynamo.registry import make
 from dynamo_rnn.sequence import GRUSequence, Packing
 
 REAL, TOKENS = InputSpace("real", (2,)), InputSpace("tokens", (7,))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dynamo import DynamoError, Head, OutputSpace
-from dynamo.plugins import make, registry
+from dynamo.registry import make, registry
 
 CLASSES = OutputSpace("classes", 3)
 

@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynamo import DynamoError, Fit, InputSpace, OutputSpace, Population, Trainer
-from dynamo.checkpoint import read_checkpoint
 from dynamo.cli import main
-from dynamo.plugins import registry
-from dynamo.storage import read_tensors, read_toml, sha256, write_toml
-from dynamo.weights import _Unvalued
+from dynamo.contracts.files import sha256
+from dynamo.population.weights import _Unvalued
+from dynamo.registry import registry
+from dynamo.system.storage import read_tensors, read_toml, write_toml
+from dynamo.training.checkpoint import read_checkpoint
 from problems import fitted
 from test_population import on_digits
 from test_trainer import SMALL, population
@@ -310,13 +311,13 @@ def test_strange_tables_are_refused(tmp_path, text):
     ids=repr,
 )
 def test_labels_are_plain(folder, run, value):
-    attack(folder / MANIFEST, lambda table: table["models"][0].update(labels={"fraction": value}))
+    attack(folder / MANIFEST, lambda table: table["models"][0].update(metadata={"fraction": value}))
     with pytest.raises(DynamoError, match=r"label|control characters"):
         Population.load(folder)
-    attack(run / RUN, lambda table: table["labels"][0].update(number=value))
+    attack(run / RUN, lambda table: table["metadata"][0].update(number=value))
     with pytest.raises(DynamoError, match=r"label|control characters"):
         Fit.load(run)
-    with pytest.raises(DynamoError, match="labels are texts"):
+    with pytest.raises(DynamoError, match="give a text"):
         Population([on_digits("a", 0, x=value)])
 
 
@@ -366,7 +367,7 @@ def test_an_empty_run_table_is_refused(run):
         lambda table: table["emulator"]["subjects"][0].update(head=-1),
         lambda table: table["emulator"]["subjects"][0].update(head=True),
         lambda table: table["emulator"]["subjects"][1].update(name=table["emulator"]["subjects"][0]["name"]),
-        lambda table: table.update(labels=[]),
+        lambda table: table.update(metadata=[]),
         lambda table: table.update(options=3),
         lambda table: table.update(seconds="long"),
     ):

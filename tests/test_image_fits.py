@@ -3,11 +3,11 @@
 import torch
 
 from dynamo import FitOptions, Inputs, InputSpace, OutputSpace, Population, Trainer, Trajectory
-from dynamo.data import Dataset, Examples
-from dynamo.plugins import make
-from dynamo.population import BaseModel
-from dynamo.protocols import DynamicalModel
-from dynamo.recording import Recording
+from dynamo.contracts.data import Dataset, Examples
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.population.base_model import BaseModel
+from dynamo.population.recording import Recording
+from dynamo.registry import make
 
 IMAGES, CLASSES = InputSpace("image", (3, 8, 8)), OutputSpace("classes", 4, "last", "toy")
 
@@ -88,7 +88,7 @@ def test_half_precision_recordings_change_the_loss_in_the_fourth_digit():
 def test_gradients_of_the_objective_against_finite_differences():
     trainer = fitted(steps=2, block_outputs=True)
     trainer.emulator.double().train()
-    trainer.recordings = [
+    trainer._recordings = [
         Recording(
             source.inputs.with_values(source.inputs.values.double()),
             Trajectory(

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dynamo import Dataset, Spec
-from dynamo.plugins import make
-from dynamo.protocols import DynamicalModel
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.registry import make
 from dynamo_resnet.models import ResNet
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
@@ -50,7 +50,7 @@ def test_groups_are_as_large_as_they_can_be_and_their_networks_agree(monkeypatch
     monkeypatch.setattr(known_images, "TRAINING", known_images.BaseTrainingOptions(epochs=1))
     known_images.original.cache_clear()
     population = known_images.copies_of(10, originals=2)
-    assert [base.labels["original"] for base in population] == [0] * 5 + [1] * 5
+    assert [base.metadata["original"] for base in population] == [0] * 5 + [1] * 5
     inputs = population.dataset(population[0]).test.inputs
     outputs = [base.model.trajectory(inputs).outputs for base in population]
     for number in range(5):

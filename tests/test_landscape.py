@@ -10,12 +10,12 @@ from scipy.spatial import Delaunay
 
 import problems
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer
-from dynamo.analysis.hull import hull_distance, outline
-from dynamo.analysis.landscape import frame_through, landscape, principal_frame
-from dynamo.analysis.task import some
-from dynamo.base_training import score, task_loss
+from dynamo.analysis.geometry.hull import hull_distance, outline
+from dynamo.analysis.networks.landscape import frame_through, landscape, principal_frame
+from dynamo.analysis.networks.task import some
 from dynamo.cli import main
-from dynamo.plots.landscape import plot_landscape
+from dynamo.population.scores import score, task_loss
+from dynamo.report.plots.landscape import plot_landscape
 from test_search import plane
 
 
@@ -242,7 +242,7 @@ def test_several_heads():
 def test_the_picture(fit_and_population):
     fit, population = fit_and_population
     found = landscape(fit, population, size=3)
-    axes, bar = plot_landscape(found, "number", fit.label("number"), "title").axes
+    axes, bar = plot_landscape(found, "number", fit.values_of("number"), "title").axes
     mesh = axes.collections[0]
     np.testing.assert_allclose(mesh.get_array(), found.relative.T)
     assert "divided by that of the best base model" in bar.get_ylabel()

@@ -10,8 +10,8 @@ import dynamics_problems as known
 import problems
 from dynamics_problems import scattered
 from dynamo import DynamoError
-from dynamo.analysis.linearisation import linearise
-from dynamo.analysis.portrait import portrait
+from dynamo.analysis.dynamics.linearisation import linearise
+from dynamo.analysis.dynamics.portrait import portrait
 
 ZERO = torch.zeros(2)
 

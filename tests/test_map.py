@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dynamo import Fit, FitOptions, Population, Trainer, measure_fidelity
-from dynamo.analysis.clusters import group_agreement
-from dynamo.population import BaseModel
+from dynamo.analysis.geometry.clusters import group_agreement
+from dynamo.population.base_model import BaseModel
 from problems import base_model, dataset
 
 
@@ -22,7 +22,7 @@ def permuted(base: BaseModel, name: str, seed: int) -> BaseModel:
             getattr(model.rnn, weight).copy_(getattr(model.rnn, weight)[rows])
         model.rnn.weight_hh_l0.copy_(model.rnn.weight_hh_l0[rows][:, order])
         model.readout_layer.weight.copy_(model.readout_layer.weight[:, order])
-    return BaseModel(name, model, base.data, base.labels, base.architecture)
+    return BaseModel(name, model, base.data, base.metadata, base.architecture)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_networks_that_compute_alike_land_together(planted, models_per_step):
     trainer = Trainer(planted, options)
     trainer.run()
     fit = Fit.of(trainer)
-    found = group_agreement(fit.theta.numpy(), fit.label("kind"))
+    found = group_agreement(fit.theta.numpy(), fit.values_of("kind"))
     assert found.ari == 1
     assert found.silhouette > 0.5
     assert measure_fidelity(fit, planted).mean("agreement") > 0.8
@@ -82,4 +82,4 @@ def test_training_set_size_separates_networks_trained_on_synthetic_sentiment(tmp
         run = tmp_path / f"run{seed}"
         main(["fit", str(tmp_path / "p"), "-o", str(run), "--preset", "laptop", "--steps", "800", "--seed", str(seed)])
         fit = Fit.load(run)
-        assert group_agreement(fit.theta.numpy(), fit.label("fraction")).ari == 1
+        assert group_agreement(fit.theta.numpy(), fit.values_of("fraction")).ari == 1

@@ -3,8 +3,8 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from dynamo import DynamoError
-from dynamo.analysis.mds import mds, principal_coordinates
-from dynamo.analysis.spectrum import spectrum
+from dynamo.analysis.geometry.spectrum import spectrum
+from dynamo.analysis.rivals.mds import mds, principal_coordinates
 
 KINDS = ["classical", "metric", "non-metric"]
 

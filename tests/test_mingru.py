@@ -5,8 +5,8 @@ import torch
 
 import dynamo_mingru.recurrence
 from dynamo import DynamoError, FitOptions, Inputs, InputSpace, Trainer
-from dynamo.plugins import make
-from dynamo.protocols import MetaModel
+from dynamo.contracts.protocols import MetaModel
+from dynamo.registry import make
 from dynamo.testing import check_meta_model, example_inputs
 from dynamo_mingru.recurrence import in_pairs, recurrence, step_by_step
 from problems import population

@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from dynamo.objective import (
+from dynamo.contracts.protocols import Divergence, StateMap
+from dynamo.contracts.trajectory import Trajectory, join
+from dynamo.registry import make
+from dynamo.training.objective import (
     block_output_loss,
     hidden_loss,
     losses_together,
@@ -13,9 +16,6 @@ from dynamo.objective import (
     output_loss,
     population_loss,
 )
-from dynamo.plugins import make
-from dynamo.protocols import Divergence, StateMap
-from dynamo.trajectory import Trajectory, join
 
 
 def divergence(spec):

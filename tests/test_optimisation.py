@@ -7,11 +7,11 @@ from scipy.optimize import linprog
 from torch import nn
 
 from dynamo import Dataset, FitOptions, Spec
-from dynamo.base_training import BaseTrainingOptions, jobs, train_base_model
-from dynamo.optimisation import TOWARDS_ONE, Annealed, cosine_7_32, matrices_of, orthogonalised
-from dynamo.options import build_options
-from dynamo.plugins import full_spec, make
-from dynamo.presets import PRESETS
+from dynamo.contracts.options import build_options
+from dynamo.registry import full_spec, make
+from dynamo.training.base_models import BaseTrainingOptions, jobs, train_base_model
+from dynamo.training.optimisation import TOWARDS_ONE, Annealed, cosine_7_32, matrices_of, orthogonalised
+from dynamo.training.presets import PRESETS
 
 
 def test_the_schedule():

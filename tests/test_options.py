@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo import DynamoError, Spec, option
-from dynamo.errors import did_you_mean
-from dynamo.options import NoOptions, build_options, fraction, positive, type_name
+from dynamo.contracts.errors import did_you_mean
+from dynamo.contracts.options import NoOptions, build_options, fraction, positive, type_name
 
 
 @attrs.frozen

@@ -6,12 +6,12 @@ import torch
 
 import problems
 from dynamo import DynamoError, Inputs, InputSpace, OutputSpace
-from dynamo.analysis.attractor_map import attractors_over_the_map, set_distances
-from dynamo.analysis.base_view import readout_gradient
-from dynamo.analysis.over_the_map import Places, neighbours, over_the_map, places_at, places_between, places_by
-from dynamo.analysis.slow_points import slow_points
-from dynamo.protocols import DynamicalModel, RecurrentModel
-from dynamo.trajectory import Trajectory
+from dynamo.analysis.dynamics.attractor_map import attractors_over_the_map, set_distances
+from dynamo.analysis.dynamics.base_view import readout_gradient
+from dynamo.analysis.dynamics.slow_points import slow_points
+from dynamo.analysis.networks.over_the_map import Places, neighbours, over_the_map, places_at, places_between, places_by
+from dynamo.contracts.protocols import DynamicalModel, RecurrentModel
+from dynamo.contracts.trajectory import Trajectory
 
 
 class Iterated(RecurrentModel):

@@ -4,9 +4,16 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import average_precision_score, silhouette_score
 
 from dynamo import DynamoError
-from dynamo.analysis import pairs
-from dynamo.analysis.clusters import group_agreement
-from dynamo.analysis.pairs import CLUSTERERS, auprc, clusterings, neighbour_accuracy, pair_figures, violation_rate
+from dynamo.analysis.geometry.clusters import group_agreement
+from dynamo.analysis.rivals import pairs
+from dynamo.analysis.rivals.pairs import (
+    CLUSTERERS,
+    auprc,
+    clusterings,
+    neighbour_accuracy,
+    pair_figures,
+    violation_rate,
+)
 
 # Two groups of two. Within: 1 and 4; between: 2, 3, 5, 6.
 HAND = np.array([[0, 1, 2, 3], [1, 0, 5, 6], [2, 5, 0, 4], [3, 6, 4, 0]], dtype=float)

@@ -12,8 +12,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from dynamo import Component, Divergence, DynamoError, Spec, hookimpl
-from dynamo import plugins as dynamo_plugins
-from dynamo.plugins import Registry, full_spec, make, read_entry_points, register, registry
+from dynamo import registry as dynamo_plugins
+from dynamo.registry import Registry, full_spec, make, read_entry_points, register, registry
 
 ROOT = Path(__file__).parent.parent
 
@@ -205,7 +205,7 @@ class TestMaking:
 
 LIST = """
 import json, sys
-from dynamo.plugins import registry
+from dynamo.registry import registry
 print(json.dumps({
     "owned": [[item.component.kind, item.component.name, item.owner] for item in registry().owned()],
     "broken": [item.owner for item in registry().broken],

@@ -7,7 +7,8 @@ import tomli_w
 import torch
 
 from dynamo import DynamoError, Population, Spec
-from dynamo.population import BaseModel, PopulationWriter
+from dynamo.population.base_model import BaseModel
+from dynamo.population.manifest import PopulationWriter
 from problems import base_model, dataset, sequences
 
 DIGITS = Spec("digits-rows")
@@ -15,10 +16,10 @@ DIGITS = Spec("digits-rows")
 
 def on_digits(name="a", seed=0, **labels):
     from dynamo import Dataset
-    from dynamo.plugins import make
+    from dynamo.registry import make
 
     made = base_model(name, make("dataset", DIGITS, Dataset), seed=seed, **labels)
-    return BaseModel(made.name, made.model, DIGITS, made.labels, made.architecture)
+    return BaseModel(made.name, made.model, DIGITS, made.metadata, made.architecture)
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def edit(folder, change):
 def test_save_and_load_give_the_same_models(folder):
     loaded = Population.load(folder)
     assert [base.name for base in loaded] == ["a", "b"]
-    assert loaded[0].labels == {"fraction": 0.25, "epoch": 3, "good": True, "site": "x"}
+    assert loaded[0].metadata == {"fraction": 0.25, "epoch": 3, "good": True, "site": "x"}
     inputs = sequences(5, 8, 8)
     for base, original in zip(loaded, [on_digits("a", 0), on_digits("b", 1)], strict=True):
         found, wanted = base.model.trajectory(inputs), original.model.trajectory(inputs)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dynamo import Augmentation, DynamicalModel, DynamoError, Population, Trajectory, record
-from dynamo.recording import Recording, live, read_together, run
+from dynamo.population.recording import Recording, live, read_together, run
 from problems import base_model, dataset, population, sequences
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from dynamo import DynamoError, Fit, FitOptions, Trainer, measure_fidelity, terminal
-from dynamo.fidelity import Fidelity, ModelFidelity
-from dynamo.plots.map import draw_models, is_scale, plot_map
-from dynamo.report import colouring, read_fidelity, write_fidelity, write_map
+from dynamo import DynamoError, Fit, FitOptions, Trainer, measure_fidelity
+from dynamo.fit.fidelity import Fidelity, ModelFidelity, read_fidelity, write_fidelity
+from dynamo.report import terminal
+from dynamo.report.plots.map import draw_models, is_scale, plot_map
+from dynamo.report.run import colouring, write_map
 from problems import population
 
 
@@ -38,13 +39,18 @@ def test_files_of_the_report(fitted, tmp_path):
 
 
 def test_fidelity_survives_its_file(fitted, tmp_path):
-    measured = measure_fidelity(Fit.of(fitted), fitted.population)
+    fit = Fit.of(fitted)
+    fit.save(tmp_path)
+    measured = measure_fidelity(fit, fitted.population)
     write_fidelity(measured, tmp_path)
     assert read_fidelity(tmp_path) == measured
     last = (tmp_path / "fidelity.csv").read_text().splitlines()[-1].split(",")
     assert last[0] == "(mean)"
     assert float(last[3]) == pytest.approx(measured.mean("agreement"))
     (tmp_path / "fidelity.csv").write_text("name,hidden_r2\nm0,zero\n")
+    with pytest.raises(DynamoError, match="its checksum differs"):
+        read_fidelity(tmp_path)
+    (tmp_path / "run.toml").unlink()
     with pytest.raises(DynamoError, match="is damaged"):
         read_fidelity(tmp_path)
 
@@ -68,7 +74,7 @@ def test_many_numbers_have_a_scale_and_everything_else_a_legend(fitted):
     assert not is_scale([1, 2, 1])
     assert not is_scale([True, False] * 10)
     assert not is_scale([str(n) for n in range(20)])
-    from dynamo.analysis.spectrum import spectrum
+    from dynamo.analysis.geometry.spectrum import spectrum
 
     result = spectrum(np.random.default_rng(0).standard_normal((20, 4)))
     scaled = plot_map(result, "epoch", list(range(20)))
@@ -79,7 +85,7 @@ def test_many_numbers_have_a_scale_and_everything_else_a_legend(fitted):
 
 
 def test_one_model_can_be_drawn():
-    from dynamo.analysis.spectrum import spectrum
+    from dynamo.analysis.geometry.spectrum import spectrum
 
     assert len(plot_map(spectrum(np.zeros((1, 3))), None, None).axes) == 2
 

@@ -14,7 +14,7 @@ from sklearn.metrics import r2_score
 import problems
 from dynamo import DynamoError, Inputs, OutputSpace, Trajectory, record
 from dynamo.analysis.rivals import RIVALS, canonical, distance_matrix, rival
-from dynamo.recording import Recording
+from dynamo.population.recording import Recording
 
 PINNED = json.loads((Path(__file__).parent / "data" / "rivals.json").read_text())["numbers"]
 PAIRS = {"equal": (0, 60, 8, 8), "wider": (1, 60, 8, 12), "few-examples": (2, 20, 30, 25)}

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from dynamo import DynamoError, Inputs, InputSpace, OutputSpace
-from dynamo.plugins import make
-from dynamo.protocols import DynamicalModel, MetaModel
+from dynamo.contracts.protocols import DynamicalModel, MetaModel
+from dynamo.registry import make
 from dynamo_rnn.models import GRU, LSTM, TanhRNN
 
 REAL, TOKENS = InputSpace("real", (2,)), InputSpace("tokens", (7,))

@@ -9,16 +9,16 @@ import torch
 
 import problems
 from dynamo import DynamoError, Fit, Population
-from dynamo.analysis.descent import ThetaLoss, descend, spread_of
-from dynamo.analysis.evaluate import scores_at
-from dynamo.analysis.search import search
-from dynamo.analysis.search_methods import Region
-from dynamo.analysis.task import base_scores, sign_of, some, task_of
-from dynamo.base_training import score, task_loss
+from dynamo.analysis.networks.descent import ThetaLoss, descend, spread_of
+from dynamo.analysis.networks.evaluate import scores_at
+from dynamo.analysis.networks.search import search
+from dynamo.analysis.networks.search_methods import Region
+from dynamo.analysis.networks.task import base_scores, sign_of, some, task_of
 from dynamo.cli import main
-from dynamo.data import Examples
-from dynamo.plots.search import plot_search
-from dynamo.population import BaseModel
+from dynamo.contracts.data import Examples
+from dynamo.population.base_model import BaseModel
+from dynamo.population.scores import score, task_loss
+from dynamo.report.plots.search import plot_search
 
 METHODS = ("gradient", "cma", "random")
 
@@ -36,7 +36,7 @@ def plane(count: int = 6, dimensions: int = 3, target: np.ndarray | None = None)
 def half_seen(population: Population, share: float = 0.5) -> Population:
     """The same models with a label that says how much of the labelled half they were trained on."""
     return Population(
-        [BaseModel(base.name, base.model, base.data, {**base.labels, "fraction": share}) for base in population]
+        [BaseModel(base.name, base.model, base.data, {**base.metadata, "fraction": share}) for base in population]
     )
 
 
@@ -295,7 +295,7 @@ def test_the_picture_shows_the_places():
     fit, population = problems.fitted()
     for method in ("gradient", "random"):
         found = search(fit, population, method, budget=10)
-        left, right = plot_search(found, "number", fit.label("number")).axes
+        left, right = plot_search(found, "number", fit.values_of("number")).axes
         assert left.get_legend().get_title().get_text() == "number"
         np.testing.assert_allclose(right.lines[0].get_ydata(), found.tuning)
         drawn = left.lines[0].get_xydata() if method == "gradient" else left.collections[0].get_offsets()

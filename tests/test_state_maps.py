@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dynamo import DynamoError, StateMap
-from dynamo.plugins import make, registry
+from dynamo.registry import make, registry
 
 FLAT = ["affine", "linear", "low-rank", "mlp", "orthogonal"]
 

@@ -8,7 +8,7 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.vgg import make_layers
 
 from dynamo import Dataset, DynamoError, Examples, Fit, FitOptions, InputSpace, OutputSpace, Population, Trainer
-from dynamo.fidelity import measure_fidelity
+from dynamo.fit.fidelity import measure_fidelity
 from dynamo.testing import check_component, check_model, check_state_map, example_inputs
 from dynamo_resnet import dynamo_components
 from dynamo_resnet.maps import Conv

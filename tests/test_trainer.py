@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from dynamo import Augmentation, DynamoError, FitOptions, Population, Trainer
-from dynamo.errors import Interrupted
-from dynamo.fit_options import choose
-from dynamo.optimisation import cosine_7_32
-from dynamo.recording import Recording, live, state_variances
-from dynamo.trajectory import Trajectory
+from dynamo.contracts.errors import Interrupted
+from dynamo.contracts.trajectory import Trajectory
+from dynamo.population.recording import Recording, live, state_variances
+from dynamo.training.optimisation import cosine_7_32
+from dynamo.training.options import choose
 from problems import base_model, dataset, population
 
 SMALL = FitOptions(
@@ -42,7 +42,7 @@ def gradients(trainer: Trainer, chosen: list[int], rows: list[torch.Tensor]) -> 
 
 def in_float64(trainer: Trainer) -> Trainer:
     trainer.emulator.double()
-    trainer.recordings = [
+    trainer._recordings = [
         Recording(
             type(recording.inputs)(recording.inputs.values.double(), recording.inputs.mask),
             Trajectory(
@@ -280,7 +280,7 @@ def test_heads_by_output_space_by_label_and_shared():
     assert len(Trainer(same, SMALL).emulator.heads) == 4
     assert len(Trainer(same, small(head_by="all")).emulator.heads) == 1
     assert len(Trainer(same, small(head_by="site")).emulator.heads) == 2
-    with pytest.raises(DynamoError, match="head_by names the label 'sit'"):
+    with pytest.raises(DynamoError, match="head_by names the metadata 'sit'"):
         Trainer(same, small(head_by="sit"))
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from dynamo import Dataset, Examples, Fit, FitOptions, InputSpace, OutputSpace, Population, Trainer
-from dynamo.fidelity import measure_fidelity
-from dynamo.presets import PRESETS
-from dynamo.recording import record
+from dynamo.fit.fidelity import measure_fidelity
+from dynamo.population.recording import record
 from dynamo.testing import example_inputs
+from dynamo.training.presets import PRESETS
 from dynamo_resnet.models import ResNet
 from dynamo_resnet.residual import ResidualNetwork
 from dynamo_resnet.taps import TappedModel

@@ -10,13 +10,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from dynamo import DynamoError, FitOptions, Population, Trainer, weights
-from dynamo.distributed import fit
-from dynamo.population import BaseModel
-from dynamo.ranks import Ranks
-from dynamo.recording import record
-from dynamo.storage import sha256, tensors_to_bytes, write_toml
-from dynamo.weights import Form
+from dynamo import DynamoError, FitOptions, Population, Trainer
+from dynamo.contracts.files import sha256
+from dynamo.fit.distributed import fit
+from dynamo.fit.ranks import Ranks
+from dynamo.population import weights
+from dynamo.population.base_model import BaseModel
+from dynamo.population.recording import record
+from dynamo.population.weights import Form
+from dynamo.system.storage import tensors_to_bytes, write_toml
 from test_distributed import Threads, assert_equal
 from test_population import on_digits
 

@@ -7,10 +7,10 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from dynamo import DynamoError, InputSpace, OutputSpace
-from dynamo.analysis.word_map import shifted_correlation, shuffled_correlation
-from dynamo.analysis.words import TABLE_3, WordLists, valence, word_list, word_score
-from dynamo.protocols import RecurrentModel
-from dynamo.trajectory import Trajectory
+from dynamo.analysis.dynamics.word_map import shifted_correlation, shuffled_correlation
+from dynamo.analysis.dynamics.words import TABLE_3, WordLists, valence, word_list, word_score
+from dynamo.contracts.protocols import RecurrentModel
+from dynamo.contracts.trajectory import Trajectory
 
 TOKENS = ("<pad>", "<unk>", "good", "fine", "bad", "the", "a", "good1", "good2")
 LISTS = WordLists(("good", "fine", "superb"), ("bad",), ("the", "a"))

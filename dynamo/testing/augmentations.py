@@ -2,9 +2,9 @@
 
 import torch
 
-from dynamo.protocols import Augmentation
+from dynamo.contracts.protocols import Augmentation
+from dynamo.contracts.trajectory import Inputs
 from dynamo.testing.claims import claim
-from dynamo.trajectory import Inputs
 
 
 def check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import attrs
 import torch
 
-from dynamo.components import Component, Kind
-from dynamo.errors import DynamoError
-from dynamo.options import Spec
-from dynamo.protocols import RecurrentModel
-from dynamo.spaces import InputSpace, OutputSpace
+from dynamo.contracts.components import Component, Kind
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.options import Spec
+from dynamo.contracts.protocols import RecurrentModel
+from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.testing.augmentations import check_augmentation
 from dynamo.testing.claims import claim
 from dynamo.testing.datasets import check_dataset

@@ -2,9 +2,9 @@
 
 import torch
 
-from dynamo.data import Dataset, Examples
-from dynamo.errors import DynamoError
-from dynamo.spaces import InputSpace, OutputSpace
+from dynamo.contracts.data import Dataset, Examples
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.testing.claims import claim
 
 

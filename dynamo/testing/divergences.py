@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 import torch
 from torch import Tensor
 
-from dynamo.protocols import Divergence
+from dynamo.contracts.protocols import Divergence
 from dynamo.testing.claims import claim, claim_close, gradients
 
 SIZE = 6

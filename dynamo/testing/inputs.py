@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from dynamo.spaces import InputSpace
-from dynamo.trajectory import Inputs, pad_time
+from dynamo.contracts.spaces import InputSpace
+from dynamo.contracts.trajectory import Inputs, pad_time
 
 
 def example_inputs(space: InputSpace, batch: int = 5, steps: int = 7, seed: int = 0) -> Inputs:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dynamo.protocols import Head, StateMap
+from dynamo.contracts.protocols import Head, StateMap
 from dynamo.testing.claims import Answers, claim, claim_close, claim_floats, claim_gradient, gradients
 from dynamo.testing.modules import (
     M,

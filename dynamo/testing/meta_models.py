@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dynamo.protocols import MetaModel, RecurrentMetaModel
+from dynamo.contracts.protocols import MetaModel, RecurrentMetaModel
+from dynamo.contracts.trajectory import Inputs
 from dynamo.testing.claims import Answers, claim, claim_answers_close, claim_close, claim_floats, gradients
 from dynamo.testing.inputs import as_dtype, example_inputs, example_thetas, real_steps
 from dynamo.testing.models import check_iteration
@@ -25,7 +26,6 @@ from dynamo.testing.runs import (
     check_causality,
     check_padding,
 )
-from dynamo.trajectory import Inputs
 
 
 def check_meta_model(

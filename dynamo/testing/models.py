@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dynamo.protocols import DynamicalModel, RecurrentModel
+from dynamo.contracts.protocols import DynamicalModel, RecurrentModel
+from dynamo.contracts.trajectory import Inputs
 from dynamo.testing.claims import Answers, claim, claim_close, claim_floats
 from dynamo.testing.inputs import as_dtype, example_inputs, real_steps
 from dynamo.testing.modules import (
@@ -23,7 +24,6 @@ from dynamo.testing.runs import (
     check_causality,
     check_padding,
 )
-from dynamo.trajectory import Inputs
 
 
 def check_model(

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dynamo.spaces import InputSpace
+from dynamo.contracts.spaces import InputSpace
+from dynamo.contracts.trajectory import Inputs
 from dynamo.testing.claims import Answers, claim, claim_answers_close
 from dynamo.testing.inputs import changed, padded, real_steps
-from dynamo.trajectory import Inputs
 
 #: From inputs and thetas ``[B, d]``, one a row, to tensors ``[B, T, ...]`` by name. Base models ignore the thetas.
 Run = Callable[[Inputs, Tensor], Answers]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from dynamo import Component, DynamoError, hookimpl, option
-from dynamo.options import positive
+from dynamo.contracts.options import positive
 
 if TYPE_CHECKING:
     from dynamo import Dataset

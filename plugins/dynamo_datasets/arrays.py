@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamo import Dataset, DynamoError, Examples, Inputs, InputSpace, OutputSpace
-from dynamo.storage import read_arrays
+from dynamo.contracts.files import read_arrays
 from dynamo_datasets.files import expand
 
 if TYPE_CHECKING:

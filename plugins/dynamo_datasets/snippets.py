@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from dynamo import Dataset, DynamoError, OutputSpace
-from dynamo.errors import did_you_mean
+from dynamo.contracts.errors import did_you_mean
 from dynamo_datasets.snippets_download import COLUMNS, locate
 from dynamo_datasets.split import split_rows
 from dynamo_datasets.text import LabelledTexts, count_words, most_frequent, text_dataset, tokenise

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dynamo import DynamoError
-from dynamo.storage import write_bytes
+from dynamo.contracts.files import write_bytes
 from dynamo_datasets.files import expand
 
 COLUMNS = ("source", "rating", "text")

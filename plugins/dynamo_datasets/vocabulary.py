@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynamo import DynamoError
-from dynamo.storage import write_bytes
+from dynamo.contracts.files import write_bytes
 from dynamo_datasets import ag_news, imdb
 from dynamo_datasets.files import expand
 from dynamo_datasets.text import count_words, most_frequent

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from dynamo import Component, hookimpl, option
-from dynamo.options import positive
+from dynamo.contracts.options import positive
 
 if TYPE_CHECKING:
     from dynamo import Divergence

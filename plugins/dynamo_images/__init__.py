@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from dynamo.components import Component
-from dynamo.hookspecs import hookimpl
-from dynamo.options import option
+from dynamo.contracts.components import Component
+from dynamo.contracts.hookspecs import hookimpl
+from dynamo.contracts.options import option
 
 if TYPE_CHECKING:
-    from dynamo.data import Dataset
-    from dynamo.protocols import Augmentation
-    from dynamo.spaces import InputSpace
+    from dynamo.contracts.data import Dataset
+    from dynamo.contracts.protocols import Augmentation
+    from dynamo.contracts.spaces import InputSpace
 
 
 def _size(help: str) -> Any:

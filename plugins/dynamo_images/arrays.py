@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynamo.data import Dataset
-from dynamo.errors import DynamoError
-from dynamo.storage import read_arrays
+from dynamo.contracts.data import Dataset
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.files import read_arrays
 from dynamo_images.pixels import Images, as_dataset
 
 if TYPE_CHECKING:

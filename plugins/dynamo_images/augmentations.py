@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dynamo.errors import DynamoError
-from dynamo.protocols import Augmentation
-from dynamo.spaces import InputSpace
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import Augmentation
+from dynamo.contracts.spaces import InputSpace
 
 
 class Weak(Augmentation):

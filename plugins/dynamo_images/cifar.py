@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dynamo.data import Dataset
-from dynamo.errors import DynamoError
+from dynamo.contracts.data import Dataset
+from dynamo.contracts.errors import DynamoError
 from dynamo_images.files import find_folder
 from dynamo_images.pixels import Images, as_dataset
 

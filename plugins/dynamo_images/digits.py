@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from sklearn.datasets import load_digits
 
-from dynamo.data import Dataset
+from dynamo.contracts.data import Dataset
 from dynamo_images.pixels import Images, as_dataset
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dynamo.data import Dataset
-from dynamo.errors import DynamoError
+from dynamo.contracts.data import Dataset
+from dynamo.contracts.errors import DynamoError
 from dynamo_images.files import find_folder
 from dynamo_images.pixels import Images, as_dataset
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from dynamo.errors import DynamoError
+from dynamo.contracts.errors import DynamoError
 
 
 def need_torchvision(name: str) -> Any:

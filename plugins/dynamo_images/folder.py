@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dynamo.data import Dataset
-from dynamo.errors import DynamoError
+from dynamo.contracts.data import Dataset
+from dynamo.contracts.errors import DynamoError
 from dynamo_images.files import need_torchvision
 from dynamo_images.pixels import Images, as_dataset
 

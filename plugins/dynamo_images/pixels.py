@@ -6,10 +6,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from dynamo.data import Dataset, Examples
-from dynamo.errors import DynamoError
-from dynamo.spaces import InputSpace, OutputSpace
-from dynamo.trajectory import Inputs
+from dynamo.contracts.data import Dataset, Examples
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.spaces import InputSpace, OutputSpace
+from dynamo.contracts.trajectory import Inputs
 
 if TYPE_CHECKING:
     from dynamo_images import PartOptions

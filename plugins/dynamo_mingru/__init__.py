@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from dynamo.components import Component
-from dynamo.hookspecs import hookimpl
-from dynamo.options import option, positive
+from dynamo.contracts.components import Component
+from dynamo.contracts.hookspecs import hookimpl
+from dynamo.contracts.options import option, positive
 
 if TYPE_CHECKING:
-    from dynamo.protocols import MetaModel
-    from dynamo.spaces import InputSpace
+    from dynamo.contracts.protocols import MetaModel
+    from dynamo.contracts.spaces import InputSpace
 
 
 @attrs.frozen

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from dynamo.components import Component
-from dynamo.errors import DynamoError
-from dynamo.hookspecs import hookimpl
-from dynamo.options import option, positive
+from dynamo.contracts.components import Component
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.hookspecs import hookimpl
+from dynamo.contracts.options import option, positive
 
 if TYPE_CHECKING:
-    from dynamo.protocols import DynamicalModel, MetaModel, StateMap
-    from dynamo.spaces import InputSpace, OutputSpace
+    from dynamo.contracts.protocols import DynamicalModel, MetaModel, StateMap
+    from dynamo.contracts.spaces import InputSpace, OutputSpace
 
 Shape = tuple[int, ...]
 #: Blocks and blocks per stage of the standard networks (He et al. 2016, table 1).

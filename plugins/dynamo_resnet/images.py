@@ -7,9 +7,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from dynamo.errors import DynamoError
-from dynamo.spaces import InputSpace
-from dynamo.trajectory import Inputs
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.spaces import InputSpace
+from dynamo.contracts.trajectory import Inputs
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dynamo.errors import DynamoError
-from dynamo.protocols import StateMap
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import StateMap
 
 Shape = tuple[int, ...]
 

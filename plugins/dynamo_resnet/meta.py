@@ -5,9 +5,9 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from dynamo.protocols import MetaModel
-from dynamo.spaces import InputSpace
-from dynamo.trajectory import Inputs
+from dynamo.contracts.protocols import MetaModel
+from dynamo.contracts.spaces import InputSpace
+from dynamo.contracts.trajectory import Inputs
 from dynamo_resnet.images import check_space, checked, trial
 from dynamo_resnet.residual import Block, ResidualNetwork, Sites, Stem, check_size, run_shifted, states
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor, nn
 
-from dynamo.errors import DynamoError
-from dynamo.protocols import DynamicalModel
-from dynamo.spaces import InputSpace, OutputSpace
-from dynamo.trajectory import Inputs, Trajectory
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.spaces import InputSpace, OutputSpace
+from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo_resnet.images import check_space, checked, trial, undisturbed
 from dynamo_resnet.residual import ResidualNetwork, Sites, check_size, new_stem, readout, states
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 from torch import Tensor, nn
+from torch.nn import functional
 
-from dynamo.errors import DynamoError
-from dynamo.spaces import InputSpace
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.spaces import InputSpace
 
 try:
     from torchvision.models.resnet import BasicBlock, Bottleneck  # type: ignore[import-untyped]
@@ -73,9 +74,26 @@ def _new_stage(kind: Any, features: int, planes: int, count: int, stride: int) -
     widened: int = planes * kind.expansion
     projection = None
     if stride != 1 or features != widened:
-        projection = nn.Sequential(nn.Conv2d(features, widened, 1, stride=stride, bias=False), nn.BatchNorm2d(widened))
+        projection = nn.Sequential(Projection(features, widened, stride), nn.BatchNorm2d(widened))
     first = kind(features, planes, stride, projection)
     return nn.Sequential(first, *(kind(widened, planes) for _ in range(count - 1)))
+
+
+class Projection(nn.Conv2d):
+    """The 1x1 convolution of a shortcut. It picks the pixels that its stride asks for and then convolves them with
+    stride 1, which is the same.
+
+    The gradient of a 1x1 convolution with stride 2 of fewer than 8 channels, kept last in memory, writes beyond its
+    memory in oneDNN on processors without AVX-512 (torch 2.14).
+    """
+
+    def __init__(self, features: int, widened: int, stride: int) -> None:
+        super().__init__(features, widened, 1, stride=stride, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[B, C, H, W] -> [B, C', H / stride, W / stride]``."""
+        down, across = self.stride
+        return functional.conv2d(images[..., ::down, ::across], self.weight)
 
 
 def new_stem(channels: int, width: int, stem: Stem) -> tuple[nn.Conv2d, nn.Module]:

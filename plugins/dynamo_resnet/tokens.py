@@ -6,8 +6,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from dynamo.errors import DynamoError
-from dynamo.protocols import StateMap
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import StateMap
 from dynamo_resnet.maps import Conv
 
 Shape = tuple[int, ...]

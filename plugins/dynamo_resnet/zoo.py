@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from dynamo.errors import DynamoError, did_you_mean
-from dynamo.spaces import InputSpace, OutputSpace
+from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo_resnet.images import check_space
 from dynamo_resnet.taps import TappedModel
 

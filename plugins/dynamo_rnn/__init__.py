@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from dynamo.components import Component
-from dynamo.hookspecs import hookimpl
-from dynamo.options import fraction, positive
+from dynamo.contracts.components import Component
+from dynamo.contracts.hookspecs import hookimpl
+from dynamo.contracts.options import fraction, positive
 
 if TYPE_CHECKING:
-    from dynamo.protocols import DynamicalModel, MetaModel
-    from dynamo.spaces import InputSpace, OutputSpace
+    from dynamo.contracts.protocols import DynamicalModel, MetaModel
+    from dynamo.contracts.spaces import InputSpace, OutputSpace
 
 
 @attrs.frozen

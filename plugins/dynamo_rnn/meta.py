@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dynamo.errors import DynamoError
-from dynamo.protocols import RecurrentMetaModel
-from dynamo.spaces import InputSpace
-from dynamo.trajectory import Inputs
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import RecurrentMetaModel
+from dynamo.contracts.spaces import InputSpace
+from dynamo.contracts.trajectory import Inputs
 from dynamo_rnn.sequence import GRUSequence, Packing
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Self, cast
 import torch
 from torch import Tensor, nn
 
-from dynamo.errors import DynamoError
-from dynamo.protocols import RecurrentModel
-from dynamo.spaces import InputSpace, OutputSpace
-from dynamo.trajectory import Inputs, Trajectory
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import RecurrentModel
+from dynamo.contracts.spaces import InputSpace, OutputSpace
+from dynamo.contracts.trajectory import Inputs, Trajectory
 
 if TYPE_CHECKING:
     from dynamo_rnn import RecurrentOptions

@@ -5,7 +5,7 @@ Rivals of the map in that each gives a matrix of distances between models, which
 nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 
 import numpy as np
@@ -19,9 +19,10 @@ from dynamo.analysis.rivals.features import readers
 from dynamo.analysis.rivals.kernel import CKA, CKA_DEBIASED
 from dynamo.analysis.rivals.rival import Rival, pairwise
 from dynamo.analysis.rivals.shape import PROCRUSTES
-from dynamo.errors import DynamoError, did_you_mean
-from dynamo.recording import Recording
-from dynamo.spaces import OutputSpace
+from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.spaces import OutputSpace
+from dynamo.population.recording import Recording
+from dynamo.system.progress import Progress, silent
 
 __all__ = ["RIVALS", "Rival", "distance_matrix", "rival_named"]
 
@@ -47,7 +48,7 @@ def distance_matrix(
     recordings: Sequence[Recording],
     examples: int | None = 512,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
     *,
     spaces: Sequence[OutputSpace] | None = None,
     pooling: int | None = 4,

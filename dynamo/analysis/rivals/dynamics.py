@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dynamo.analysis.rivals.matrices import narrow
 from dynamo.analysis.rivals.rival import Prepared, Rival
-from dynamo.errors import DynamoError
+from dynamo.contracts.errors import DynamoError
 
 #: The share of the variance of the states that the linear law is fitted to.
 KEPT = 0.99

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from dynamo.analysis.rivals.rival import Rival
-from dynamo.errors import DynamoError
-from dynamo.recording import Recording
-from dynamo.spaces import OutputSpace
-from dynamo.trajectory import Inputs, at_readout
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.spaces import OutputSpace
+from dynamo.contracts.trajectory import Inputs, at_readout
+from dynamo.population.recording import Recording
 
 #: How many examples are read from a recording at a time.
 CHUNK = 256

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from dynamo.analysis.rivals.matrices import RESOLUTION, TINY, centred, narrow
 from dynamo.analysis.rivals.rival import Prepared, Rival
-from dynamo.errors import DynamoError
+from dynamo.contracts.errors import DynamoError
 
 
 def _unit_kernel(features: NDArray[np.floating]) -> Prepared:

@@ -1,0 +1,225 @@
+"""Does V_n carry the dynamics of the meta-model to those of base model n? (Appendix C.)"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynamo.analysis.dynamics.constant_input import constant_input, recurrent
+from dynamo.analysis.dynamics.fixed_points import find_fixed_points, sample_states
+from dynamo.analysis.dynamics.linearisation import linearise
+from dynamo.analysis.dynamics.slow_points import fixed_within_reach
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import DynamicalModel, RecurrentModel, StateMap
+from dynamo.contracts.trajectory import Inputs
+from dynamo.fit.fit import Fit
+from dynamo.population.base_model import BaseModel
+from dynamo.population.population import Population
+from dynamo.population.recording import run
+from dynamo.system.progress import Progress, silent
+
+Floats = NDArray[np.float64]
+
+#: Where the meta-model stands: at θ_n, at the mean θ of n's group, at those of the other groups (the mean over them).
+PLACES = ("own theta", "own centroid", "other centroid")
+
+
+@torch.no_grad()
+def residual(
+    base: RecurrentModel, state_map: StateMap, model: RecurrentModel, inputs: Inputs, steps: Sequence[int] = (1,)
+) -> Floats:
+    """How far F_n^k(V h_t) = V h_{t+k} fails on the states h_t that a meta-model at some θ visits (appendix C).
+
+    The mean of ‖F_n^k(V h_t) − V h_{t+k}‖², over the mean of ‖h_{t+k} − h_t‖² of the base model itself on the same
+    inputs: 0 for a conjugacy, 1 is as wrong as a map that stands still. The same base model has the same unit at every
+    θ. States count from the first step on, since the loss asks nothing of V h_0 (section 2.2); padded steps never do.
+
+    Args:
+        base: F_n.
+        state_map: V_n.
+        model: the meta-model at θ.
+        inputs: what both read, each through its own ``encode``.
+        steps: numbers of steps k.
+
+    Returns:
+        The residual for each k.
+
+    Raises:
+        DynamoError: a k below 1 or beyond all sequences, or states that are not finite.
+    """
+    if not steps or min(steps) < 1 or max(steps) >= inputs.longest:
+        raise DynamoError(
+            f"steps {tuple(steps)}: give whole numbers from 1 to {inputs.longest - 1}, the longest sequence having "
+            f"{inputs.longest} steps"
+        )
+    images = state_map(run(model, inputs).states[0])
+    own, x = run(base, inputs).states[0], base.encode(inputs.values)
+    for what, states in (("base model's", own), ("meta-model's", images)):
+        if not bool(states[inputs.mask].isfinite().all()):
+            raise DynamoError(f"the {what} states are NaN or infinite on these inputs")
+    found = []
+    for k in steps:
+        real = inputs.mask[:, k:]
+        last = images.shape[1] - k
+        h = images[:, :last][real]
+        for step in range(1, k + 1):
+            h = base.step(x[:, step : last + step][real], h)
+        miss = (h - images[:, k:][real]).double().square().sum()
+        unit = (own[:, k:] - own[:, :last])[real].double().square().sum()
+        found.append(float(miss / unit))
+    return np.array(found)
+
+
+@attrs.frozen(eq=False)
+class Conjugacy:
+    """How far the state maps V_n are conjugacies between the meta-model at three places and the base models.
+
+    N base models; places in the order of :data:`PLACES`; K numbers of steps. What is not defined is NaN.
+
+    Attributes:
+        names, groups: the base models and the group of each.
+        steps: the numbers of steps.
+        residual: see :func:`residual`, ``[N, 3, K]``.
+        fixed_points: how many fixed points the meta-model has there under the input that is held, ``[N, 3]``.
+        speed: root mean square of F_n(x, V_n h*) − V_n h* over these points h*, as a share of the same at the states
+            V_n h that the meta-model visits at θ_n, ``[N, 3]``: 0 where fixed points become fixed points, 1 where they
+            become points like any other.
+        spectra: mean distance between the leading eigenvalues of the meta-model's Jacobian at h* and those of
+            the base model's at V_n h*, paired so that it is least, ``[N, 3]``.
+    """
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    steps: tuple[int, ...]
+    residual: Floats
+    fixed_points: Floats
+    speed: Floats
+    spectra: Floats
+
+    @property
+    def ordered(self) -> Floats:
+        """The share of models with a residual that is smaller at their own centroid than at the others, ``[K]``."""
+        _, centroid, other = np.moveaxis(self.residual, 1, 0)
+        return np.asarray((centroid < other).mean(0))
+
+
+@torch.no_grad()
+def conjugacy(
+    fit: Fit,
+    population: Population,
+    groups: Sequence[object],
+    steps: Sequence[int] = (1, 5),
+    held: str | None = None,
+    examples: int = 256,
+    starts: int = 40,
+    leading: int = 5,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Conjugacy:
+    """Test appendix C at θ_n, at the centroid of n's group and at those of the other groups.
+
+    Args:
+        fit: the fit.
+        population: its base models, in the same order.
+        groups: the group of each; the mean theta of a group is its centroid.
+        steps: numbers of steps k.
+        held: the constant input for the fixed points, by the names of :mod:`dynamo.analysis.dynamics.constant_input`;
+            where it is None, the most frequent token, or the mean of inputs without words. (An encoded input of zero,
+            as in section 5, is none that both models know.)
+        examples: how many examples of the unlabelled half of each model's data, the first ones.
+        starts: visited states that the search for fixed points starts from.
+        leading: how many eigenvalues are compared.
+        seed: of the starts.
+        progress: called with (models done, models).
+
+    Raises:
+        DynamoError: models that are not recurrent, not one group a model, or what :func:`residual` finds.
+    """
+    names = tuple(str(group) for group in groups)
+    if len(names) != len(population):
+        raise DynamoError(f"there are {len(population)} base models, and groups of {len(names)}")
+    centroids = {name: fit.theta[[own == name for own in names]].mean(0) for name in sorted(set(names))}
+    figures = np.full((len(names), len(PLACES), len(steps) + 3), np.nan)
+    for number, base in enumerate(population):
+        dataset = population.dataset(base)
+        inputs = dataset.halves()[1][:examples]
+        pair = _Pair.of(fit, number, base, inputs, held or _usual(inputs, dataset.tokens), dataset.tokens)
+        thetas = [[fit.theta[number]], [centroids[names[number]]]]
+        thetas.append([theta for name, theta in centroids.items() if name != names[number]])
+        for place, some in enumerate(thetas):
+            rows = [pair.figures(fit.model_at(theta, pair.head), steps, starts, leading, seed) for theta in some]
+            if rows:
+                figures[number, place] = np.ma.masked_invalid(rows).mean(0).filled(np.nan)
+        progress(number + 1, len(names))
+    return Conjugacy(tuple(fit.names), names, tuple(steps), figures[:, :, :-3], *np.moveaxis(figures[:, :, -3:], 2, 0))
+
+
+@attrs.frozen(eq=False)
+class _Pair:
+    """A base model with its state map.
+
+    Attributes:
+        typical: the speed of the base model at V_n of the states visited at θ_n, under the constant input.
+    """
+
+    base: RecurrentModel
+    state_map: StateMap
+    head: str
+    inputs: Inputs
+    held: str
+    tokens: Sequence[str]
+    typical: float
+
+    @classmethod
+    def of(cls, fit: Fit, number: int, base: BaseModel, inputs: Inputs, held: str, tokens: Sequence[str]) -> "_Pair":
+        model, state_map = recurrent(base.model), deepcopy(fit.emulator.maps_of(number)[0]).cpu()
+        images = state_map(run(fit.model_at(base.name), inputs).states[0])[inputs.mask]
+        typical = _speed(model, constant_input(model, held, inputs, tokens), images)
+        return cls(model, state_map, fit.emulator.group_of(number), inputs, held, tokens, typical)
+
+    def figures(self, model: DynamicalModel, steps: Sequence[int], starts: int, leading: int, seed: int) -> list[float]:
+        """The residuals, the number of fixed points, the speed and the distance of spectra for a meta-model."""
+        there = recurrent(model)
+        x, base_x = (constant_input(one, self.held, self.inputs, self.tokens) for one in (there, self.base))
+        fixed = fixed_within_reach(find_fixed_points(there, x, sample_states(there, self.inputs, starts, seed=seed)))
+        found = [*residual(self.base, self.state_map, there, self.inputs, steps).tolist(), float(len(fixed))]
+        if len(fixed) == 0:
+            return [*found, np.nan, np.nan]
+        images = self.state_map(torch.from_numpy(fixed).to(base_x.dtype)[:, None])[:, 0]
+        spectra = (linearise(there, x, fixed).eigenvalues, linearise(self.base, base_x, images).eigenvalues)
+        distance = spectral_distance(spectra[0].numpy(), spectra[1].numpy(), leading)
+        return [*found, _speed(self.base, base_x, images) / self.typical, distance]
+
+
+def _usual(inputs: Inputs, tokens: Sequence[str]) -> str:
+    """The name of the most frequent token, or of the mean of inputs without words."""
+    if not tokens:
+        return "mean"
+    return f"token:{tokens[int(inputs.values[inputs.mask].mode().values)]}"
+
+
+def _speed(model: RecurrentModel, x: Tensor, states: Tensor) -> float:
+    """The root mean square of ‖F(x, h) − h‖."""
+    moves = model.step(x.expand(len(states), -1), states) - states
+    return float(moves.double().square().sum(1).mean().sqrt())
+
+
+def spectral_distance(one: NDArray[np.complexfloating], other: NDArray[np.complexfloating], leading: int = 5) -> float:
+    """The mean distance of the leading eigenvalues of pairs of spectra ``[P, H]`` and ``[P, H']``.
+
+    Of each spectrum the ``leading`` largest in size are taken (fewer where there are fewer), and paired so that the
+    mean distance is least.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    count = min(leading, one.shape[1], other.shape[1])
+    distances = []
+    for first, second in zip(one, other, strict=True):
+        leaders = [values[np.argsort(-np.abs(values), kind="stable")[:count]] for values in (first, second)]
+        apart = np.abs(leaders[0][:, None] - leaders[1])
+        distances.append(apart[linear_sum_assignment(apart)].mean())
+    return float(np.mean(distances))

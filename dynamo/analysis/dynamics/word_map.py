@@ -1,0 +1,211 @@
+"""Do models that read words well do the task well? Word scores over the map against accuracy (Figure 11)."""
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dynamo.analysis.dynamics.constant_input import constant_input, recurrent
+from dynamo.analysis.dynamics.fixed_points import find_fixed_points, sample_states
+from dynamo.analysis.dynamics.slow_points import fixed_within_reach, nearly_fixed
+from dynamo.analysis.dynamics.words import TABLE_3, WordLists, WordScore, word_score
+from dynamo.analysis.networks.landscape import Landscape, landscape
+from dynamo.analysis.networks.over_the_map import over_the_map
+from dynamo.analysis.networks.task import task_of
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.fit.fit import Fit
+from dynamo.population.population import Population
+from dynamo.system.progress import Progress, part, silent
+
+Floats = NDArray[np.float64]
+
+
+@attrs.frozen
+class Correlation:
+    """Spearman's rank correlation.
+
+    Attributes:
+        rho: the correlation.
+        p: share of permutations, the true order counted as one, with a correlation at least as large in size.
+        count: how many pairs of numbers.
+    """
+
+    rho: float
+    p: float
+    count: int
+
+
+@attrs.frozen(eq=False)
+class WordMap:
+    """Word scores over a plane of the map. Where no fixed or slow point was found they are NaN.
+
+    Attributes:
+        landscape: the plane with the accuracy of the meta-model there and at the base models' θ_n.
+        lists: the words that were used.
+        missing: words that the vocabulary lacks.
+        scores: equation 8 on the grid, ``[size, size]``.
+        rest: the readout at the neutral point h*, ``[size, size]``.
+        emulators: of the meta-model at every θ_n; None where there is no point.
+        base_models: of the base models themselves; None for those of another head or without a point.
+        over_models: word score and accuracy of the meta-model at the θ_n.
+        over_base_models: those of the base models themselves.
+        over_grid: those on the grid. Neighbours on a grid resemble each other, so shuffled places would be too easy to
+            beat: the permutations are all cyclic shifts of the grid.
+    """
+
+    landscape: Landscape
+    lists: WordLists
+    missing: tuple[str, ...]
+    scores: Floats
+    rest: Floats
+    emulators: tuple[WordScore | None, ...]
+    base_models: tuple[WordScore | None, ...]
+    over_models: Correlation
+    over_base_models: Correlation
+    over_grid: Correlation
+
+
+@attrs.frozen(eq=False)
+class _Answer:
+    fixed: Floats
+    score: WordScore | None
+
+
+def word_map(
+    fit: Fit,
+    population: Population,
+    lists: WordLists = TABLE_3,
+    positive: int = -1,
+    size: int = 9,
+    starts: int = 20,
+    head: str | None = None,
+    examples: int | None = 1000,
+    permutations: int = 9999,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> WordMap:
+    """Word scores and accuracies on a grid over the first two components, at the θ_n, and of the base models.
+
+    h* is the most neutral of the fixed points and of the approximate ones, see
+    :func:`dynamo.analysis.dynamics.slow_points.nearly_fixed`: of a line attractor that is not exact, what is fixed to
+    the last digit may be its two ends alone.
+
+    Args:
+        fit: the fit.
+        population: its base models, in the same order.
+        lists: words by valence.
+        positive: the class that positive words speak for, see :func:`dynamo.analysis.dynamics.words.valence`.
+        size: places along each side of the grid.
+        starts: visited states that the search for fixed points starts from at each place.
+        head: the head that is read; needed where there are several.
+        examples: how many test examples the accuracy is measured on; None for all.
+        permutations: for the p-values over models.
+        seed: of the starts, the examples and the permutations.
+        progress: called with (places done, places).
+
+    Raises:
+        DynamoError: models that are not recurrent, inputs that are not tokens, and what
+            :func:`dynamo.analysis.networks.landscape.landscape` and
+            :meth:`~dynamo.analysis.dynamics.words.WordLists.within` find.
+    """
+    task = task_of(fit, population, head)
+    recurrent(fit.model_at(fit.theta[0], task.head))
+    tokens = task.dataset.tokens
+    known, missing = lists.within(tokens)
+    inputs = task.dataset.halves()[1][:512]
+    plane = landscape(fit, population, size=size, head=task.head, examples=examples, seed=seed)
+    theta = fit.theta.double().numpy()
+    count = size * size + len(theta) + len(task.models)
+
+    def answer(model: DynamicalModel, near: Sequence[_Answer]) -> _Answer:
+        there = recurrent(model)
+        x, visited = constant_input(there, "zeros", inputs), sample_states(there, inputs, starts, seed=seed).numpy()
+        search = np.concatenate([visited, *(one.fixed for one in near)])
+        fixed = fixed_within_reach(find_fixed_points(there, x, search))
+        states = np.concatenate([fixed, nearly_fixed(there, x, inputs, starts, seed)])
+        scored = word_score(there, torch.from_numpy(states), tokens, known, positive) if len(states) else None
+        return _Answer(fixed, scored)
+
+    places = np.concatenate([plane.thetas.reshape(size * size, -1), theta])
+    found = over_the_map(
+        places,
+        lambda place, own, near: answer(fit.model_at(place.tolist(), task.head), near),
+        rounds=1,
+        progress=part(progress, 0, count),
+    )
+    answers = [one.score for one in found]
+    own: dict[int, WordScore | None] = {}
+    for done, (number, base) in enumerate(zip(task.numbers, task.models, strict=True)):
+        own[number] = answer(base.model, ()).score
+        progress(len(places) + done + 1, count)
+    on_grid, emulators = answers[: size * size], answers[size * size :]
+    base_models = [own.get(number) for number in range(len(theta))]
+    scores = _numbers(on_grid, "score").reshape(size, size)
+    return WordMap(
+        plane,
+        known,
+        missing,
+        scores,
+        _numbers(on_grid, "rest").reshape(size, size),
+        tuple(emulators),
+        tuple(base_models),
+        shuffled_correlation(_numbers(emulators, "score"), plane.emulator_scores, permutations, seed),
+        shuffled_correlation(_numbers(base_models, "score"), plane.base_scores, permutations, seed),
+        shifted_correlation(scores, plane.scores),
+    )
+
+
+def _numbers(found: Sequence[WordScore | None], figure: str) -> Floats:
+    return np.array([np.nan if one is None else getattr(one, figure) for one in found])
+
+
+def shuffled_correlation(one: Floats, other: Floats, permutations: int = 9999, seed: int = 0) -> Correlation:
+    """Spearman's correlation of two lists of numbers with a permutation p-value; pairs with a NaN are left out.
+
+    Raises:
+        DynamoError: lists of different lengths.
+    """
+    if one.shape != other.shape:
+        raise DynamoError(f"numbers of shapes {one.shape} and {other.shape} are no pairs")
+    there = np.isfinite(one) & np.isfinite(other)
+    rng = np.random.default_rng(seed)
+    first, second = _ranks(one[there]), _ranks(other[there])
+    shuffled = [float(first @ rng.permutation(second)) for _ in range(permutations)]
+    return _correlation(float(first @ second), shuffled, len(first))
+
+
+def shifted_correlation(one: Floats, other: Floats) -> Correlation:
+    """Spearman's correlation of two fields on one grid; its p-value is over all cyclic shifts of one against the other.
+
+    Places without a number in one of the fields count as the middle rank.
+
+    Raises:
+        DynamoError: fields of different shapes.
+    """
+    if one.shape != other.shape:
+        raise DynamoError(f"fields of shapes {one.shape} and {other.shape} are not on one grid")
+    first, second = _ranks(one.ravel()).reshape(one.shape), _ranks(other.ravel()).reshape(one.shape)
+    shifts = [index for index in np.ndindex(*one.shape) if any(index)]
+    shuffled = [float((first * np.roll(second, shift, axis=tuple(range(one.ndim)))).sum()) for shift in shifts]
+    return _correlation(float((first * second).sum()), shuffled, int((np.isfinite(one) & np.isfinite(other)).sum()))
+
+
+def _ranks(numbers: Floats) -> Floats:
+    """Ranks of mean 0 and length 1, NaN getting the mean; all 0 where there is nothing to rank."""
+    from scipy.stats import rankdata
+
+    there = np.isfinite(numbers)
+    ranks = np.zeros(len(numbers))
+    ranks[there] = rankdata(numbers[there])
+    ranks[there] -= ranks[there].mean() if there.any() else 0
+    return np.asarray(ranks / max(float(np.linalg.norm(ranks)), 1e-300))
+
+
+def _correlation(rho: float, others: Sequence[float], count: int) -> Correlation:
+    if count < 3:
+        return Correlation(float("nan"), float("nan"), count)
+    reached = sum(abs(other) >= abs(rho) - 1e-12 for other in others)
+    return Correlation(rho, (1 + reached) / (1 + len(others)), count)

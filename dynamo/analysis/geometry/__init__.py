@@ -1,0 +1,1 @@
+"""How models lie on the map: spectrum, clusters, agreement with metadata, alignment of several maps."""

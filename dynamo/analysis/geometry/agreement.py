@@ -1,0 +1,200 @@
+"""How well do clusters and map agree with a label, and how sure is that? (Section 4.1, Figures 3 and 4.)"""
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist, squareform
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
+from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_codes
+from dynamo.analysis.geometry.partitions import Labels, Points, cluster, silhouettes
+from dynamo.contracts.errors import DynamoError
+from dynamo.system.progress import Progress, silent
+
+MEASURES = ("ARI", "AMI", "silhouette", "neighbours")
+
+
+@attrs.frozen
+class Measure:
+    """One figure of agreement.
+
+    Attributes:
+        name: one of ``MEASURES``. ``ARI`` and ``AMI``: adjusted Rand index and adjusted mutual information of label and
+            clusters (1 = the same, 0 = chance). ``silhouette``: the mean silhouette of the labelled groups (−1 to 1).
+            ``neighbours``: the share of models whose label their nearest other models vote for.
+        value: on all models.
+        low, high: its 95 % interval, from half-samples; NaN where no group has more than two models.
+        chance: its mean where the labels are shuffled.
+        p_value: (1 + shuffles at least as good) / (1 + shuffles).
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    chance: float
+    p_value: float
+
+
+@attrs.frozen
+class GroupPlace:
+    """How far the models of one group lie from one another. Badly trained networks may be as far from each other as
+    from others: where ``within`` is not below ``between``, the group is no cluster but scattered around the others.
+
+    Attributes:
+        name: of the group.
+        models: how many it has.
+        spread: mean distance of its models to their centroid.
+        within: mean distance between two of its models; NaN for one model.
+        between: mean distance between its models and those of other groups.
+    """
+
+    name: str
+    models: int
+    spread: float
+    within: float
+    between: float
+
+
+@attrs.frozen
+class Agreement:
+    """How well a label agrees with a map.
+
+    Attributes:
+        measures: one for each of ``MEASURES``.
+        groups: one for each group, sorted by name.
+    """
+
+    measures: tuple[Measure, ...]
+    groups: tuple[GroupPlace, ...]
+
+    def __getitem__(self, name: str) -> Measure:
+        return self.measures[MEASURES.index(name)]
+
+
+def agreement(
+    theta: Points,
+    groups: Sequence[object],
+    clusters: Clusters | None = None,
+    neighbours: int = 1,
+    permutations: int = 1000,
+    halves: int = 200,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Agreement:
+    """Compare map and clusters with a label.
+
+    The p-values are those of a permutation test: the labels are shuffled over the models, map and clusters stay. The
+    intervals are from half-samples: half of each group's models (at least two), drawn without replacement and clustered
+    anew, in as many clusters. A bootstrap with replacement would put copies of a model at distance 0 of each other and
+    so raise silhouette, neighbours and ARI. Of all subsamples the half needs no rescaling: a mean over it varies about
+    the mean over all as the latter does about the truth (Shao and Wu 1989). Since half as many models tend to agree
+    less, the half-samples' middle 95 % are moved from their mean to the value of all models, and cut at the ends of the
+    measure's range. The interval is too narrow for groups of less than four models.
+
+    Args:
+        theta: the model embeddings ``[N, d]``.
+        groups: the group of each model.
+        clusters: what ARI and AMI compare the label with; None for k-means with as many clusters as groups.
+        neighbours: how many other models vote. Among labels with equally many votes the nearest model's wins.
+        permutations: shuffles of the labels.
+        halves: half-samples.
+        seed: of shuffles, half-samples and clusterings.
+        progress: called with (shuffles and half-samples done, all).
+
+    Raises:
+        DynamoError: fewer than two groups, as many groups as models, groups or clusters of another number of models,
+            more neighbours than other models, no shuffles or fewer than 20 half-samples, or what ``find_clusters``
+            finds.
+    """
+    names, codes = group_codes(groups)
+    theta = np.asarray(theta, dtype=np.float64)
+    clusters = clusters or find_clusters(theta, "kmeans", len(names), seed=seed)
+    if not len(theta) == len(codes) == len(clusters.labels):
+        raise DynamoError(
+            f"{len(theta)} models, {len(codes)} labels and {len(clusters.labels)} clustered models differ"
+        )
+    if not 1 <= neighbours < len(theta):
+        raise DynamoError(f"{neighbours} neighbours were asked for: each model has 1 to {len(theta) - 1} others")
+    if permutations < 1 or halves < 20:
+        raise DynamoError(f"{permutations} shuffles and {halves} half-samples are too few: take at least 1 and 20")
+    distances = squareform(pdist(theta))
+    near = nearest_others(distances, neighbours)
+    value = _measure(distances, codes, clusters.labels, near)
+    rng, total = np.random.default_rng(seed), permutations + halves
+    shuffled, halved = np.empty((permutations, len(MEASURES))), np.empty((halves, len(MEASURES)))
+    for number in range(permutations):
+        shuffled[number] = _measure(distances, rng.permutation(codes), clusters.labels, near)
+        progress(number + 1, total)
+    for number in range(halves):
+        rows = _half(codes, rng)
+        found = _again(theta[rows], clusters, seed)
+        half = distances[np.ix_(rows, rows)]
+        halved[number] = _measure(half, codes[rows], found, nearest_others(half, min(neighbours, len(rows) - 1)))
+        progress(permutations + number + 1, total)
+    p_values = (1 + (shuffled >= value - 1e-12).sum(axis=0)) / (1 + permutations)
+    low, high = value + np.quantile(halved - halved.mean(axis=0), [0.025, 0.975], axis=0)
+    if np.bincount(codes).max() <= 2:
+        low = high = np.full(len(MEASURES), np.nan)  # each half-sample was the whole
+    low = np.maximum(low, [0.0 if name == "neighbours" else -1.0 for name in MEASURES])
+    columns = (value, low, np.minimum(high, 1.0), shuffled.mean(axis=0), p_values)
+    measures = (Measure(name, *map(float, row)) for name, row in zip(MEASURES, np.column_stack(columns), strict=True))
+    places = (_place(name, theta, distances, codes == number) for number, name in enumerate(names))
+    return Agreement(tuple(measures), tuple(places))
+
+
+def nearest_others(distances: NDArray[np.floating], neighbours: int) -> NDArray[np.intp]:
+    """The nearest other models of each model, the nearest first, ``[N, neighbours]``."""
+    others = np.array(distances, dtype=np.float64)
+    np.fill_diagonal(others, np.inf)
+    return np.argsort(others, axis=1, kind="stable")[:, :neighbours]
+
+
+def neighbour_votes(near: NDArray[np.intp], codes: Labels) -> Labels:
+    """The label that the nearest other models of each model vote for, ``[N]`` (leave-one-out k-NN).
+
+    Args:
+        near: the models that vote, the nearest first, ``[N, neighbours]``; among labels with equally many votes the
+            nearest model's wins.
+        codes: the group of each model as a number, ``[N]``.
+    """
+    neighbours = near.shape[1]
+    votes = np.eye(int(codes.max()) + 1)[codes[near]]
+    first = np.where(votes.any(axis=1), votes.argmax(axis=1), neighbours)
+    return np.asarray((votes.sum(axis=1) - first / (neighbours + 1)).argmax(axis=1), dtype=np.int64)
+
+
+def _measure(
+    distances: NDArray[np.floating], codes: Labels, found: Labels, near: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """The values of ``MEASURES``."""
+    return np.array(
+        [
+            adjusted_rand_score(codes, found),
+            adjusted_mutual_info_score(codes, found),
+            silhouettes(distances, codes).mean(),
+            (neighbour_votes(near, codes) == codes).mean(),
+        ]
+    )
+
+
+def _half(codes: Labels, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Half of the models of each group, but at least two (one of one), in order."""
+    groups = (np.flatnonzero(codes == number) for number in range(int(codes.max()) + 1))
+    return np.sort(np.concatenate([rng.permutation(group)[: max(2, (len(group) + 1) // 2)] for group in groups]))
+
+
+def _again(theta: Points, clusters: Clusters, seed: int) -> Labels:
+    """Some of the models, clustered in the same way."""
+    if clusters.count < 2:
+        return np.zeros(len(theta), dtype=np.int64)
+    return cluster(theta, clusters.method, None if clusters.method == "hdbscan" else clusters.count, seed)
+
+
+def _place(name: str, theta: Points, distances: NDArray[np.floating], own: NDArray[np.bool_]) -> GroupPlace:
+    count = int(own.sum())
+    spread = np.linalg.norm(theta[own] - theta[own].mean(axis=0), axis=1).mean()
+    within = distances[np.ix_(own, own)].sum() / (count * (count - 1)) if count > 1 else np.nan
+    return GroupPlace(name, count, float(spread), float(within), float(distances[np.ix_(own, ~own)].mean()))

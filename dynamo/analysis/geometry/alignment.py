@@ -1,0 +1,168 @@
+"""Do several meta-models draw the same map of the same models?
+
+A map is fixed only up to rotation, reflection, translation and scale, and another seed of the meta-model gives another
+one. Aligned, the maps say how stable each model's place is: differences smaller than that mean nothing.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import null_space, orthogonal_procrustes
+from scipy.spatial.distance import pdist
+
+from dynamo.analysis.geometry.spectrum import Spectrum, spectrum
+from dynamo.contracts.errors import DynamoError
+from dynamo.fit.fit import Fit
+from dynamo.system.progress import Progress, silent
+
+Maps = NDArray[np.float64]
+
+
+@attrs.frozen(eq=False)
+class Alignment:
+    """Maps of the same N models from R runs, laid over one another. d is the largest dimension among the runs.
+
+    Attributes:
+        mean: the principal components of the mean map; its coordinates are the models' mean places.
+        places: the aligned maps in the same coordinates, ``[R, N, d]``.
+        spread: root mean square distance of the mean places from their centre, in the units of ``places``.
+        pairs: the numbers of the runs in each pair of runs, P = R (R − 1) / 2.
+        distances: how far each model's places in the two runs of a pair lie apart, over ``spread``, ``[P, N]``.
+        residuals: root mean square distance of each model's places from its mean place, over ``spread``, ``[N]``.
+        correlations: of the runs' distances between models, for each pair of runs, ``[R, R]``. It needs no alignment.
+        shuffled: what ``distance`` is where each run's models are shuffled before, ``[permutations]``. It is far below
+            that of unrelated maps where models are few and dimensions many: then rotations fit anything.
+    """
+
+    mean: Spectrum
+    places: Maps
+    spread: float
+    pairs: tuple[tuple[int, int], ...]
+    distances: Maps
+    residuals: NDArray[np.float64]
+    correlations: NDArray[np.float64]
+    shuffled: NDArray[np.float64]
+
+    @property
+    def distance(self) -> float:
+        """The median over models and pairs of runs, in units of the spread."""
+        return float(np.median(self.distances))
+
+    @property
+    def model_distances(self) -> NDArray[np.float64]:
+        """The median over pairs of runs for each model, ``[N]``, in units of the spread."""
+        median: NDArray[np.float64] = np.median(self.distances, axis=0)
+        return median
+
+    @property
+    def p_value(self) -> float:
+        """(1 + shuffles with as small a distance) / (1 + shuffles)."""
+        return (1 + int((self.shuffled <= self.distance + 1e-12).sum())) / (1 + len(self.shuffled))
+
+
+def align(
+    maps: Sequence[NDArray[np.floating]],
+    scale: bool = True,
+    permutations: int = 199,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Alignment:
+    """Lay maps of the same models over one another: generalized orthogonal Procrustes analysis (Gower 1975).
+
+    Each map is centred, then rotated (or reflected) onto the mean of all until the mean stays. Maps of fewer dimensions
+    are filled up with zeros.
+
+    Args:
+        maps: R maps ``[N, d_r]`` with the models in the same order, see :func:`maps_of`.
+        scale: whether each map is first brought to the same root mean square distance from its centre. The scale of
+            theta is the meta-model's own choice, so this is the default.
+        permutations: shuffles of the models of all runs but the first, for ``Alignment.shuffled``.
+        seed: of the shuffles.
+        progress: called with (shuffles done, permutations).
+
+    Raises:
+        DynamoError: fewer than two maps or three models, maps of different numbers of models, values that are not
+            finite, a map with all models at one place, or no shuffles.
+    """
+    if len(maps) < 2:
+        raise DynamoError(f"an alignment needs at least two maps; got {len(maps)}")
+    if len({len(item) for item in maps}) > 1 or len(maps[0]) < 3:
+        raise DynamoError(
+            f"maps of the same 3 or more models can be aligned; these have {[len(item) for item in maps]}"
+        )
+    if permutations < 1:
+        raise DynamoError(f"an alignment is compared with at least one shuffle; {permutations} were asked for")
+    centred = np.stack(
+        [_centred(item, number, max(other.shape[1] for other in maps)) for number, item in enumerate(maps)]
+    )
+    if scale:
+        spreads = np.sqrt((centred**2).sum(axis=2).mean(axis=1))
+        centred *= (spreads.mean() / spreads)[:, None, None]
+    places = _onto_the_mean(centred)
+    mean = spectrum(places.mean(axis=0))
+    axes = np.vstack([mean.components, null_space(mean.components).T])
+    places = places @ axes.T
+    spread, pairs, distances = _distances(places)
+    residuals = np.sqrt(((places - places.mean(axis=0)) ** 2).sum(axis=2).mean(axis=0)) / spread
+    correlations = np.corrcoef([pdist(item) for item in centred])
+    rng, shuffled = np.random.default_rng(seed), np.empty(permutations)
+    for number in range(permutations):
+        others = [item[rng.permutation(len(item))] for item in centred[1:]]
+        shuffled[number] = np.median(_distances(_onto_the_mean(np.stack([centred[0], *others])))[2])
+        progress(number + 1, permutations)
+    return Alignment(mean, places, spread, pairs, distances, residuals, correlations, shuffled)
+
+
+def maps_of(fits: Sequence[Fit]) -> list[Maps]:
+    """The thetas of several fits to the same models, ``[N, d_r]`` each, in the order of the first fit's models.
+
+    Raises:
+        DynamoError: they are not of the same models.
+    """
+    names = fits[0].names
+    for number, fit in enumerate(fits[1:], start=2):
+        odd = sorted(set(names) ^ set(fit.names))
+        if odd:
+            has, lacks = (1, number) if odd[0] in names else (number, 1)
+            raise DynamoError(
+                f"run 1 and run {number} are not of the same models: run {has} has {odd[0]!r}, run {lacks} lacks it "
+                f"({len(odd)} models differ)"
+            )
+        if fit.names == names and fit.source.get("fingerprint") != fits[0].source.get("fingerprint"):
+            raise DynamoError(
+                f"run 1 and run {number} are of models of the same names with other weights: fit both to one population"
+            )
+    return [fit.theta.double().numpy()[[fit.names.index(name) for name in names]] for fit in fits]
+
+
+def _centred(theta: NDArray[np.floating], number: int, dimensions: int) -> Maps:
+    """A map around its centre, filled up with zeros to so many dimensions."""
+    if not np.isfinite(theta).all():
+        raise DynamoError(f"map {number + 1} has NaN or infinite places: its fit diverged")
+    centred = np.zeros((len(theta), dimensions))
+    centred[:, : theta.shape[1]] = theta - theta.mean(axis=0, dtype=np.float64)
+    if np.abs(centred).max() <= 1e-12 * np.abs(theta).max(initial=1e-300):
+        raise DynamoError(f"map {number + 1} has all models at one place: there is nothing to align")
+    return centred
+
+
+def _onto_the_mean(centred: Maps, tolerance: float = 1e-5, rounds: int = 200) -> Maps:
+    """Centred maps ``[R, N, d]``, each rotated onto the mean of all."""
+    aligned = np.stack([item @ orthogonal_procrustes(item, centred[0])[0] for item in centred])
+    for _ in range(rounds):
+        mean = aligned.mean(axis=0)
+        aligned = np.stack([item @ orthogonal_procrustes(item, mean)[0] for item in aligned])
+        if np.linalg.norm(aligned.mean(axis=0) - mean) <= tolerance * np.linalg.norm(mean):
+            break
+    return aligned
+
+
+def _distances(places: Maps) -> tuple[float, tuple[tuple[int, int], ...], Maps]:
+    """The spread of the mean map, the pairs of runs, and each model's distances between runs, over the spread."""
+    spread = float(np.sqrt((places.mean(axis=0) ** 2).sum(axis=1).mean()))
+    pairs = tuple(combinations(range(len(places)), 2))
+    distances = np.stack([np.linalg.norm(places[first] - places[second], axis=1) for first, second in pairs])
+    return spread, pairs, distances / spread

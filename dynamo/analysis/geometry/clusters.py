@@ -1,0 +1,205 @@
+"""Which models lie together on the map, and in how many clusters? (Section 4.1, Figure 3.)
+
+The number of clusters is given, or chosen: the number with the largest silhouette, provided that one cluster can be
+ruled out. How well clusters and map agree with a label is asked in :mod:`dynamo.analysis.geometry.agreement`.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist, squareform
+from sklearn.metrics import adjusted_rand_score
+
+from dynamo.analysis.geometry.partitions import (
+    Labels,
+    Points,
+    check_count,
+    check_method,
+    check_places,
+    cluster,
+    count_of,
+    silhouettes,
+)
+from dynamo.analysis.geometry.spectrum import spectrum
+from dynamo.contracts.errors import DynamoError
+from dynamo.system.progress import Progress, silent
+
+#: Starts of k-means where the number of clusters is given; to choose it, each of many searches has fewer.
+STARTS = 200
+
+
+@attrs.frozen
+class GroupAgreement:
+    """How far a map separates known groups, in two figures.
+
+    Attributes:
+        groups: how many there are.
+        ari: adjusted Rand index between the groups and k-means with as many clusters (Hubert and Arabie 1985); 1 =
+            the same, 0 = chance.
+        silhouette: mean silhouette of the groups (Rousseeuw 1987), −1 to 1.
+    """
+
+    groups: int
+    ari: float
+    silhouette: float
+
+
+@attrs.frozen(eq=False)
+class Evidence:
+    """What speaks against one cluster.
+
+    Attributes:
+        numbers: the numbers of clusters that were tried, ``[K]``; for HDBSCAN the one that it found.
+        scores: the mean silhouette of each number, ``[K]``.
+        null: the same for points drawn from one Gaussian with the same mean and covariance, ``[draws, K]``.
+        p_value: of one cluster: the share of draws with as large a gap above the mean score, this map counted in.
+    """
+
+    numbers: tuple[int, ...]
+    scores: NDArray[np.float64]
+    null: NDArray[np.float64]
+    p_value: float
+
+
+@attrs.frozen(eq=False)
+class Clusters:
+    """The models in clusters.
+
+    Attributes:
+        method: how they were found, one of ``dynamo.analysis.geometry.partitions.METHODS``.
+        labels: the cluster of each model, ``[N]``, numbered from 0 as they come; −1 for models that HDBSCAN leaves
+            out.
+        evidence: for the number of clusters; None where the number was given.
+    """
+
+    method: str
+    labels: Labels
+    evidence: Evidence | None
+
+    @property
+    def count(self) -> int:
+        """How many clusters there are."""
+        return count_of(self.labels)
+
+
+def find_clusters(
+    theta: Points,
+    method: str = "kmeans",
+    count: int | None = None,
+    most: int | None = None,
+    draws: int = 199,
+    level: float = 0.05,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Clusters:
+    """Cluster the models; one cluster is an allowed answer.
+
+    To choose a number, each of 2 to ``most`` is tried, and the silhouettes are compared with what the same search finds
+    in one Gaussian of the same mean and covariance (the null of Liu, Hayes, Nobel and Marron 2008). What is tested is
+    the largest gap between a number's silhouette and its mean over draws and map, so that numbers whose silhouettes are
+    always low count too. What is chosen is the number with the largest silhouette as it is. Where the p-value is above
+    ``level``, the answer is one cluster.
+
+    The draws keep mean and covariance exactly: given these two, samples of any Gaussian are random rotations of one
+    another (Langsrud 2005), so the p-value is exact for a Gaussian of any shape and any number of models. It is strict:
+    the covariance of two clusters is long in the direction between them, and they must look better parted than one
+    long cloud does. With fewer than about 20 models only clusters with wide gaps do.
+
+    Args:
+        theta: the model embeddings ``[N, d]``.
+        method: one of ``dynamo.analysis.geometry.partitions.METHODS``.
+        count: the number of clusters; None to choose it. HDBSCAN finds its own number, which is then tested.
+        most: the largest number that is tried, at most N − 1; None for the smaller of 10 and N / 2, at least 2.
+        draws: from the null.
+        level: the p-value at which one cluster is given up.
+        seed: of the clustering and of the draws.
+        progress: called with (draws done, draws).
+
+    Raises:
+        DynamoError: an unknown method, fewer than three models, values that are not finite, more clusters than places,
+            a number for HDBSCAN, or too few draws for the level.
+    """
+    if count is not None:
+        return Clusters(method, cluster(theta, method, count, seed, STARTS), None)
+    check_method(method)
+    places = check_places(theta)
+    if (draws + 1) * level < 1:
+        raise DynamoError(
+            f"with {draws} draws no p-value is below {1 / (draws + 1):.2g}: a level of {level:g} needs at least "
+            f"{int(np.ceil(1 / level - 1e-9)) - 1} draws"
+        )
+    if most is None:
+        most = max(2, min(10, len(theta) // 2, places - 1))
+    if most < 2:
+        raise DynamoError(f"to choose a number of clusters at least 2 must be tried; the most is {most}")
+    check_count(most, places, len(theta))
+    points = spectrum(theta).coordinates
+    search = partial(_search, method=method, numbers=range(2, most + 1), seed=seed)
+    found, scores = search(points)
+    rng, null = np.random.default_rng(seed), np.empty((draws, len(found)))
+    for draw in range(draws):
+        null[draw] = search(_gaussian_like(points, rng))[1]
+        progress(draw + 1, draws)
+    evidence = Evidence(tuple(count_of(labels) for labels in found), scores, null, _p_value(scores, null))
+    best = found[int(scores.argmax())]
+    is_one = evidence.p_value > level or count_of(best) < 2
+    return Clusters(method, np.zeros(len(points), dtype=np.int64) if is_one else best, evidence)
+
+
+def group_agreement(theta: Points, groups: Sequence[object], seed: int = 0) -> GroupAgreement:
+    """Compare a map with known groups; :func:`dynamo.analysis.geometry.agreement.agreement` says how sure the figures
+    are.
+
+    Args:
+        theta: the model embeddings ``[N, d]``.
+        groups: the group of each model.
+        seed: of the k-means starts.
+
+    Raises:
+        DynamoError: fewer than two groups, or as many groups as models.
+    """
+    names, codes = group_codes(groups)
+    found = cluster(theta, "kmeans", min(len(names), check_places(theta)), seed, STARTS)
+    scores = silhouettes(squareform(pdist(theta)), codes)
+    return GroupAgreement(len(names), float(adjusted_rand_score(codes, found)), float(scores.mean()))
+
+
+def group_codes(groups: Sequence[object]) -> tuple[list[str], Labels]:
+    """The names of the groups, sorted, and for each model the number of its group, ``[N]``.
+
+    Raises:
+        DynamoError: fewer than two groups, or as many groups as models.
+    """
+    names, codes = np.unique([str(group) for group in groups], return_inverse=True)
+    if not 2 <= len(names) < len(codes):
+        raise DynamoError(
+            f"{len(codes)} models in {len(names)} groups: agreement needs at least 2 groups, and fewer groups than "
+            "models"
+        )
+    return [str(name) for name in names], codes.astype(np.int64)
+
+
+def _search(points: Points, method: str, numbers: Sequence[int], seed: int) -> tuple[list[Labels], NDArray[np.float64]]:
+    """Clusterings of points, one a number (HDBSCAN: one), and the mean silhouette of each."""
+    wanted = [None] if method == "hdbscan" else numbers
+    found = [cluster(points, method, count, seed) for count in wanted]
+    distances = squareform(pdist(points))
+    return found, np.array([silhouettes(distances, labels).mean() for labels in found])
+
+
+def _p_value(scores: NDArray[np.float64], null: NDArray[np.float64]) -> float:
+    """The share of rows, those of the null and the scores, whose largest gap is at least that of the scores."""
+    rows = np.vstack([scores, null])
+    gaps = (rows - rows.mean(axis=0)).max(axis=1)
+    return float((gaps >= gaps[0] - 1e-12).mean())
+
+
+def _gaussian_like(points: Points, rng: np.random.Generator) -> Points:
+    """Points from a Gaussian, given that their mean is 0 and their covariance that of centred principal coordinates."""
+    drawn = rng.standard_normal(points.shape)
+    rotation, _ = np.linalg.qr(drawn - drawn.mean(axis=0))
+    scaled: Points = rotation * np.linalg.norm(points, axis=0)
+    return scaled

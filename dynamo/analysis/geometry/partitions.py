@@ -1,0 +1,139 @@
+"""Models parted into clusters: the methods that are known by name, and the silhouettes that judge them."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist, squareform
+from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans, SpectralClustering
+
+from dynamo.contracts.errors import DynamoError, did_you_mean
+
+Points = NDArray[np.floating]
+Labels = NDArray[np.int64]
+
+
+def cluster(theta: Points, method: str = "kmeans", count: int | None = None, seed: int = 0, starts: int = 10) -> Labels:
+    """The cluster of each model, ``[N]``, numbered from 0 as they come.
+
+    Args:
+        theta: the model embeddings ``[N, d]``.
+        method: one of ``METHODS``.
+        count: the number of clusters; None for HDBSCAN, which finds it (its noise is −1).
+        seed: of the clustering.
+        starts: of k-means. With few models in many dimensions it takes hundreds to find the same clusters every time.
+
+    Raises:
+        DynamoError: an unknown method, fewer than three models, values that are not finite, more clusters than places,
+            or a number for HDBSCAN.
+    """
+    check_method(method)
+    places = check_places(theta)
+    if method == "hdbscan":
+        if count is not None:
+            raise DynamoError(f"hdbscan finds the number of clusters itself: it cannot be asked for {count}")
+        return _hdbscan(theta)
+    if count is None:
+        raise DynamoError(f"{method} needs the number of clusters")
+    check_count(count, places, len(theta))
+    return _kmeans(theta, count, seed, starts) if method == "kmeans" else METHODS[method](theta, count, seed)
+
+
+def count_of(labels: Labels) -> int:
+    """How many clusters there are; models that are left out (−1) are in none."""
+    return int(labels.max()) + 1
+
+
+def silhouettes(distances: NDArray[np.floating], labels: Labels) -> NDArray[np.float64]:
+    """The silhouette of each model (Rousseeuw 1987), ``[N]``; 0 for one that is alone or left out (−1).
+
+    Args:
+        distances: between the models, ``[N, N]``.
+        labels: the cluster of each, ``[N]``. With fewer than two clusters all silhouettes are 0.
+    """
+    scores = np.zeros(len(labels))
+    kept = np.flatnonzero(labels >= 0)
+    numbers, own, sizes = np.unique(labels[kept], return_inverse=True, return_counts=True)
+    if len(numbers) < 2:
+        return scores
+    sums = distances[np.ix_(kept, kept)] @ np.eye(len(numbers))[own]
+    rows = np.arange(len(kept))
+    within = sums[rows, own] / np.maximum(sizes[own] - 1, 1)
+    means = sums / sizes
+    means[rows, own] = np.inf
+    nearest = means.min(axis=1)
+    larger = np.maximum(within, nearest)
+    scores[kept] = np.where((sizes[own] > 1) & (larger > 0), (nearest - within) / np.where(larger > 0, larger, 1), 0)
+    return scores
+
+
+def check_method(method: str) -> None:
+    """Raise a clear error where there is no clustering of this name."""
+    if method not in METHODS:
+        raise DynamoError(f"no clustering is called {method!r}: {did_you_mean(method, METHODS)}")
+
+
+def check_places(theta: Points) -> int:
+    """The number of different places, after a check of the form of a map."""
+    theta = np.asarray(theta)
+    if theta.ndim != 2 or len(theta) < 3:
+        raise DynamoError(f"clusters need at least 3 models, thetas [N, d]; got {tuple(theta.shape)}")
+    if not np.isfinite(theta).all():
+        raise DynamoError(
+            "the map has NaN or infinite places: the fit diverged; make it again with a lower learning rate"
+        )
+    return len(np.unique(theta, axis=0))
+
+
+def check_count(count: int, places: int, models: int) -> None:
+    """Raise a clear error where so many models, at so many different places, cannot be in so many clusters."""
+    if not 1 <= count < models:
+        raise DynamoError(f"{models} models cannot be in {count} clusters: ask for 1 to {models - 1}")
+    if count > places:
+        raise DynamoError(f"the {models} models lie at {places} different places: ask for at most {places} clusters")
+
+
+def _kmeans(points: Points, count: int, seed: int, starts: int = 10) -> Labels:
+    return _in_order(KMeans(count, n_init=starts, random_state=seed).fit_predict(points))
+
+
+def _linked(linkage: str, points: Points, count: int, seed: int) -> Labels:
+    return _in_order(AgglomerativeClustering(count, linkage=linkage).fit_predict(points))
+
+
+def _spectral(points: Points, count: int, seed: int) -> Labels:
+    """Spectral clustering with affinities in the scale of each place (Zelnik-Manor and Perona 2004), the distance to
+    its √N-th neighbour.
+    """
+    distances = squareform(pdist(points))
+    scale = np.sort(distances, axis=1)[:, round(np.sqrt(len(points)))]
+    scale = np.maximum(scale, 1e-9 * max(float(distances.max()), 1e-300))
+    affinity = np.maximum(np.exp(-(distances**2) / np.outer(scale, scale)), 1e-9)
+    found = SpectralClustering(count, affinity="precomputed", random_state=seed, assign_labels="cluster_qr")
+    return _in_order(found.fit_predict(affinity))
+
+
+def _hdbscan(points: Points) -> Labels:
+    """HDBSCAN; a cluster has at least 5 models, or a quarter of a small population, but at least 2."""
+    smallest = max(2, min(5, len(points) // 4))
+    return _in_order(HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(points))
+
+
+#: The clusterings known by name: points ``[N, d]``, number of clusters and seed to the cluster of each point.
+METHODS: dict[str, Callable[[Points, int, int], Labels]] = {
+    "kmeans": _kmeans,
+    "agglomerative": partial(_linked, "ward"),
+    "complete": partial(_linked, "complete"),
+    "average": partial(_linked, "average"),
+    "spectral": _spectral,
+    "hdbscan": lambda points, count, seed: _hdbscan(points),
+}
+
+
+def _in_order(labels: NDArray[np.integer]) -> Labels:
+    """The same clusters, numbered from 0 as they come; −1 stays."""
+    numbers, first = np.unique(labels[labels >= 0], return_index=True)
+    new = np.full(int(labels.max(initial=-1)) + 2, -1)  # its last entry is that of -1
+    new[numbers[np.argsort(first)]] = np.arange(len(numbers))
+    return np.asarray(new[labels], dtype=np.int64)

@@ -1,0 +1,1 @@
+"""What networks at a θ do: averages, landscapes, search, few labels."""

@@ -1,0 +1,249 @@
+"""Are models of one group nearer to one another than to others? Figures of a matrix of distances against known groups.
+
+They need distances alone, so that maps and measures of similarity can be compared. What they are compared by is fixed
+here, once for all of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from statistics import fmean
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dynamo.analysis.rivals.mds import checked, principal_coordinates
+from dynamo.contracts.errors import DynamoError
+
+Matrix = NDArray[np.float64]
+Numbers = NDArray[np.intp]
+Short = NDArray[np.int32]
+
+#: Neighbours that vote in :attr:`PairFigures.neighbour_accuracy`.
+NEIGHBOURS = 3
+
+
+@attrs.frozen
+class Spread:
+    """How wide a group is.
+
+    Attributes:
+        within: mean distance of two of its models; NaN for a group of one.
+        between: mean distance of one of its models and one of another group.
+    """
+
+    within: float
+    between: float
+
+    @property
+    def ratio(self) -> float:
+        """Within over between; 1 or more where its models are as far from one another as from the others."""
+        return self.within / self.between if self.between else float("nan")
+
+
+@attrs.frozen
+class PairFigures:
+    """How far distances tell known groups apart.
+
+    Attributes:
+        groups: how many there are.
+        auprc: area under the precision-recall curve (average precision) of finding a group's own pairs among all pairs
+            with one of its models, by their distance; the mean over groups (ReSi: M. Klabunde et al., 2024,
+            arXiv:2408.00531).
+        auprc_chance: the share of own pairs; random distances of few models give somewhat more.
+        auprc_p: share of label permutations (the true labels counted as one) that reach it.
+        violation_rate: share of comparisons of a pair within a group with a pair of that group and another in which
+            the first is not the nearer; the mean over groups (ReSi); 0 = perfect, 0.5 = chance, all equal = 1.
+        silhouette: mean silhouette (P. Rousseeuw, 1987), −1 to 1.
+        neighbour_accuracy: leave-one-out accuracy of the vote of the :data:`NEIGHBOURS` nearest.
+        ari: adjusted Rand index (L. Hubert and P. Arabie, 1985) of every clusterer of :data:`CLUSTERERS`, given the
+            number of groups and nothing else of them.
+        ari_p: share of label permutations that reach it.
+        spreads: the spread of each group.
+    """
+
+    groups: int
+    auprc: float
+    auprc_chance: float
+    auprc_p: float
+    violation_rate: float
+    silhouette: float
+    neighbour_accuracy: float
+    ari: Mapping[str, float]
+    ari_p: Mapping[str, float]
+    spreads: Mapping[str, Spread]
+
+
+def pair_figures(distances: ArrayLike, groups: Sequence[object], permutations: int = 999, seed: int = 0) -> PairFigures:
+    """Compare distances with known groups.
+
+    Args:
+        distances: ``[N, N]``, see :func:`dynamo.analysis.rivals.mds.checked`.
+        groups: the group of each model.
+        permutations: of the labels, for the p-values.
+        seed: of the permutations, of the clusterers and of the order of equally near neighbours.
+
+    Raises:
+        DynamoError: no matrix of distances, not one group per model, fewer than two groups, or as many as models.
+    """
+    from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+    given = checked(distances)
+    names, numbers = np.unique([str(group) for group in groups], return_inverse=True)
+    if len(numbers) != len(given):
+        raise DynamoError(f"there are distances between {len(given)} models, and groups of {len(numbers)}")
+    if not 2 <= len(names) < len(numbers):
+        raise DynamoError(
+            f"{len(numbers)} models in {len(names)} group(s): the figures need at least 2 groups, and fewer "
+            "groups than models"
+        )
+    rng = np.random.default_rng(seed)
+    shuffled = [rng.permutation(numbers) for _ in range(permutations)]
+    found = clusterings(given, len(names), seed)
+    scores = {name: float(adjusted_rand_score(numbers, clusters)) for name, clusters in found.items()}
+    pairs = _sorted_pairs(given)
+    area = _area(pairs, numbers)
+    return PairFigures(
+        groups=len(names),
+        auprc=area,
+        auprc_chance=fmean(len(own) / (len(own) + len(other)) for own, other in _pairs(given, numbers)),
+        auprc_p=_p_value(area, [_area(pairs, order) for order in shuffled]),
+        violation_rate=violation_rate(given, numbers),
+        silhouette=float(silhouette_score(given, numbers, metric="precomputed")),
+        neighbour_accuracy=neighbour_accuracy(given, numbers, seed=seed),
+        ari=scores,
+        ari_p={
+            name: _p_value(_together(numbers, clusters), [_together(order, clusters) for order in shuffled])
+            for name, clusters in found.items()
+        },
+        spreads={str(name): _spread(given, numbers == number) for number, name in enumerate(names)},
+    )
+
+
+def clusterings(distances: Matrix, clusters: int, seed: int = 0) -> dict[str, Numbers]:
+    """The cluster of each model, from every clusterer of :data:`CLUSTERERS`.
+
+    They see the models in a random order, so that ties are not broken in favour of models that stand side by side.
+    """
+    order = np.random.default_rng(seed).permutation(len(distances))
+    mixed, back = distances[np.ix_(order, order)], np.argsort(order)
+    return {name: clusterer(mixed, clusters, seed)[back] for name, clusterer in CLUSTERERS.items()}
+
+
+def auprc(distances: Matrix, groups: Numbers) -> float:
+    """See :attr:`PairFigures.auprc`; each group's is scikit-learn's ``average_precision_score`` of −distance."""
+    return _area(_sorted_pairs(distances), groups)
+
+
+def _sorted_pairs(distances: Matrix) -> tuple[Short, Short, Short]:
+    """Both models of every pair and the rank of its distance, the nearest pairs first."""
+    rows, columns = np.triu_indices(len(distances), 1)
+    size = distances[rows, columns]
+    order = np.argsort(size)
+    rank = np.cumsum(np.diff(size[order], prepend=-1.0) > 0, dtype=np.int32)
+    return rows[order].astype(np.int32), columns[order].astype(np.int32), rank
+
+
+def _area(pairs: tuple[Short, Short, Short], groups: Numbers) -> float:
+    """:func:`auprc` of sorted pairs, which all permutations of the groups share."""
+    rows, columns, rank = pairs
+    one, other = (groups.astype(np.int32)[models] for models in (rows, columns))
+    is_own, areas = one == other, []
+    for group in np.unique(groups):
+        listed = np.flatnonzero((one == group) | (other == group))
+        own = is_own[listed]
+        if own.any():
+            last = np.flatnonzero(np.diff(rank[listed], append=-1))  # of pairs with equal distances; found together
+            found = np.cumsum(own)[last]
+            areas.append(float((np.diff(found, prepend=0) * found / (last + 1)).sum() / own.sum()))
+    return fmean(areas)
+
+
+def violation_rate(distances: Matrix, groups: Numbers) -> float:
+    """See :attr:`PairFigures.violation_rate`."""
+    rates = []
+    for own, other in _pairs(distances, groups):
+        nearer = np.searchsorted(np.sort(other), own, side="right")  # the pairs with others that are no farther
+        rates.append(float(nearer.mean() / len(other)))
+    return fmean(rates)
+
+
+def neighbour_accuracy(distances: Matrix, groups: Numbers, neighbours: int = NEIGHBOURS, seed: int = 0) -> float:
+    """Leave-one-out accuracy of the vote of the nearest; a tie of votes goes to the group with the nearest model.
+
+    Equally near neighbours come in a random order, so that the order of the models tells nothing.
+    """
+    order = np.random.default_rng(seed).permutation(len(distances))
+    right = 0
+    for number, row in enumerate(distances):
+        others = order[order != number]
+        near = groups[others[np.argsort(row[others], kind="stable")[:neighbours]]]
+        votes = [int((near == group).sum()) for group in near]
+        right += int(near[np.argmax(votes)] == groups[number])
+    return right / len(distances)
+
+
+def _pairs(distances: Matrix, groups: Numbers) -> list[tuple[Matrix, Matrix]]:
+    """For each group of two models or more, the distances within it and those from it to others."""
+    found = []
+    for group in np.unique(groups):
+        inside = groups == group
+        own = distances[np.ix_(inside, inside)]
+        if len(own) > 1:
+            found.append((own[np.triu_indices(len(own), 1)], distances[np.ix_(inside, ~inside)].ravel()))
+    return found
+
+
+def _spread(distances: Matrix, inside: NDArray[np.bool_]) -> Spread:
+    own = distances[np.ix_(inside, inside)][np.triu_indices(int(inside.sum()), 1)]
+    return Spread(float(own.mean()) if len(own) else float("nan"), float(distances[np.ix_(inside, ~inside)].mean()))
+
+
+def _together(groups: Numbers, clusters: Numbers) -> float:
+    """Σ n_ij² over groups i and clusters j: with sizes of groups and clusters fixed, the ARI grows with it linearly."""
+    table = (groups[:, None] == np.unique(groups)).T.astype(float) @ (clusters[:, None] == np.unique(clusters))
+    return float((table**2).sum())
+
+
+def _p_value(true: float, shuffled: Sequence[float]) -> float:
+    """B. Phipson and G. Smyth, 2010: the true labels are one of the permutations, so that p is never 0."""
+    return (1 + sum(value >= true - 1e-12 for value in shuffled)) / (1 + len(shuffled))
+
+
+def _agglomerative(distances: Matrix, clusters: int, seed: int, linkage: str) -> Numbers:
+    from sklearn.cluster import AgglomerativeClustering
+
+    found = AgglomerativeClustering(clusters, metric="precomputed", linkage=linkage).fit_predict(distances)
+    return np.asarray(found)
+
+
+def _spectral(distances: Matrix, clusters: int, seed: int) -> Numbers:
+    from sklearn.cluster import SpectralClustering
+
+    apart = distances[distances > 0]
+    if not len(apart):  # models that are all the same are one cluster; what would tell them apart is rounding
+        return np.zeros(len(distances), dtype=np.int64)
+    bandwidth = float(np.median(apart))
+    affinity = np.exp(-(distances**2) / (2 * bandwidth**2)).clip(1e-12)  # the floor keeps far models connected
+    return np.asarray(SpectralClustering(clusters, affinity="precomputed", random_state=seed).fit_predict(affinity))
+
+
+def _k_means(distances: Matrix, clusters: int, seed: int) -> Numbers:
+    from sklearn.cluster import KMeans
+
+    points, _ = principal_coordinates(distances)
+    points = np.pad(points, ((0, 0), (0, 1)))  # where all distances are zero, there is no other coordinate
+    distinct = len(np.unique(points, axis=0))
+    return np.asarray(KMeans(min(clusters, distinct), n_init=20, random_state=seed).fit_predict(points))
+
+
+#: Distances, number of clusters and seed to the cluster of each model. The three linkages work on the distances;
+#: ``spectral`` on exp(−d²/2σ²), σ being the median of the distances that are not zero; ``k-means`` (20 starts) on all
+#: classical coordinates with a positive eigenvalue, which for Euclidean distances is k-means on the points themselves.
+CLUSTERERS: Mapping[str, Callable[[Matrix, int, int], Numbers]] = {
+    "average": partial(_agglomerative, linkage="average"),
+    "complete": partial(_agglomerative, linkage="complete"),
+    "single": partial(_agglomerative, linkage="single"),
+    "spectral": _spectral,
+    "k-means": _k_means,
+}

@@ -1,0 +1,171 @@
+"""Inputs and trajectories: the tensors that flow between models, recordings and the objective.
+
+Shape legend, used throughout the project:
+
+    B  batch       examples
+    T  time        sequence steps (RNN); 1 where a model has blocks instead of steps
+    I  sites       places where states are read: one for an RNN, one per block for a ResNet
+    S  state       the shape of a state at one site (``H`` units, or channels x height x width)
+    K  outputs     logits or real outputs
+    d  theta       dimension of the model embedding
+
+A network that runs over a sequence has one site and T steps; a feed-forward network with blocks as time has many
+sites with one step each. So the mean over time in equations 1 and 2 and the mean over blocks in equations 5 and 6 are
+one operation: a mean over sites and real steps.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from dynamo.contracts.errors import DynamoError
+
+
+@attrs.frozen(eq=False)
+class Inputs:
+    """A batch of inputs.
+
+    Attributes:
+        values: token ids ``[B, T]`` (int64), real sequences ``[B, T, D]``, or images ``[B, C, H, W]``.
+        mask: ``[B, T]`` bool, True on real steps. Sequences are padded on the right. Images have T = 1.
+    """
+
+    values: Tensor
+    mask: Tensor
+
+    def __attrs_post_init__(self) -> None:
+        if self.mask.dtype != torch.bool or self.mask.ndim != 2:
+            raise DynamoError(f"a mask is bool [batch, time]; got {self.mask.dtype} {tuple(self.mask.shape)}")
+        if self.values.ndim < 2 or self.values.shape[0] != self.mask.shape[0]:
+            raise DynamoError(f"values {tuple(self.values.shape)} do not fit the mask {tuple(self.mask.shape)}")
+        if self.values.ndim < 4 and self.values.shape[1] != self.mask.shape[1]:
+            raise DynamoError(f"values have {self.values.shape[1]} steps, the mask {self.mask.shape[1]}")
+
+    def __len__(self) -> int:
+        return self.mask.shape[0]
+
+    def __getitem__(self, rows: Tensor | slice) -> "Inputs":
+        return Inputs(self.values[rows], self.mask[rows])
+
+    def with_values(self, values: Tensor) -> "Inputs":
+        """Other values under the same mask."""
+        return Inputs(values, self.mask)
+
+    def to(self, device: torch.device | str) -> "Inputs":
+        """The same inputs on a device."""
+        return Inputs(self.values.to(device), self.mask.to(device))
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the values run over time (images do not)."""
+        return self.values.ndim < 4
+
+    @property
+    def longest(self) -> int:
+        """Steps in the longest real sequence; what lies beyond is padding only."""
+        return int(self.mask.sum(1).max())
+
+
+@attrs.frozen(eq=False)
+class Trajectory:
+    """The states a model passes through on a batch of inputs, and its outputs.
+
+    Attributes:
+        states: one tensor ``[B, T, *S]`` per site.
+        outputs: ``[B, T, K]``, G(h_t) at each step.
+        mask: ``[B, T]`` bool, True on real steps. Padded steps never reach a loss, a mean or a fixed point.
+    """
+
+    states: tuple[Tensor, ...]
+    outputs: Tensor
+    mask: Tensor
+
+    def __getitem__(self, rows: Tensor | slice) -> "Trajectory":
+        return Trajectory(tuple(state[rows] for state in self.states), self.outputs[rows], self.mask[rows])
+
+    def to(self, device: torch.device | str) -> "Trajectory":
+        """The same trajectory on a device."""
+        *states, outputs, mask = (
+            tensor.to(device, non_blocking=True) for tensor in (*self.states, self.outputs, self.mask)
+        )
+        return Trajectory(tuple(states), outputs, mask)
+
+    def at_readout(self, readout: str) -> Tensor:
+        """The outputs that answer the task: ``[B, K]`` at the last real step, or all ``[B, T, K]`` for ``every``."""
+        return at_readout(self.outputs, self.mask, readout)
+
+
+def at_readout(outputs: Tensor, mask: Tensor, readout: str) -> Tensor:
+    """Of outputs ``[B, T, K]`` those that answer the task; see :meth:`Trajectory.at_readout`."""
+    if readout == "every":
+        return outputs
+    last = mask.sum(1) - 1
+    return outputs[torch.arange(mask.shape[0], device=mask.device), last]
+
+
+def check_inputs(inputs: Inputs, *, where: str, vocabulary: int | None = None) -> None:
+    """Check the contents of inputs once, where they enter: masks, lengths, token ids, finite numbers.
+
+    Args:
+        inputs: what is checked.
+        where: what they belong to, for the message.
+        vocabulary: the vocabulary's size, for token ids.
+
+    Raises:
+        DynamoError: no examples, a zero-length or all-padding example, padding that is not on the right, ids out of
+        range, NaN or Inf.
+    """
+    if len(inputs) == 0:
+        raise DynamoError(f"{where} has no examples")
+    if inputs.mask.shape[1] == 0:
+        raise DynamoError(f"{where} has sequences of length zero; drop them")
+    empty = (~inputs.mask.any(1)).nonzero()
+    if len(empty):
+        raise DynamoError(f"{where}: example {int(empty[0])} is all padding; drop it or give it at least one real step")
+    holes = (inputs.mask[:, 1:] & ~inputs.mask[:, :-1]).any(1).nonzero()
+    if len(holes):
+        raise DynamoError(f"{where}: example {int(holes[0])} has padding before a real step; pad on the right")
+    if vocabulary is not None:
+        outside = ((inputs.values < 0) | (inputs.values >= vocabulary)).nonzero()
+        if len(outside):
+            example, step = (int(index) for index in outside[0])
+            token = int(inputs.values[example, step])
+            raise DynamoError(
+                f"{where}: token id {token} at example {example}, step {step} is beyond the vocabulary of {vocabulary}"
+            )
+    elif inputs.values.is_floating_point() and not bool(inputs.values.isfinite().all()):
+        raise DynamoError(f"{where} has NaN or infinite values")
+
+
+def collate(parts: Sequence[Inputs]) -> Inputs:
+    """Several batches as one, cut to the longest real sequence and padded on the right with zeros."""
+    if not parts[0].is_sequence:
+        return Inputs(_cat([part.values for part in parts]), _cat([part.mask for part in parts]))
+    steps = max(part.longest for part in parts)
+    return Inputs(
+        _cat([pad_time(part.values, steps) for part in parts]),
+        _cat([pad_time(part.mask, steps) for part in parts]),
+    )
+
+
+def join(parts: Sequence[Trajectory], steps: int) -> Trajectory:
+    """Trajectories with states of one shape one after the other, cut or padded on the right to ``steps`` steps."""
+    sites = zip(*(part.states for part in parts), strict=True)
+    states = tuple(_cat([pad_time(state, steps) for state in site]) for site in sites)
+    outputs = _cat([pad_time(part.outputs, steps) for part in parts])
+    return Trajectory(states, outputs, _cat([pad_time(part.mask, steps) for part in parts]))
+
+
+def _cat(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors one after the other; one alone is not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def pad_time(tensor: Tensor, steps: int) -> Tensor:
+    """``tensor [B, T, ...]`` cut or zero-padded on the right to ``steps`` steps."""
+    if tensor.shape[1] >= steps:
+        return tensor[:, :steps]
+    padding = tensor.new_zeros((tensor.shape[0], steps - tensor.shape[1], *tensor.shape[2:]))
+    return torch.cat([tensor, padding], dim=1)

@@ -1,0 +1,328 @@
+"""A fit by many processes, on one machine or several, through torch.distributed.
+
+On one machine the processes are started here (torch.multiprocessing); on several by ``torchrun``, or by any launcher
+that sets its environment variables. Collectives run on gloo between CPUs and on NCCL between GPUs.
+"""
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import attrs
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
+
+from dynamo.contracts.errors import DynamoError, Interrupted
+from dynamo.fit.fit import Fit
+from dynamo.fit.ranks import Ranks
+from dynamo.population.population import Population
+from dynamo.system.interrupts import interrupts
+from dynamo.system.process_group import ProcessGroup, SingleProcess
+from dynamo.system.progress import Progress, silent
+from dynamo.training.checkpoint import gather_emulator
+from dynamo.training.options import FitOptions
+from dynamo.training.trainer import Trainer
+
+#: Seconds for which a rank that fails holds back: one that lost the others, so that these can say what happened, and
+#: one beside rank 0, which speaks for all.
+PATIENCE = {"lost": 20.0, "failed": 3.0}
+
+
+class LostContactError(DynamoError):
+    """Another rank is gone."""
+
+
+class TorchProcesses(ProcessGroup):
+    """The default process group of torch.distributed.
+
+    Args:
+        stop: asks all ranks to stop, beside what they are told themselves.
+    """
+
+    def __init__(self, stop: Callable[[], bool] = lambda: False) -> None:
+        self.rank, self.size, self._stop = dist.get_rank(), dist.get_world_size(), stop
+
+    def add(self, values: Tensor) -> None:
+        """An all-reduce."""
+        with _contact(self.rank):
+            dist.all_reduce(values)
+
+    def any(self, flag: bool) -> bool:
+        """An all-reduce of one number, between the CPUs."""
+        flags = torch.tensor(float(flag or self._stop()))
+        self.add(flags)
+        return bool(flags)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Pickled on the way; read by rank 0 of the same fit alone."""
+        found: list[Any] = [None] * self.size
+        with _contact(self.rank):
+            dist.gather_object(value, found if self.rank == 0 else None)
+        return found if self.rank == 0 else []
+
+
+@contextmanager
+def _contact(rank: int) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        sleep(PATIENCE["lost"])  # whoever started the ranks ends this one sooner, and names the one that is gone
+        raise LostContactError(
+            f"rank {rank} has lost contact with another rank ({_line(error)}); go on from the last checkpoint with "
+            "--resume"
+        ) from None
+
+
+def _line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+def fit(
+    population: Population,
+    options: FitOptions | None = None,
+    ranks: Ranks | None = None,
+    checkpoint: Path | str | None = None,
+    resume: bool = False,
+    folder: Path | None = None,
+    recorded: Progress = silent,
+    progress: Progress = silent,
+) -> Fit:
+    """Fit a meta-model with as many processes as are asked for. What comes out is that of one process but for rounding.
+
+    Where :func:`fit` starts processes, the calling script must be one that can be imported (``if __name__ ==
+    "__main__":`` around what it does), and its live models must be instances of classes that an import finds.
+
+    Args:
+        population: the base models.
+        options: how to fit.
+        ranks: the processes; one where it is None.
+        checkpoint: where to save on the way and on Ctrl-C.
+        resume: go on from the checkpoint; the number of processes may have changed.
+        folder: for recordings on disk.
+        recorded: called with (model, models) after recordings of rank 0.
+        progress: called with (step, steps, loss), not necessarily after each step.
+
+    Returns:
+        The fit. Where a launcher has started the processes, it is whole at rank 0 alone: the others have the V_n and
+        θ_n of their own models.
+
+    Raises:
+        Interrupted: Ctrl-C; the message says where the checkpoint is.
+        DynamoError: what :class:`~dynamo.training.trainer.Trainer` finds; processes that cannot share the fit, cannot
+            be given the base models, cannot meet, or die.
+    """
+    ranks, job = ranks or Ranks(), _Job(population, options or FitOptions(), checkpoint, resume, folder)
+    ranks.check(population, job.options)
+    if ranks.size == 1:
+        return job.run(SingleProcess(), ranks, recorded, progress)
+    if ranks.rank is None:
+        return _start(job, ranks, recorded, progress)
+    try:
+        with _joined(ranks, "env://") as processes:
+            quiet = ranks.rank > 0
+            return job.run(
+                processes,
+                ranks,
+                silent if quiet else recorded,
+                silent if quiet else progress,
+            )
+    except DynamoError:
+        sleep(PATIENCE["failed"] if ranks.rank else 0)
+        raise
+
+
+def preview(population: Population, options: FitOptions, ranks: Ranks) -> Trainer:
+    """The trainer of rank 0 before it meets the others: making it finds what does not fit."""
+    if ranks.size == 1:
+        return Trainer(population, options)
+    return Trainer(population, attrs.evolve(options, device="cpu"), processes=_Preview(ranks.size))
+
+
+class _Preview(SingleProcess):
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+@attrs.frozen(eq=False)
+class _Job:
+    """What every rank is told."""
+
+    population: Population
+    options: FitOptions
+    checkpoint: Path | str | None
+    resume: bool
+    folder: Path | None
+
+    def run(self, processes: ProcessGroup, ranks: Ranks, recorded: Progress, progress: Progress) -> Fit:
+        """A rank's work."""
+        options = attrs.evolve(self.options, device=ranks.device(self.options))
+        trainer = Trainer(self.population, options, processes=processes)
+        if self.resume and self.checkpoint is not None:
+            trainer.resume(self.checkpoint)
+        trainer.record(self.folder, recorded)
+        trainer.run(self.checkpoint, progress)
+        emulator = gather_emulator(trainer.emulator, processes)
+        return attrs.evolve(Fit.of(trainer), emulator=emulator, options=self.options)
+
+
+@contextmanager
+def _joined(ranks: Ranks, meeting: str, stop: Callable[[], bool] = lambda: False) -> Iterator[ProcessGroup]:
+    """Meet the other ranks."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(ranks.local)
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", init_method=meeting, rank=ranks.rank or 0, world_size=ranks.size
+        )
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}" if meeting == "env://" else meeting
+        hint = "the port is in use: choose another" if "EADDRINUSE" in str(error) else _line(error)
+        raise DynamoError(f"rank {ranks.rank} cannot meet the others at {where}: {hint}") from None
+    try:
+        yield TorchProcesses(stop)
+    finally:
+        dist.destroy_process_group()
+
+
+def _start(job: _Job, ranks: Ranks, recorded: Progress, progress: Progress) -> Fit:
+    """Start the ranks on this machine, watch over them, and read what they leave."""
+    context = get_context("spawn")
+    messages, stop = context.SimpleQueue(), context.RawValue("b", 0)
+    listeners: dict[str, Callable[..., None]] = {"recorded": recorded, "progress": progress}
+    with tempfile.TemporaryDirectory(prefix="dynamo-") as name, interrupts() as interrupted:
+        place = Path(name)
+        (place / "job").write_bytes(_pickled(job))
+        threads = max(1, torch.get_num_threads() // ranks.size)
+        with _deaf():
+            told = (str(place), ranks, threads, messages, stop)
+            started = start_processes(_rank, told, ranks.size, join=False)  # type: ignore[no-untyped-call]
+        failures: dict[int, DynamoError] = {}
+
+        def listen() -> None:
+            while not messages.empty():
+                kind, *content = messages.get()
+                if kind == "failed":
+                    failures[content[0]] = content[1]
+                else:
+                    listeners[kind](*content)
+
+        try:
+            while not started.join(timeout=0.1):
+                stop.value = interrupted.is_set()
+                listen()
+            listen()
+        except ProcessExitedException as error:
+            listen()
+            raise failures.get(error.error_index) or _death(error, job.checkpoint) from None
+        finally:
+            for process in started.processes:
+                process.kill()
+                process.join()
+        return Fit.load(place / "fit")
+
+
+def _death(error: ProcessExitedException, checkpoint: Path | str | None) -> DynamoError:
+    how = f"was killed by {error.signal_name}" if error.signal_name else f"ended with exit code {error.exit_code}"
+    there = checkpoint is not None and Path(checkpoint).exists()
+    last = f"go on from {checkpoint} with --resume" if there else "no checkpoint was saved yet"
+    return DynamoError(f"rank {error.error_index} {how}, and the fit with it; {last}")
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that are started here do not hear Ctrl-C until they listen for it; torch does not speak of those that
+    it ends.
+    """
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _pickled(job: _Job) -> bytes:
+    try:
+        return pickle.dumps(job)
+    except Exception as error:
+        for base in job.population:
+            try:
+                pickle.dumps(base.model)
+            except Exception as fault:
+                raise DynamoError(
+                    f"model {base.name!r} cannot be given to other processes: {_line(fault)}; define its class at the "
+                    "top level of a module, or save the population and load it"
+                ) from None
+        raise DynamoError(f"the population cannot be given to other processes: {_line(error)}") from None
+
+
+def _rank(*told: Any) -> None:
+    """What a started process does. It ends without Python's own ending, where a thread of a library that still waits
+    for the interpreter would abort the process and, with it, a fit that is done (PyTorch's issue 38228).
+    """
+    code = _work(*told)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _work(local: int, place: str, ranks: Ranks, threads: int, messages: Any, stop: Any) -> int:
+    """A started rank's work, and its exit code."""
+    parent = parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    torch.set_num_threads(threads)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo") if sys.platform == "linux" else None
+    ranks, told = attrs.evolve(ranks, rank=local, local=local), [monotonic()]
+
+    def recorded(done: int, total: int, note: str | float = "", /) -> None:
+        if stop.value:
+            raise Interrupted("stopped while base models were recorded; nothing was saved")
+        if local == 0:
+            messages.put(("recorded", done, total))
+
+    def progress(step: int, steps: int, loss: str | float = "", /) -> None:
+        if local == 0 and (step == steps or monotonic() - told[0] > 0.1):
+            messages.put(("progress", step, steps, loss))
+            told[0] = monotonic()
+
+    try:
+        try:
+            job: _Job = pickle.loads((Path(place) / "job").read_bytes())
+        except Exception as error:
+            raise DynamoError(
+                f"another process cannot rebuild the population: {_line(error)}; define its classes in a module that "
+                "can be imported, or save the population and load it"
+            ) from None
+        with _joined(ranks, f"file://{place}/meeting", lambda: bool(stop.value)) as processes:
+            found = job.run(processes, ranks, recorded, progress)
+        if local == 0:
+            found.save(Path(place) / "fit")
+    except LostContactError:
+        return 1
+    except DynamoError as error:
+        messages.put(("failed", local, error))
+        return 2
+    return 0
+
+
+def _end_with(sentinel: int) -> None:
+    """Never outlive the process that started this one."""
+    connection.wait([sentinel])
+    os._exit(1)

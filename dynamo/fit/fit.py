@@ -1,0 +1,240 @@
+"""A fit: what training leaves. It is saved as a run folder and needs neither the population nor its data to be used
+again.
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.files import read_bytes, sha256, write_bytes
+from dynamo.contracts.options import build_options, plain_table
+from dynamo.population.base_model import MetadataValue, check_metadata
+from dynamo.population.population import Population
+from dynamo.population.weights import load_module
+from dynamo.system.storage import read_tensors, read_toml, tensors_to_bytes, write_csv, write_toml
+from dynamo.training.blueprint import blueprint_table, read_blueprint
+from dynamo.training.emulator import Emulator, ModelAt
+from dynamo.training.options import FitOptions
+from dynamo.training.trainer import HISTORY, Trainer
+from dynamo.version import __version__
+
+RUN = "run.toml"
+WEIGHTS = "fit.safetensors"
+HISTORY_FILE = "history.csv"
+FORMAT = 1
+_KNOWN = ("versions", "sha256", "files", "seconds", "population", "options", "emulator", "metadata", "labels")
+
+
+@attrs.frozen(eq=False)
+class Fit:
+    """A trained emulator with the record of how it was made.
+
+    Attributes:
+        emulator: meta-model, heads, state maps, thetas.
+        options: how it was fitted.
+        metadata: the metadata of each base model, in order.
+        source: the population's folder, its fingerprint and those of its data sets.
+        history: a row of ``dynamo.training.trainer.HISTORY`` for each step.
+        seconds: the wall time that training took, without recording.
+    """
+
+    emulator: Emulator
+    options: FitOptions
+    metadata: Sequence[Mapping[str, MetadataValue]]
+    source: Mapping[str, Any] = attrs.field(factory=dict)
+    history: Sequence[tuple[float, ...]] = ()
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> "Fit":
+        """What a trainer has reached."""
+        population = trainer.population
+        source = {
+            "path": str(population.path.resolve()) if population.path else None,
+            "fingerprint": population.fingerprint,
+            "data": population.data_fingerprints,
+        }
+        return cls(
+            trainer.emulator,
+            trainer.options,
+            [dict(base.metadata) for base in population],
+            source,
+            trainer.history,
+            trainer.seconds,
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The base models' names, in the order of the thetas."""
+        return [subject.name for subject in self.emulator.blueprint.subjects]
+
+    @property
+    def theta(self) -> Tensor:
+        """The model embeddings θ_n, ``[N, d]``, on the CPU."""
+        return torch.stack([theta.detach().cpu() for theta in self.emulator.thetas])
+
+    def values_of(self, key: str) -> list[MetadataValue]:
+        """One piece of metadata of all base models, in the order of the thetas.
+
+        Raises:
+            DynamoError: some lack it.
+        """
+        for name, metadata in zip(self.names, self.metadata, strict=True):
+            if key not in metadata:
+                raise DynamoError(f"model {name!r} has no metadata {key!r}: {did_you_mean(key, metadata)}")
+        return [metadata[key] for metadata in self.metadata]
+
+    def open_population(self, path: Path | str | None = None) -> Population:
+        """The base models of this fit, in the order of the thetas.
+
+        Args:
+            path: the population's folder; where it is None, the one that the fit was made from.
+
+        Raises:
+            DynamoError: it is not known or not there, lacks a model of this fit, or has other weights or data.
+        """
+        found = path or self.source.get("path")
+        if found is None:
+            raise DynamoError("this fit was made from live models: give the population's folder")
+        loaded = {base.name: base for base in Population.load(found)}
+        missing = [name for name in self.names if name not in loaded]
+        if missing:
+            raise DynamoError(f"the population {found} lacks {missing[0]!r}, which this run was fitted to")
+        population = Population([loaded[name] for name in self.names], path=Path(found))
+        if population.fingerprint != self.source.get("fingerprint"):
+            raise DynamoError(f"the base models in {found} have other weights than those that this run was fitted to")
+        data = self.source.get("data")
+        if data is not None and population.data_fingerprints != data:
+            raise DynamoError(
+                f"a data set of the population {found} has changed since this run was fitted: restore it, or fit "
+                f"again; to use it as it is, remove the lines 'data' and 'digest' from {RUN}"
+            )
+        return population
+
+    def model_at(self, theta: Tensor | Sequence[float] | str, head: str | None = None) -> ModelAt:
+        """The meta-model at one θ, as an ordinary ``torch.nn.Module`` that shares nothing with this fit.
+
+        Args:
+            theta: ``[d]``, or the name of a base model (its θ_n and its head).
+            head: the name of the head; needed for a bare θ where there are several.
+
+        Raises:
+            DynamoError: a θ of another size, an unknown name, or a head that is not there or not said.
+        """
+        heads = [name for name, _ in self.emulator.blueprint.heads]
+        if isinstance(theta, str):
+            if theta not in self.names:
+                raise DynamoError(f"no base model is called {theta!r}: {did_you_mean(theta, self.names)}")
+            number = self.names.index(theta)
+            head = head or heads[self.emulator.blueprint.subjects[number].head]
+            theta = self.emulator.thetas[number]
+        if head is None and len(heads) > 1:
+            raise DynamoError(f"this fit has several heads: say which with head=, one of {', '.join(heads)}")
+        if head is not None and head not in heads:
+            raise DynamoError(f"no head is called {head!r}: {did_you_mean(head, heads)}")
+        like = self.emulator.thetas[0]
+        theta = torch.as_tensor(theta, dtype=like.dtype, device=like.device)
+        if theta.shape != like.shape:
+            raise DynamoError(f"theta has shape {tuple(theta.shape)}; this fit's have {tuple(like.shape)}")
+        return self.emulator.model_at(theta, heads.index(head) if head else 0)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the run folder: ``fit.safetensors``, ``history.csv``, and last ``run.toml``, without which it is no
+        run.
+
+        Raises:
+            DynamoError: the disk refuses.
+        """
+        folder = Path(folder)
+        content = tensors_to_bytes(self.emulator.state_dict())
+        write_bytes(folder / WEIGHTS, content)
+        write_csv(folder / HISTORY_FILE, HISTORY, [(int(row[0]), *row[1:]) for row in self.history])
+        table = {
+            "format": FORMAT,
+            "dynamo": __version__,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "sha256": sha256(content),
+            "files": {HISTORY_FILE: sha256(read_bytes(folder / HISTORY_FILE))},
+            "seconds": self.seconds,
+            "population": dict(self.source),
+            "options": plain_table(attrs.asdict(self.options)),
+            "emulator": blueprint_table(self.emulator.blueprint),
+            "metadata": [dict(metadata) for metadata in self.metadata],
+        }
+        write_toml(folder / RUN, table)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Fit":
+        """Read a run folder.
+
+        Raises:
+            DynamoError: it is missing, unfinished, damaged, of another version, or names a component that is not
+            installed.
+        """
+        folder = Path(folder)
+        if not (folder / RUN).exists():
+            hint = (
+                "its fit is not finished: go on with `dynamo fit --resume`"
+                if folder.is_dir()
+                else "make one with `dynamo fit POPULATION`"
+            )
+            raise DynamoError(f"there is no finished run at {folder}: {hint}")
+        table, where = _read_table(folder), str(folder / RUN)
+        if "labels" in table:  # as it was called until 0.1
+            table["metadata"] = table.pop("labels")
+        missing = {"emulator", "options", "metadata", "sha256"} - table.keys()
+        if missing:
+            raise DynamoError(f"{where} lacks {', '.join(sorted(missing))}")
+        source, seconds, metadata = table.get("population", {}), table.get("seconds", 0.0), table["metadata"]
+        if not (isinstance(table["options"], dict) and isinstance(source, dict) and type(seconds) in (int, float)):
+            raise DynamoError(f"{where}: options and population must be tables, seconds a number")
+        blueprint = read_blueprint(table["emulator"], where)
+        if not isinstance(metadata, list) or len(metadata) != len(blueprint.subjects):
+            raise DynamoError(f"{where}: 'metadata' must be a list with a table for each base model")
+        for subject, own in zip(blueprint.subjects, metadata, strict=True):
+            check_metadata(own, f"{where}, model {subject.name!r}")
+        tensors = read_tensors(folder / WEIGHTS, str(table["sha256"]))
+        emulator = load_module(lambda: Emulator(blueprint), tensors, str(folder / WEIGHTS))
+        options = build_options(FitOptions, table["options"], where=where)
+        history = _read_history(folder / HISTORY_FILE, saved_digest(folder, HISTORY_FILE))
+        return cls(emulator.eval(), options, metadata, source, history, float(seconds))
+
+
+def _read_table(folder: Path) -> dict[str, Any]:
+    return read_toml(folder / RUN, what="run folder", format_version=FORMAT, known=_KNOWN)
+
+
+def add_file(folder: Path, name: str) -> None:
+    """Let ``run.toml`` keep the checksum of a further file of a run folder."""
+    table = _read_table(folder)
+    files = {**table.get("files", {}), name: sha256(read_bytes(folder / name))}
+    write_toml(folder / RUN, {**table, "files": files})
+
+
+def saved_digest(folder: Path, name: str) -> str | None:
+    """The checksum of a file that a run folder keeps, where it keeps one."""
+    files = _read_table(folder).get("files", {}) if (folder / RUN).exists() else {}
+    return str(files[name]) if isinstance(files, dict) and name in files else None
+
+
+def _read_history(path: Path, digest: str | None) -> list[tuple[float, ...]]:
+    lines = read_bytes(path, digest).decode(errors="replace").splitlines()
+    try:
+        rows = [tuple(float(cell) for cell in line.split(",")) for line in lines[1:]]
+    except ValueError as error:
+        raise DynamoError(f"cannot read {path}: {error}") from None
+    if lines[:1] != [",".join(HISTORY)] or not all(
+        len(row) == len(HISTORY) and row[0] == number and all(map(isfinite, row))
+        for number, row in enumerate(rows, start=1)
+    ):
+        raise DynamoError(
+            f"cannot read {path}: it must have the columns {', '.join(HISTORY)}, the steps 1, 2, … and finite numbers"
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""Base models: in memory and on disk, their weights, trajectories and scores."""

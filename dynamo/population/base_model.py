@@ -1,0 +1,111 @@
+"""A base model: one trained network with its name, metadata and data."""
+
+import re
+from collections.abc import Mapping
+from math import isfinite
+from numbers import Integral, Real
+from typing import Any
+
+import attrs
+
+from dynamo.contracts.data import Dataset
+from dynamo.contracts.errors import DynamoError, has_control_characters
+from dynamo.contracts.files import sha256
+from dynamo.contracts.options import Spec
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.spaces import InputSpace, OutputSpace
+from dynamo.population.weights import StoredModel, check_finite
+from dynamo.system.storage import tensors_to_bytes
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+MetadataValue = str | int | float | bool
+
+
+@attrs.frozen(eq=False)
+class BaseModel:
+    """One trained network of a population.
+
+    Attributes:
+        name: unique in its population.
+        data: its data set, or the spec of it.
+        metadata: what is known of it (training fraction, epoch, architecture, task, seed, accuracy); colours the map.
+        architecture: the spec that rebuilds it; None for a live module, which can be fitted but not saved.
+        data_fingerprint: that of the data set it was trained on, where it is known; a changed data set is refused.
+    """
+
+    name: str
+    _model: DynamicalModel | StoredModel
+    data: Dataset | Spec
+    metadata: Mapping[str, MetadataValue] = attrs.field(factory=dict)
+    architecture: Spec | None = None
+    data_fingerprint: str | None = None
+
+    @property
+    def model(self) -> DynamicalModel:
+        """The network, frozen and in eval mode.
+
+        Where the population was loaded, it is read from its file when it is asked for, and forgotten when nobody holds
+        it any more: hold it where it is used more than once.
+
+        Raises:
+            DynamoError: its file is missing or damaged, or values are not finite.
+        """
+        return self._model.read() if isinstance(self._model, StoredModel) else self._model
+
+    @property
+    def inputs(self) -> InputSpace:
+        """The space of its inputs; like the next ones, known without its weights."""
+        return self._model.inputs
+
+    @property
+    def outputs(self) -> OutputSpace:
+        """The space of its outputs."""
+        return self._model.outputs
+
+    @property
+    def state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of its state at each site."""
+        return self._model.state_shapes
+
+    def check(self) -> None:
+        """Raise a clear error where it cannot stand in a population. What is stored was checked when it was opened, and
+        its values are when they are read.
+        """
+        if not NAME.fullmatch(self.name):
+            raise DynamoError(f"{self.name!r} cannot be a model's name: use letters, digits, '.', '_' and '-'")
+        check_metadata(self.metadata, f"model {self.name!r}")
+        if isinstance(self._model, StoredModel):
+            return
+        if not isinstance(self._model, DynamicalModel):
+            raise DynamoError(
+                f"model {self.name!r} is a {type(self._model).__name__}, which is no DynamicalModel: derive from "
+                "dynamo.DynamicalModel, or wrap its layers in an architecture of a plugin (for recurrent layers of "
+                "torch: dynamo_rnn.models.GRU, TanhRNN or LSTM)"
+            )
+        check_finite(self._model, self.name)
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of its weights in the safetensors format."""
+        if isinstance(self._model, StoredModel):
+            return self._model.fingerprint
+        return sha256(tensors_to_bytes(self._model.state_dict()))
+
+
+def check_metadata(metadata: Any, where: str) -> None:
+    """Check that metadata is a table of texts, truth values and finite numbers.
+
+    Raises:
+        DynamoError: it is not.
+    """
+    if not isinstance(metadata, Mapping):
+        raise DynamoError(f"{where}: the metadata is {metadata!r}; it must be a table")
+    for key, value in metadata.items():
+        text = f"{key}{value}" if isinstance(value, str) else str(key)
+        number = abs(int(value)) < 2**63 if isinstance(value, Integral) else isinstance(value, Real) and isfinite(value)
+        if not (number or isinstance(value, str)) or has_control_characters(text):
+            raise DynamoError(
+                f"{where}: the metadata {key!r} is {value!r}; give a text without control characters, a finite number "
+                "of up to 64 bits, or a truth value"
+            )

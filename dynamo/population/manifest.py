@@ -1,0 +1,132 @@
+"""A population's folder: ``population.toml`` (the manifest) and one file of weights per model."""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.files import sha256, write_bytes
+from dynamo.contracts.options import Spec
+from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.spaces import InputSpace, OutputSpace
+from dynamo.population.base_model import BaseModel
+from dynamo.population.weights import Form, StoredModel
+from dynamo.registry import full_spec, make
+from dynamo.system.storage import check_writable, read_toml, tensors_to_bytes, write_toml
+from dynamo.version import __version__
+
+MANIFEST = "population.toml"
+FORMAT = 1
+
+
+class PopulationWriter:
+    """Adds models to a population's folder; after each call of :meth:`add` the folder is a whole population. One writer
+    at a time: hold the folder with :func:`dynamo.system.locks.locked`.
+
+    Attributes:
+        names: the names in use.
+
+    Raises:
+        DynamoError: the folder cannot be written, or holds a population that cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries = read_entries(folder) if (folder / MANIFEST).exists() else []
+        self.names = {str(entry["name"]) for entry in self.entries}
+        check_writable(folder / "weights")
+        check_writable(folder)
+
+    def check(self, base: BaseModel) -> None:
+        """Raise a clear error where the model cannot be written."""
+        base.check()
+        if base.architecture is None or not isinstance(base.data, Spec):
+            raise DynamoError(
+                f"model {base.name!r} is a live module: to save it, register its architecture and its data set as "
+                "components and give their specs (BaseModel(..., architecture=Spec('name'), data=Spec('name')))"
+            )
+        if base.name in self.names:
+            raise DynamoError(f"{self.folder} has a model called {base.name!r} already")
+
+    def check_data(self, data: Spec, fingerprint: str) -> None:
+        """Raise a clear error where models of the folder were trained on other data under the same spec."""
+        for entry in self.entries:
+            if entry["dataset"] == data.table() and entry.get("data_fingerprint", fingerprint) != fingerprint:
+                raise DynamoError(
+                    f"the data set {data.name!r} has changed since {entry['name']!r} in {self.folder} was trained on "
+                    "it: restore it, or choose another folder"
+                )
+
+    def add(self, *models: BaseModel) -> None:
+        """Write the models' weights, then the manifest that names them."""
+        for base in models:
+            self.entries.append(self._write_weights(base))
+            self.names.add(base.name)
+        write_toml(self.folder / MANIFEST, {"format": FORMAT, "dynamo": __version__, "models": self.entries})
+
+    def _write_weights(self, base: BaseModel) -> dict[str, Any]:
+        self.check(base)
+        assert base.architecture is not None
+        assert isinstance(base.data, Spec)
+        weights = f"weights/{base.name}.safetensors"
+        content = tensors_to_bytes(base.model.state_dict())
+        write_bytes(self.folder / weights, content)
+        return {
+            "name": base.name,
+            "weights": weights,
+            "sha256": sha256(content),
+            "architecture": full_spec("architecture", base.architecture).table(),
+            "dataset": full_spec("dataset", base.data).table(),
+            "inputs": base.inputs.table(),
+            "outputs": base.outputs.table(),
+            "metadata": dict(base.metadata),
+            "data_fingerprint": base.data_fingerprint,
+        }
+
+
+def read_entries(folder: Path) -> list[dict[str, Any]]:
+    """The tables of the models in a population's manifest."""
+    path = folder / MANIFEST
+    entries = read_toml(path, what="population", format_version=FORMAT, known=("models",)).get("models", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DynamoError(f"{path}: 'models' must be a list of tables")
+    for entry in entries:
+        missing = {"name", "weights", "architecture", "dataset", "inputs", "outputs"} - entry.keys()
+        if missing:
+            raise DynamoError(f"{path}, model {entry.get('name')!r} lacks {', '.join(sorted(missing))}")
+    return entries
+
+
+def open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) -> BaseModel:
+    """The base model of an entry of the manifest; ``forms`` holds those of the entries before, and then its own."""
+    name = str(entry["name"])
+    where = f"{folder / MANIFEST}, model {name!r}"
+    try:
+        architecture, dataset = Spec.of(entry["architecture"]), Spec.of(entry["dataset"])
+        inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
+    except DynamoError as error:
+        raise DynamoError(f"{where}: {error}") from None
+    path, digest = _find_weights(folder, str(entry["weights"]), where), entry.get("sha256")
+    kind = repr((architecture, inputs, outputs))
+    if kind not in forms:
+        forms[kind] = Form.of(partial(make, "architecture", architecture, DynamicalModel, inputs, outputs), where)
+    stored = StoredModel(name, forms[kind], path, None if digest is None else str(digest), where)
+    return BaseModel(
+        name,
+        stored,
+        dataset,
+        entry.get("metadata", entry.get("labels", {})),
+        architecture,
+        entry.get("data_fingerprint"),
+    )
+
+
+def _find_weights(folder: Path, name: str, where: str) -> Path:
+    """The file of that name; it must lie inside the folder, also where it is a link."""
+    weights = PurePosixPath(name)
+    inside = Path(os.path.realpath(folder / weights)).is_relative_to(os.path.realpath(folder))
+    if weights.is_absolute() or ".." in weights.parts or not inside:
+        raise DynamoError(f"{where}: the weights {name!r} must lie inside the population's folder")
+    return folder / weights

@@ -1,0 +1,310 @@
+"""Where the trajectories of base models come from: recordings, made once on unlabelled data and then read in any
+order, or the models themselves, run on every batch.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import attrs
+import torch
+from torch import Tensor
+
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import Augmentation, DynamicalModel
+from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
+from dynamo.population.population import Population
+from dynamo.system.devices import device_of
+from dynamo.system.progress import Progress, silent
+
+
+class Source(Protocol):
+    """What the trainer asks of one base model: batches of its probe inputs with its trajectories on them."""
+
+    def __len__(self) -> int:
+        """How many probe inputs there are."""
+
+    def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
+        """Inputs and trajectory of some rows."""
+
+
+@attrs.frozen(eq=False)
+class Recording:
+    """One base model's trajectories on its probe inputs. Tensors may be memory-mapped files and may hold states in half
+    precision; rows are read as they are asked for.
+
+    Attributes:
+        inputs: the probe inputs.
+        trajectory: the model's trajectories on them.
+        room: trajectories of several models, one model after the other, of which these are a part.
+        start: where they start there.
+    """
+
+    inputs: Inputs
+    trajectory: Trajectory
+    room: Trajectory = attrs.field(default=attrs.Factory(lambda self: self.trajectory, takes_self=True))
+    start: int = 0
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
+        """Inputs and trajectory of some rows, in the precision of the outputs."""
+        return self.inputs[rows], _read(self.trajectory, rows)
+
+
+def _read(trajectory: Trajectory, rows: Tensor) -> Trajectory:
+    found = trajectory[rows]
+    return Trajectory(tuple(state.to(found.outputs.dtype) for state in found.states), found.outputs, found.mask)
+
+
+@attrs.frozen(eq=False)
+class Live:
+    """One base model that is run on every batch: needs no room, and can see inputs that are augmented anew each time.
+
+    Attributes:
+        model: the base model, on the device where it runs.
+        inputs: its probe inputs.
+        augmentation: changes the inputs of a batch at random, before model and meta-model see them; None changes
+            nothing.
+    """
+
+    model: DynamicalModel
+    inputs: Inputs
+    augmentation: Augmentation | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @torch.no_grad()
+    def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
+        """Inputs and trajectory of some rows, on the model's device."""
+        inputs = self.inputs[rows]
+        if self.augmentation is not None:
+            inputs = inputs.with_values(self.augmentation(inputs.values))
+        inputs = inputs.to(device_of(self.model))
+        with evaluating(self.model):
+            return inputs, self.model.trajectory(inputs)
+
+
+@attrs.frozen
+class Elsewhere:
+    """The source of a base model that belongs to another process: known by its size alone."""
+
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
+        """Nothing to give."""
+        raise AssertionError("the base model belongs to another process")
+
+
+def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[Inputs, Trajectory]:
+    """Some rows of several base models whose states have one shape, one model after the other, no longer than the
+    longest real sequence among them. Recordings that have their inputs and their room in common are read in one go.
+    """
+    recordings = [source for source in sources if isinstance(source, Recording)]
+    common = {(id(recording.inputs), id(recording.room)) for recording in recordings}
+    if len(recordings) == len(sources) and len(common) == 1:
+        every = torch.cat(list(rows))
+        starts = torch.tensor([recording.start for recording in recordings])
+        starts = starts.repeat_interleave(torch.tensor([len(some) for some in rows]))
+        inputs, trajectories = collate([recordings[0].inputs[every]]), [_read(recordings[0].room, starts + every)]
+    else:
+        batches = [source.batch(some) for source, some in zip(sources, rows, strict=True)]
+        inputs, trajectories = collate([part for part, _ in batches]), [part for _, part in batches]
+    return inputs, join(trajectories, inputs.mask.shape[1])
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Eval mode; afterwards each submodule is in its own mode again."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def live(population: Population, device: torch.device, augmentation: Augmentation | None = None) -> list[Live]:
+    """Every base model as a live source on the unlabelled half of its data set's training examples.
+
+    Args:
+        population: the base models; on another device than their own, copies of them are run.
+        device: where to run them.
+        augmentation: see :class:`Live`.
+    """
+    models = (base.model for base in population)
+    placed = (model if device_of(model) == device else deepcopy(model).to(device) for model in models)
+    return [Live(model, probe, augmentation) for model, probe in zip(placed, _probes(population), strict=True)]
+
+
+def state_variances(trajectory: Trajectory) -> list[float]:
+    """The variance of a base model's states at each site: over real steps, summed over units."""
+    real = [state.flatten(2)[trajectory.mask] for state in trajectory.states]
+    return [max(float((rows - rows.mean(0)).square().sum(1).mean()), 1e-12) for rows in real]
+
+
+def record(
+    population: Population,
+    folder: Path | None = None,
+    progress: Progress = silent,
+    precision: Literal["float32", "float16"] = "float32",
+) -> list[Recording]:
+    """Run every base model on the unlabelled half of its data set's training examples (section 4).
+
+    Args:
+        population: the base models; they are run in eval mode, without gradients, and left as they were.
+        folder: where to keep the recordings as memory-mapped files; in memory where it is None.
+        progress: called with (model, models) after each.
+        precision: of the states; float16 halves the room they take.
+
+    Raises:
+        DynamoError: a model's trajectory holds NaN or Inf, states leave the range of float16, or the disk is full.
+    """
+    probes = _probes(population)
+    kinds = [(id(probe), base.state_shapes, base.outputs) for base, probe in zip(population, probes, strict=True)]
+    rooms, recordings = _Rooms(folder, Counter(kinds)), list[Recording]()
+    for number, (base, probe, kind) in enumerate(zip(population, probes, kinds, strict=True)):
+        room, start = _run(base.model, probe, partial(rooms.find, kind, base.name, len(probe)), precision=precision)
+        trajectory = room.trajectory[start : start + len(probe)]
+        if not all(bool(state.isfinite().all()) for state in (*trajectory.states, trajectory.outputs)):
+            hint = "" if precision == "float32" else " (or some beyond the range of float16: record in float32)"
+            raise DynamoError(
+                f"model {base.name!r} gives NaN or infinite states or outputs on its data{hint}: leave it out"
+            )
+        recordings.append(Recording(probe, trajectory, room.trajectory, start))
+        progress(number + 1, len(population))
+    return recordings
+
+
+def _probes(population: Population) -> list[Inputs]:
+    """Each base model's probe inputs; the models of one data set share theirs."""
+    probes: dict[int, Inputs] = {}
+    for base in population:
+        dataset = population.dataset(base)
+        if id(dataset) not in probes:
+            probes[id(dataset)] = dataset.halves()[1]
+    return [probes[id(population.dataset(base))] for base in population]
+
+
+def run(model: DynamicalModel, inputs: Inputs, batch_size: int = 512) -> Trajectory:
+    """A model's trajectory on any number of inputs, in batches, in eval mode, on the model's device.
+
+    What comes back is on the CPU, in memory, in the model's own precision.
+    """
+    return _run(model, inputs, lambda like: _Room.of(like, len(inputs)), batch_size)[0].trajectory
+
+
+@attrs.define(eq=False)
+class _Room:
+    """Room for the trajectories of models of one kind, one model after the other: one model's batch is then read as
+    fast as that of many.
+
+    Attributes:
+        trajectory: all of it, in memory or in memory-mapped files.
+        used: how many rows are taken.
+    """
+
+    trajectory: Trajectory
+    used: int = 0
+
+    @classmethod
+    def of(cls, like: Sequence[Tensor], rows: int, store: Path | None = None) -> "_Room":
+        """For that many rows of states at all sites, of outputs and of a mask; in files below ``store`` if given."""
+        *states, outputs, mask = (
+            _array((rows, *tensor.shape[1:]), tensor.dtype, None if store is None else store / f"{number}.bin")
+            for number, tensor in enumerate(like)
+        )
+        return cls(Trajectory(tuple(states), outputs, mask))
+
+    @property
+    def arrays(self) -> tuple[Tensor, ...]:
+        return *self.trajectory.states, self.trajectory.outputs, self.trajectory.mask
+
+    def holds(self, like: Sequence[Tensor]) -> bool:
+        """Whether such rows can stand here unchanged."""
+        return [(array.dtype, array.shape[1:]) for array in self.arrays] == [
+            (tensor.dtype, tensor.shape[1:]) for tensor in like
+        ]
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        for array, tensor in zip(self.arrays, tensors, strict=True):
+            array[self.used : self.used + len(tensor)] = tensor.cpu()
+        self.used += len(tensors[0])
+
+
+@attrs.frozen(eq=False)
+class _Rooms:
+    """The rooms of a population, one for the models of a kind.
+
+    Attributes:
+        folder: where their files are; in memory where it is None.
+        counts: how many models there are of each kind.
+    """
+
+    folder: Path | None
+    counts: Counter[Any]
+    _made: dict[Any, _Room] = attrs.field(factory=dict, init=False)
+
+    def find(self, kind: Any, name: str, rows: int, like: Sequence[Tensor]) -> _Room:
+        """Where a model's rows go: with those of its kind, or for themselves where they are of another precision."""
+        store = None if self.folder is None else self.folder / name
+        if kind not in self._made:
+            self._made[kind] = _Room.of(like, self.counts[kind] * rows, store)
+        room = self._made[kind]
+        return room if room.holds(like) else _Room.of(like, rows, store)
+
+
+@torch.no_grad()
+def _run(
+    model: DynamicalModel,
+    inputs: Inputs,
+    place: Callable[[Sequence[Tensor]], _Room],
+    batch_size: int = 512,
+    precision: Literal["float32", "float16"] = "float32",
+) -> tuple[_Room, int]:
+    """Run a model, and keep its trajectories in the room that ``place`` gives for tensors like its own. The room, and
+    where the model's rows start.
+    """
+    device, room, first = device_of(model), None, 0
+    with evaluating(model):
+        for start in range(0, len(inputs), batch_size):
+            part = model.trajectory(inputs[start : start + batch_size].to(device))
+            states = [state.half() if precision == "float16" else state for state in part.states]
+            tensors = (*states, part.outputs, part.mask)
+            if room is None:
+                room = place(tensors)
+                first = room.used
+            room.add(tensors)
+    assert room is not None
+    return room, first
+
+
+def _array(shape: tuple[int, ...], dtype: torch.dtype, path: Path | None) -> Tensor:
+    if path is None:
+        return torch.empty(shape, dtype=dtype)
+    size = prod(shape)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(size * dtype.itemsize)
+            if hasattr(os, "posix_fallocate"):  # a full disk is told here, and kills no process later
+                os.posix_fallocate(file.fileno(), 0, size * dtype.itemsize)
+    except OSError as error:
+        raise DynamoError(
+            f"cannot keep recordings in {path.parent}: {error.strerror or error}; free some room or choose another "
+            "folder"
+        ) from None
+    # Unlike numpy's, this memory map keeps no file open: thousands of models need no more open files than one.
+    return torch.from_file(str(path), shared=True, size=size, dtype=dtype).view(shape)

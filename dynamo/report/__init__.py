@@ -1,0 +1,1 @@
+"""Results for people: pictures, tables, pages. Nothing is computed here."""

@@ -1,0 +1,51 @@
+"""The map of a fit with new models on it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dynamo.analysis.geometry.spectrum import Spectrum
+from dynamo.report.plots.map import draw_points, is_scale
+
+#: Up to so many new models are named in the picture.
+NAMED = 12
+
+
+def plot_embedding(
+    old: Spectrum,
+    label: str | None,
+    values: Sequence[object] | None,
+    places: NDArray[np.floating],
+    names: Sequence[str],
+    is_foreign: Sequence[bool],
+) -> Figure:
+    """Draw new models on an old map: as black crosses, foreign ones as red three-pointed stars.
+
+    Args:
+        old: the principal components of the fit's own thetas.
+        label: the name of the label that colours the old points; None for one colour.
+        values: the label of each old model.
+        places: the new models along the old components, ``[M, components]``.
+        names: the new models' names.
+        is_foreign: which of them are foreign to the map.
+    """
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    axes = figure.subplots()
+    draw_points(axes, old, label, values)
+    for points in axes.collections:
+        points.set_alpha(0.55)
+    xy = np.zeros((len(places), 2))
+    shown = min(2, places.shape[1])
+    xy[:, :shown] = places[:, :shown]
+    foreign = np.asarray(is_foreign)
+    for chosen, mark, colour, name in ((~foreign, "x", "black", "new"), (foreign, "1", "#B00020", "new and foreign")):
+        if chosen.any():
+            axes.plot(*xy[chosen].T, mark, color=colour, markersize=10, markeredgewidth=2.2, label=name)
+    if len(names) <= NAMED:
+        for name, (x, y) in zip(names, xy.tolist(), strict=True):
+            axes.annotate(name, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=8)
+    title = None if values is None or is_scale(values) else label
+    axes.legend(title=title, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure

@@ -1,0 +1,66 @@
+"""Word scores over the map (Figure 11), and against accuracy."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dynamo.analysis.dynamics.word_map import Correlation, WordMap
+from dynamo.report.plots.map import COLOURS, draw_models
+
+
+def plot_words(result: WordMap, label: str | None, values: Sequence[object] | None) -> Figure:
+    """Draw the score over the plane with the base models on it, and score against accuracy.
+
+    Args:
+        result: the scores.
+        label: the name of the label that colours the models; None for one colour.
+        values: the label of each model.
+    """
+    figure = Figure(figsize=(11.4, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
+    plane = result.landscape
+    finite = result.scores[np.isfinite(result.scores)]
+    low = float(np.quantile(finite, 0.05)) if len(finite) else 0.0  # a few poor places leave shades for the others
+    drawn = left.pcolormesh(*plane.sides, result.scores.T, cmap="gray", shading="nearest", vmin=low)
+    figure.colorbar(drawn, ax=left, label="word score (equation 8)", extend="min", shrink=0.8)
+    draw_models(left, plane.model_coordinates, label, values)
+    left.legend(title=label, frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    left.set_xlabel(plane.frame.names[0])
+    left.set_ylabel(plane.frame.names[1])
+    left.set_aspect("equal", adjustable="box")
+    _draw_correlation(right, result)
+    return figure
+
+
+def _draw_correlation(axes: Axes, result: WordMap) -> None:
+    plane = result.landscape
+    axes.plot(
+        plane.scores.ravel(),
+        result.scores.ravel(),
+        ".",
+        color="#999999",
+        markersize=5,
+        label=f"grid: {_words(result.over_grid)}",
+    )
+    emulators = [np.nan if found is None else found.score for found in result.emulators]
+    base_models = [np.nan if found is None else found.score for found in result.base_models]
+    axes.plot(
+        plane.emulator_scores,
+        emulators,
+        "o",
+        color=COLOURS[0],
+        label=f"meta-model at θ_n: {_words(result.over_models)}",
+    )
+    axes.plot(
+        plane.base_scores, base_models, "^", color=COLOURS[5], label=f"base models: {_words(result.over_base_models)}"
+    )
+    axes.set_xlabel("test score of the task")
+    axes.set_ylabel("word score")
+    axes.legend(frameon=False, fontsize=8, loc="best")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _words(found: Correlation) -> str:
+    return f"ρ = {found.rho:.2f}, p = {found.p:.2g}"

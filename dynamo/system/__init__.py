@@ -1,0 +1,1 @@
+"""Files, locks, devices and processes; no word of networks in here."""

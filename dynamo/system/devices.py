@@ -1,0 +1,61 @@
+"""Where tensors live, and what multiplies them there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import nn
+
+from dynamo.contracts.errors import DynamoError
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name, after a first touch.
+
+    Raises:
+        DynamoError: there is none here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DynamoError(f"the device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters or buffers are; the CPU where it has none."""
+    tensor = next(module.parameters(), next(module.buffers(), None))
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+@contextmanager
+def fast_products(device: torch.device) -> Iterator[None]:
+    """Let oneDNN multiply matrices in place of MKL while this holds, on CPUs where it does so in single precision.
+
+    MKL leaves more than half of what AMD's processors can do unused. torch turns to oneDNN where products may be
+    computed with bfloat16 inside; a processor without units for that computes in float32 as before, which is tried out
+    here and not guessed. Whoever has chosen a precision for themselves keeps it.
+    """
+    if device.type != "cpu" or torch.get_float32_matmul_precision() != "highest" or not _keeps_single_precision():
+        yield
+        return
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@cache
+def _keeps_single_precision() -> bool:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.rand(256, 256, generator=generator) for _ in range(2))  # bfloat16 errs by 7e-4 here
+    torch.set_float32_matmul_precision("medium")
+    try:
+        found = left @ right
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    exact = left.double() @ right.double()
+    return bool(((found - exact).abs() / exact).max() < 1e-5)

@@ -1,0 +1,90 @@
+"""The batch of a step: what the base models that were drawn did on the rows that were drawn for them, read and put in
+order so that alike models lie together.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
+from dynamo.population.recording import Source, read_together
+
+
+@attrs.frozen(eq=False)
+class Group:
+    """Base models of one kind in a batch.
+
+    Attributes:
+        numbers: which.
+        sizes: how many examples each has.
+        targets: their trajectories, one model after the other.
+    """
+
+    numbers: list[int]
+    sizes: list[int]
+    targets: Trajectory
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """The examples of all drawn base models, kind by kind.
+
+    Attributes:
+        inputs: of all groups, one after the other.
+        groups: the models in the order of the batch.
+        order: the place of each of these models among those that were drawn.
+    """
+
+    inputs: Inputs
+    groups: list[Group]
+    order: list[int]
+
+    @classmethod
+    def read(
+        cls, chosen: Sequence[int], rows: Sequence[Tensor], kinds: Sequence[Any], sources: Sequence[Source]
+    ) -> "Batch":
+        """Read what was drawn.
+
+        Args:
+            chosen: the numbers of K base models.
+            rows: the rows of data for each.
+            kinds: the kind of every base model, comparable.
+            sources: the trajectories of every base model.
+        """
+        order = sorted(range(len(chosen)), key=lambda drawn: kinds[chosen[drawn]])
+        inputs, groups = [], []
+        for _, alike in groupby(order, key=lambda drawn: kinds[chosen[drawn]]):
+            members = list(alike)
+            numbers, own = [chosen[drawn] for drawn in members], [rows[drawn] for drawn in members]
+            read, targets = read_together([sources[number] for number in numbers], own)
+            inputs.append(read)
+            groups.append(Group(numbers, [len(part) for part in own], targets))
+        return cls(collate(inputs), groups, order)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device, its targets padded to the length of its inputs."""
+        inputs, steps = self.inputs.to(device), self.inputs.mask.shape[1]
+        groups = [attrs.evolve(group, targets=join([group.targets], steps).to(device)) for group in self.groups]
+        return Batch(inputs, groups, self.order)
+
+    def spread(self, thetas: Sequence[Tensor]) -> Tensor:
+        """θ_n for every example, ``[B, d]``, from those of all base models."""
+        numbers = [number for group in self.groups for number in group.numbers]
+        sizes = torch.tensor([size for group in self.groups for size in group.sizes], device=thetas[0].device)
+        return torch.stack([thetas[number] for number in numbers]).repeat_interleave(sizes, dim=0)
+
+    def split(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """The part of each group of a tensor ``[B, ...]``.
+
+        Split, not sliced: the gradient of a split is one concatenation, that of slices a whole tensor for each.
+        """
+        return torch.split(tensor, [sum(group.sizes) for group in self.groups])
+
+    def restore(self, values: Tensor) -> Tensor:
+        """Values ``[..., K]`` of the models in the order of the batch, in the order in which they were drawn."""
+        back = torch.tensor(sorted(range(len(self.order)), key=self.order.__getitem__), device=values.device)
+        return values.index_select(-1, back)

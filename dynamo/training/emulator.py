@@ -1,0 +1,123 @@
+"""The emulator: a meta-model with its heads, and the θ_n and V_n of every base model. What is trained, and what a fit
+keeps.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import DynamicalModel, Head, MetaModel, RecurrentMetaModel, RecurrentModel, StateMap
+from dynamo.contracts.trajectory import Inputs, Trajectory
+from dynamo.registry import make
+from dynamo.training.blueprint import Blueprint
+
+
+class Emulator(nn.Module):
+    """(F̃, G̃_1 … G̃_k), {V_n} and {θ_n}. Every θ_n starts at 0 (Algorithm 1).
+
+    Args:
+        blueprint: what to build.
+        owns: whether the V_n of a base model, by its number, are kept here. Where another process keeps them, they are
+            built all the same, so that the random numbers are those of a whole emulator, and left without memory, on
+            the meta device.
+
+    Attributes:
+        meta_model: F̃.
+        heads: G̃_k.
+        state_maps: V_n, a list over sites for each base model.
+        thetas: θ_n ``[d]`` for each base model.
+    """
+
+    def __init__(self, blueprint: Blueprint, owns: Callable[[int], bool] = lambda number: True) -> None:
+        super().__init__()
+        self.blueprint = blueprint
+        self.meta_model = make("meta-model", blueprint.meta_model, MetaModel, blueprint.inputs, blueprint.theta_dim)
+        sites = self.meta_model.state_shapes
+        for subject in blueprint.subjects:
+            if len(subject.state_shapes) != len(sites):
+                raise DynamoError(
+                    f"base model {subject.name!r} has states at {len(subject.state_shapes)} sites, the meta-model "
+                    f"{blueprint.meta_model.name!r} at {len(sites)}: choose a meta-model with as many"
+                )
+        features = self.meta_model.feature_size
+        self.heads = nn.ModuleList(make("head", blueprint.head, Head, features, space) for _, space in blueprint.heads)
+        self.state_maps = nn.ModuleList()
+        for number, subject in enumerate(blueprint.subjects):
+            maps = nn.ModuleList(
+                make("state-map", blueprint.state_map, StateMap, meta, base)
+                for meta, base in zip(sites, subject.state_shapes, strict=True)
+            )
+            self.state_maps.append(maps if owns(number) else maps.to("meta"))
+        self.thetas = nn.ParameterList(torch.zeros(blueprint.theta_dim) for _ in blueprint.subjects)
+
+    def place(self, device: torch.device) -> "Emulator":
+        """Move what is kept here to a device."""
+        for part in (self.meta_model, self.heads, *self.state_maps, self.thetas):
+            if not any(tensor.is_meta for tensor in part.state_dict().values()):
+                part.to(device)
+        return self
+
+    def number_of(self, name: str) -> int | None:
+        """The number of the base model that a parameter or buffer belongs to, by its name; None for what all share."""
+        part, _, rest = name.partition(".")
+        return int(rest.partition(".")[0]) if part in ("state_maps", "thetas") else None
+
+    def maps_of(self, number: int) -> Sequence[StateMap]:
+        """V_n at each site of a base model, by its number."""
+        return cast(Sequence[StateMap], self.state_maps[number])
+
+    def head_of(self, number: int) -> Head:
+        """G̃_k of a base model, by its number."""
+        return cast(Head, self.heads[self.blueprint.subjects[number].head])
+
+    def group_of(self, number: int) -> str:
+        """The name of a base model's head, by the model's number."""
+        return self.blueprint.heads[self.blueprint.subjects[number].head][0]
+
+    def model_at(self, theta: Tensor, head: int = 0) -> "ModelAt":
+        """A copy of the meta-model held at one θ, as an ordinary module that shares nothing with the emulator."""
+        parts = (deepcopy(self.meta_model), deepcopy(cast(Head, self.heads[head])), theta.detach().clone())
+        model = RecurrentModelAt(*parts) if isinstance(parts[0], RecurrentMetaModel) else ModelAt(*parts)
+        return model.eval()
+
+
+class ModelAt(DynamicalModel):
+    """A meta-model held at one θ: a network like any base model. θ is a parameter, so that it can be trained alone."""
+
+    def __init__(self, meta_model: MetaModel, head: Head, theta: Tensor) -> None:
+        super().__init__()
+        self.meta_model, self.head, self.theta = meta_model, head, nn.Parameter(theta)
+        self.inputs, self.outputs, self.state_shapes = meta_model.inputs, head.outputs, meta_model.state_shapes
+
+    def trajectory(self, inputs: Inputs) -> Trajectory:
+        """Run at θ."""
+        states = self.meta_model.states(inputs, self.theta.expand(inputs.mask.shape[0], -1))
+        return Trajectory(states, self.head(self.meta_model.features(states)), inputs.mask)
+
+
+class RecurrentModelAt(ModelAt, RecurrentModel):
+    """A recurrent meta-model held at one θ: one map iterated, h ↦ F̃(θ, x, h)."""
+
+    @property
+    def _recurrent(self) -> RecurrentMetaModel:
+        return cast(RecurrentMetaModel, self.meta_model)
+
+    def encode(self, values: Tensor) -> Tensor:
+        """What enters the map at each step."""
+        return self._recurrent.encode(values)
+
+    def initial_state(self, batch: int) -> Tensor:
+        """h_0, the same for every θ."""
+        return self._recurrent.initial_state(batch)
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        """F̃(θ, x, h)."""
+        return self._recurrent.step(self.theta.expand(h.shape[0], -1), x, h)
+
+    def readout(self, h: Tensor) -> Tensor:
+        """G̃(h)."""
+        return cast(Tensor, self.head(h))

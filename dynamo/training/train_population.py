@@ -1,0 +1,114 @@
+"""Training a population into a folder, model by model: what ``dynamo train`` does."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from dynamo.contracts.data import Dataset
+from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.options import Spec
+from dynamo.population.base_model import MetadataValue
+from dynamo.population.manifest import PopulationWriter
+from dynamo.population.population import Population
+from dynamo.registry import full_spec, make
+from dynamo.system.locks import locked
+from dynamo.system.progress import Progress, Stages, silent_stages
+from dynamo.training.base_models import (
+    BaseTrainingOptions,
+    Job,
+    as_base_model,
+    check_jobs,
+    jobs,
+    train_base_model,
+)
+
+
+def train_population(
+    folder: Path | str,
+    architectures: Sequence[Spec | str],
+    dataset: Spec | str,
+    *,
+    fractions: Sequence[float] = (1.0,),
+    seeds: Sequence[int] = (0,),
+    options: BaseTrainingOptions | None = None,
+    metadata: Mapping[str, MetadataValue] | None = None,
+    prefix: str | None = None,
+    keep_epochs: bool = False,
+    skip_existing: bool = False,
+    progress: Stages = silent_stages,
+) -> Population:
+    """Train every architecture on every fraction of a data set with every seed, and add the networks to a folder.
+
+    Each network is on the disk as soon as it is trained, so that a run that was cut off goes on with
+    ``skip_existing``.
+
+    Args:
+        folder: the population's; made where it is missing.
+        architectures: registered architectures.
+        dataset: a registered data set.
+        fractions: shares of the first half of its training data, see
+            :func:`~dynamo.training.base_models.train_base_model`.
+        seeds: a network for each.
+        options: how to train.
+        metadata: what else is known of these networks.
+        prefix: the start of their names; the data set's task where it is None.
+        keep_epochs: keep a checkpoint of every epoch as a model of its own.
+        skip_existing: leave out networks that the folder has already.
+        progress: a stage for networks, and one for the steps of each.
+
+    Returns:
+        The whole population of the folder.
+
+    Raises:
+        DynamoError: names that are taken, components that do not fit, what :func:`train_base_model` finds, or a folder
+            in use.
+
+    Example:
+        >>> from dynamo import train_population
+        >>> population = train_population("population", ["gru:hidden_size=8"], "digits-rows", seeds=[0, 1])
+        >>> [base.name for base in population]
+        ['digits-gru-100-s0', 'digits-gru-100-s1']
+    """
+    folder, options, known = Path(folder), options or BaseTrainingOptions(), dict(metadata or {})
+    if options.augmentation != "none":
+        known.setdefault("augmentation", Spec.parse(options.augmentation).name)
+    specs, data = [full_spec("architecture", spec) for spec in architectures], full_spec("dataset", dataset)
+    made = make("dataset", data, Dataset)
+    made.check(data.name)
+    wanted = jobs(prefix or made.outputs.group, specs, fractions, seeds)
+    epochs: list[int | None] = list(range(1, options.epochs + 1)) if keep_epochs else [None]
+    with locked(folder):
+        writer, fingerprint = PopulationWriter(folder), made.fingerprint()
+        writer.check_data(data, fingerprint)
+        there = writer.names
+        todo = _unfinished(wanted, epochs, there, folder, skip_existing)
+        check_jobs(todo, made)
+        overall, tick = progress("models", len(todo)), progress("steps", None)
+        for number, job in enumerate(todo):
+            named = partial(_named, tick, job.name)
+            for epoch, model in train_base_model(job, made, options, named):
+                if not keep_epochs and epoch < options.epochs:
+                    continue
+                base = as_base_model(job, model, data, made, epoch if keep_epochs else None, known, fingerprint)
+                if base.name not in there:
+                    writer.add(base)
+            overall(number + 1, len(todo), f"{job.name}: test score {base.metadata['score']:.3f}")
+    return Population.load(folder)
+
+
+def _named(tick: Progress, name: str, done: int, total: int, note: str | float = "", /) -> None:
+    """Tell whose steps these are."""
+    tick(done, total, name)
+
+
+def _unfinished(
+    wanted: Sequence[Job], epochs: Sequence[int | None], there: set[str], folder: Path, skip_existing: bool
+) -> list[Job]:
+    """The jobs with a checkpoint that the folder lacks."""
+    names = {job.name: {job.checkpoint_name(epoch) for epoch in epochs} for job in wanted}
+    clashes = sorted(there & set().union(*names.values()))
+    if clashes and not skip_existing:
+        raise DynamoError(
+            f"{folder} has {clashes[0]!r} already: use --skip-existing, --first-seed or --prefix, or another folder"
+        )
+    return [job for job in wanted if not names[job.name] <= there]

@@ -1,0 +1,300 @@
+"""The generic trainer: Algorithm 1 and its multi-model form, for any plugins."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dynamo.contracts.errors import DynamoError, Interrupted
+from dynamo.contracts.protocols import Augmentation
+from dynamo.population.population import Population
+from dynamo.population.recording import Elsewhere, Source, live, record, state_variances
+from dynamo.registry import make
+from dynamo.system.devices import fast_products, find_device
+from dynamo.system.interrupts import interrupts
+from dynamo.system.process_group import ProcessGroup, SingleProcess, share_step
+from dynamo.system.progress import Progress, silent
+from dynamo.training.batch import Batch, Group
+from dynamo.training.checkpoint import check_belongs, load_optimizer, read_checkpoint, write_checkpoint
+from dynamo.training.emulator import Emulator
+from dynamo.training.objective import losses_together, model_loss, population_loss
+from dynamo.training.optimisation import Annealed, matrices_of
+from dynamo.training.options import FitOptions
+from dynamo.training.plan import FitPlan
+
+HISTORY = ("step", "learning_rate", "loss", "hidden", "output")
+
+
+class Trainer:
+    """Fits a meta-model to a population. It knows no architecture: all it uses are the contracts in
+    :mod:`dynamo.contracts.protocols`.
+
+    Args:
+        population: the base models.
+        options: how to fit.
+        recordings: where the base models' trajectories come from, in the population's order; as the options say where
+            they are not given.
+
+    Attributes:
+        emulator: what is being trained.
+        step: steps done.
+        seconds: wall time of :meth:`run` so far.
+        history: a row of :data:`HISTORY` for every step.
+
+    Raises:
+        DynamoError: components, options and population do not fit one another. Nothing has been written then.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        options: FitOptions | None = None,
+        recordings: Sequence[Source] | None = None,
+        processes: ProcessGroup | None = None,
+    ) -> None:
+        self.plan = FitPlan.of(population, options)
+        self.population, self.options = population, self.plan.options
+        self._processes = processes or SingleProcess()
+        self._device = find_device(self.options.device)
+        self._recordings = recordings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.options.seed)
+            self.emulator = Emulator(self.plan.blueprint, self._processes.owns).place(self._device)
+            if self.options.channels_last:
+                self.emulator = self.emulator.to(memory_format=torch.channels_last)
+            self._rng = torch.get_rng_state()
+        self.step, self.seconds = 0, 0.0
+        self.history: list[tuple[float, ...]] = []
+        self._annealed = self._make_optimizer()
+
+    @property
+    def steps(self) -> int:
+        """The steps of the whole fit."""
+        return self.plan.steps
+
+    @property
+    def recordings(self) -> Sequence[Source]:
+        """Where the base models' trajectories come from, in the population's order; see :meth:`record`."""
+        return self.record() if self._recordings is None else self._recordings
+
+    def record(self, folder: Path | None = None, progress: Progress = silent) -> Sequence[Source]:
+        """Make the recordings that the options ask for.
+
+        Args:
+            folder: for recordings on disk.
+            progress: called with (model, models) after each, of the models that this process owns.
+
+        Raises:
+            DynamoError: what :func:`dynamo.population.recording.record` finds, or no folder for recordings on disk.
+        """
+        kind, population = self.options.recording, self.population
+        if kind == "disk" and folder is None:
+            raise DynamoError("recordings on disk need a folder: call trainer.record(folder) before trainer.run()")
+        owned = [self._processes.owns(number) for number in range(len(population))]
+        mine = population if all(owned) else population.select(owned)
+        made: list[Source] = []
+        if kind == "live":
+            name = self.options.augmentation
+            augmentation = None if name == "none" else make("augmentation", name, Augmentation, population.inputs)
+            made += live(mine, self._device, augmentation)
+        else:
+            store = folder if kind == "disk" else None
+            with fast_products(torch.device("cpu")):
+                made += record(mine, store, progress, self.options.recording_precision)
+        sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
+        for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
+            sources[number] = source
+        self._recordings = sources
+        return sources
+
+    def _make_optimizer(self) -> Annealed:
+        options, thetas = self.options, list(self.emulator.thetas)
+        matrices = matrices_of(self.emulator) if options.optimizer == "muon" else []
+        marked = {id(parameter) for parameter in (*thetas, *matrices)}
+        rest = [parameter for parameter in self.emulator.parameters() if id(parameter) not in marked]
+        theta_rate = options.theta_learning_rate or options.learning_rate
+        groups: list[dict[str, Any]] = [
+            {"params": rest, "peak": options.learning_rate},
+            {"params": thetas, "peak": theta_rate},
+        ]
+        if matrices:
+            groups.append({"params": matrices, "peak": options.learning_rate, "orthogonal": True})
+        settings: dict[str, Any] = {"momentum": options.momentum}
+        if options.optimizer != "sgd":
+            settings = {"betas": (options.beta1, options.beta2), "eps": options.epsilon}
+            settings["fused"] = self._device.type in ("cpu", "cuda")  # torch's SGD fails where models are drawn in turn
+        return Annealed(options.optimizer, groups, self.steps, weight_decay=options.weight_decay, **settings)
+
+    @cached_property
+    def scales(self) -> list[list[float] | None]:
+        """What divides each model's hidden loss at each site: nothing, or the variance of its states there, summed over
+        units, on up to 2,048 of its probe inputs. Nothing for models that this process does not own.
+        """
+        if not self.options.scale_hidden:
+            return [None for _ in self.population]
+        with torch.random.fork_rng(devices=[]):
+            return [
+                state_variances(source.batch(torch.arange(min(len(source), 2048)))[1])
+                if self._processes.owns(number)
+                else None
+                for number, source in enumerate(self.recordings)
+            ]
+
+    def draw(self, step: int) -> tuple[list[int], list[Tensor]]:
+        """The base models of a step and the rows of data that each sees: a function of the seed and the step alone."""
+        generator = np.random.default_rng([self.options.seed, step])
+        chosen = generator.choice(len(self.population), size=self.plan.models_per_step, replace=False)
+        sizes = np.array([len(self.recordings[number]) for number in chosen])
+        rows = torch.from_numpy(generator.integers(sizes[:, None], size=(len(chosen), self.plan.examples_per_model)))
+        return chosen.tolist(), list(rows)
+
+    def losses(self, chosen: Sequence[int], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The hidden and the output loss (equations 2 and 1) of each chosen model on its rows, ``[K]`` each, from one
+        pass of the meta-model. Models of one kind stand together in the batch and are compared together.
+        """
+        emulator, device = self.emulator, self._device
+        batch = Batch.read(chosen, rows, self.plan.kinds, self.recordings).to(device)
+        inputs, theta = batch.inputs, batch.spread(list(emulator.thetas))
+        if self.options.channels_last and inputs.values.ndim == 4:
+            inputs = inputs.with_values(inputs.values.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            states = emulator.meta_model.states(inputs, theta)
+            features = emulator.meta_model.features(states)
+        parts = zip(*(batch.split(tensor.to(theta.dtype)) for tensor in (features, *states)), strict=True)
+        losses = [
+            self._losses_of(group, own_features, own_states)
+            for group, (own_features, *own_states) in zip(batch.groups, parts, strict=True)
+        ]
+        hidden, output = batch.restore(torch.cat(losses, dim=1))
+        return hidden, output
+
+    def _losses_of(self, group: Group, features: Tensor, states: Sequence[Tensor]) -> Tensor:
+        """The losses ``[2, K]`` of the K models of a group, from what the meta-model gives for its examples."""
+        first = group.numbers[0]
+        losses = losses_together(
+            (self.plan.hidden[first], self.plan.output[first]),
+            [self.emulator.maps_of(number) for number in group.numbers],
+            self.emulator.head_of(first),
+            states,
+            features,
+            group.targets,
+            group.sizes,
+            [self.scales[number] for number in group.numbers],
+            self.options.block_outputs,
+        )
+        return torch.stack(losses)
+
+    def loss(self, hidden: Tensor, output: Tensor) -> Tensor:
+        """Equation 4 over the chosen models, from their losses ``[K]``."""
+        return population_loss(model_loss(hidden, output, self.options.output_weight))
+
+    def run(self, checkpoint: Path | str | None = None, progress: Progress = silent) -> None:
+        """Train from :attr:`step` to the end.
+
+        Args:
+            checkpoint: where to save on the way and on Ctrl-C; nothing is saved where it is None.
+            progress: called with (step, steps, loss) after each step.
+
+        Raises:
+            Interrupted: Ctrl-C; the message says where the checkpoint is.
+            DynamoError: a loss is not finite; the message names the step, the model and the loss.
+        """
+        self.emulator.train()
+        outer = torch.get_rng_state()
+        torch.set_rng_state(self._rng)
+        before, started = self.seconds, perf_counter()
+        try:
+            with interrupts() as interrupted, fast_products(self._device):
+                while self.step < self.steps:
+                    progress(self.step + 1, self.steps, self._advance())
+                    self.seconds = before + perf_counter() - started
+                    stop = self._processes.any(interrupted.is_set())
+                    if checkpoint is not None and (stop or self.step % self.options.checkpoint_every == 0):
+                        self.save(checkpoint)
+                    if stop:
+                        saved = f"saved in {checkpoint}" if checkpoint else "nothing was saved"
+                        raise Interrupted(f"stopped at step {self.step} of {self.steps}; {saved}")
+        finally:
+            torch.set_rng_state(outer)
+            self.emulator.eval()
+
+    def _advance(self) -> float:
+        """One optimiser step; the models that were not drawn keep their θ and V untouched (Algorithm 1).
+
+        Each process works on those drawn models that it owns. Its loss is their part of equation 4, so that the
+        gradients of all processes add up to those of the whole.
+        """
+        chosen, rows = self.draw(self.step)
+        mine = [place for place, number in enumerate(chosen) if self._processes.owns(number)]
+        share, common = len(mine) / len(chosen), nn.ModuleList([self.emulator.meta_model, self.emulator.heads])
+        buffers = [(buffer, buffer.clone()) for buffer in common.buffers()] if self._processes.size > 1 else []
+        figures = torch.zeros(2, len(chosen), dtype=self.emulator.thetas[0].dtype, device=self._device)
+        self._annealed.optimizer.zero_grad(set_to_none=True)
+        if self._processes.size > 1:  # what is drawn on the way is a function of seed, step and rank
+            place = [self.options.seed, self.step, self._processes.rank + 1]
+            torch.manual_seed(int(np.random.default_rng(place).integers(2**63)))
+        if mine:
+            losses = self.losses([chosen[place] for place in mine], [rows[place] for place in mine])
+            figures[:, mine] = torch.stack(losses).detach()
+            (share * self.loss(*losses)).backward()  # type: ignore[no-untyped-call]
+        share_step(self._processes, list(common.parameters()), buffers, share, figures)
+        hidden, output = figures.unbind()
+        loss = self.loss(hidden, output)
+        if not bool(loss.isfinite()):
+            self._blame(chosen, hidden, output)
+        rate = self._annealed.step(self.step)
+        self.step += 1
+        self._rng = torch.get_rng_state()
+        self.history.append((self.step, rate, loss.item(), hidden.mean().item(), output.mean().item()))
+        return loss.item()
+
+    def _blame(self, chosen: Sequence[int], hidden: Iterable[Tensor], output: Iterable[Tensor]) -> None:
+        for number, *losses in zip(chosen, hidden, output, strict=True):
+            for kind, value in zip(("hidden", "output"), losses, strict=True):
+                if not bool(value.isfinite()):
+                    name = self.population[number].name
+                    raise DynamoError(
+                        f"the {kind} loss of model {name!r} is {value.item()} at step {self.step + 1}: "
+                        "lower learning_rate (or use precision float32); the last checkpoint is from before"
+                    )
+        raise DynamoError(f"the loss is not finite at step {self.step + 1}: lower learning_rate")
+
+    def save(self, path: Path | str) -> None:
+        """Write a checkpoint, whole or not at all; all processes call this, and each writes what is its own."""
+        content = {
+            "step": self.step,
+            "population": self.population.fingerprint,
+            "data": self.population.data_fingerprints,
+            "options": attrs.asdict(self.options),
+            "rng": self._rng,
+            "seconds": self.seconds,
+            "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)),
+        }
+        write_checkpoint(path, content, self.emulator, self._annealed.optimizer, self._processes)
+
+    def resume(self, path: Path | str) -> None:
+        """Go on from a checkpoint: on the CPU the result is bit for bit that of an uninterrupted run.
+
+        Raises:
+            DynamoError: it is missing, damaged, of another format, population or options.
+        """
+        content = read_checkpoint(path, self._processes.owns)
+        check_belongs(path, content, self.population, self.options)
+        if content["history"].shape != (content["step"], len(HISTORY)) or content["step"] > self.steps:
+            raise DynamoError(f"{path} has a history of other steps than the {content['step']} it says: start again")
+        kept = {name for name, tensor in self.emulator.state_dict().items() if not tensor.is_meta}
+        weights = {name: tensor for name, tensor in content["emulator"].items() if name in kept}
+        try:
+            load_optimizer(self._annealed.optimizer, content["optimizer"])
+            self.emulator.load_state_dict(weights, strict=self._processes.size == 1)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DynamoError(f"{path} does not fit this population and these options: {error}") from None
+        self.step, self.seconds = content["step"], content["seconds"]
+        self._rng = content["rng"]
+        self.history = [tuple(row) for row in content["history"].tolist()]
