@@ -25,6 +25,7 @@ import attrs
 from dynamo import Fit, Population
 from dynamo.cli import main as dynamo
 from dynamo.contracts.files import sha256
+from dynamo.report.fit_population import is_finished
 from dynamo.system.storage import tensors_to_bytes
 from dynamo.training.checkpoint import read_checkpoint
 
@@ -89,7 +90,8 @@ def fitting(population: Path, recording: str) -> Command:
     """`dynamo fit` to a population."""
 
     def arguments(folder: Path) -> list[str]:
-        resume = ["--resume"] if (folder / "checkpoint.pt").exists() else []
+        begun = any((folder / name).exists() for name in ("checkpoint.pt", "run.toml"))
+        resume = ["--resume"] if begun else []
         return ["fit", str(population), "-o", str(folder), *FIT, "--recording", recording, *resume]
 
     def saved(folder: Path) -> dict[str, Any]:
@@ -180,12 +182,12 @@ def go_on(command: Command, folder: Path, counts: Counts, kill: Kill) -> bool:
     ):
         counts.lost += 1
         counts.faults.append(f"{command.name}: {there} became {kept}")
-    return status == -signal.SIGKILL and not (folder / "run.toml").exists()
+    return status == -signal.SIGKILL and not is_finished(folder)
 
 
 def finish(command: Command, folder: Path, whole: Path, counts: Counts) -> None:
     """Let the command end, and compare its folder with that of an uninterrupted run."""
-    if not (folder / "run.toml").exists():
+    if not is_finished(folder):
         counts.resumed += bool(command.saved(folder))
         log = folder.with_suffix(".log")
         status = wait(start(command.arguments(folder), log))

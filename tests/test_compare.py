@@ -110,7 +110,11 @@ def test_models_of_several_data_sets_meet_on_inputs_of_all():
 
 def test_progress_names_the_method_and_its_pairs(fitted):
     seen = []
-    compare(*fitted, "kind", ["cka"], examples=10, progress=lambda *step: seen.append(step))
+
+    def stages(method, total):
+        return lambda *step: seen.append((method, *step))
+
+    compare(*fitted, "kind", ["cka"], examples=10, progress=stages)
     assert seen[-1] == ("cka", 15, 15)
     assert len(seen) == 15
 
@@ -144,10 +148,10 @@ def test_errors(fitted):
     fit, population = fitted
     with pytest.raises(DynamoError, match="did you mean 'pwcca'"):
         compare(fit, population, "kind", ["pwca"])
-    with pytest.raises(DynamoError, match="no label 'kid': did you mean 'kind'"):
+    with pytest.raises(DynamoError, match="no metadata 'kid': did you mean 'kind'"):
         compare(fit, population, "kid", [])
     some = attrs.evolve(fit, metadata=[*fit.metadata[:-1], {"number": 5}])
-    with pytest.raises(DynamoError, match="'m5' has no label 'kind'"):
+    with pytest.raises(DynamoError, match="'m5' has no metadata 'kind'"):
         compare(some, population, "kind", [])
     with pytest.raises(DynamoError, match="6 models in 6 group"):
         compare(fit, population, "number", [])

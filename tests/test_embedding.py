@@ -247,7 +247,7 @@ def test_errors(problem):
     with pytest.raises(DynamoError, match="the loss of the new model 'broken' is not finite"):
         embed(fit, Population([BaseModel("broken", broken, data)]), fidelity, EmbedOptions(steps=2))
     labelled = attrs.evolve(fit, options=attrs.evolve(fit.options, head_by="task"))
-    with pytest.raises(DynamoError, match="names the label 'task', which model 'm0' lacks"):
+    with pytest.raises(DynamoError, match="names the metadata 'task', which model 'm0' lacks"):
         embed(labelled, models, fidelity)
     with pytest.raises(DynamoError, match="option 'steps' is 0: it must be above 0"):
         EmbedOptions(steps=0)

@@ -44,6 +44,7 @@ def command(population: Path, options: dict[str, Any], **values: Any) -> None:
     Every architecture is trained on every fraction with every seed. Base models see the first half of the training
     data (or the given share of it); the other half is kept, without labels, for the meta-model.
     """
+    from dynamo.population.manifest import read_entries
     from dynamo.report import terminal
     from dynamo.training.base_models import BaseTrainingOptions
     from dynamo.training.train_population import train_population
@@ -64,4 +65,6 @@ def command(population: Path, options: dict[str, Any], **values: Any) -> None:
             progress=stages,
         )
     preset = "laptop-cnn" if trained.inputs.kind == "image" else "laptop"
-    click.echo(f"{len(trained)} models in {population}\nnext: dynamo fit {population} --preset {preset}")
+    click.echo(
+        f"{len(read_entries(population))} models in {population}\nnext: dynamo fit {population} --preset {preset}"
+    )

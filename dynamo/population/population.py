@@ -5,7 +5,7 @@ code but that of installed plugins: a model's architecture is looked up by name,
 and only when they are needed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -148,8 +148,12 @@ class Population(Sequence[BaseModel]):
             writer.add(*self)
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Population":
+    def load(cls, folder: Path | str, names: Collection[str] | None = None) -> "Population":
         """Open a population. Its weights stay in their files until they are needed, see :attr:`BaseModel.model`.
+
+        Args:
+            folder: where it is.
+            names: the models that are wanted; None for all.
 
         Raises:
             DynamoError: what is missing, truncated, mis-shaped, of another version, or naming a component that is not
@@ -159,7 +163,8 @@ class Population(Sequence[BaseModel]):
         if not folder.is_dir():
             raise DynamoError(f"there is no population at {folder}: make one with `dynamo train {folder}`")
         forms: dict[str, Form] = {}
-        return cls([open_model(folder, entry, forms) for entry in read_entries(folder)], path=folder)
+        entries = [entry for entry in read_entries(folder) if names is None or entry["name"] in names]
+        return cls([open_model(folder, entry, forms) for entry in entries], path=folder)
 
 
 def _data_key(base: BaseModel) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from dynamo.fit.fidelity import measure_fidelity, write_fidelity
 from dynamo.fit.fit import RUN, Fit
 from dynamo.fit.ranks import Ranks
 from dynamo.population.population import Population
-from dynamo.report.run import check_key, write_map
+from dynamo.report.run import EMBEDDING, check_key, write_map
 from dynamo.system.locks import locked
 from dynamo.system.progress import Stages, silent_stages
 from dynamo.system.storage import check_writable
@@ -72,11 +72,11 @@ def fit_population(
         stack.enter_context(locked(run))
         _check_folder(run, resume)
         FitPlan.of(population, options)  # what does not fit is told before anything is written
+        shutil.rmtree(recording, ignore_errors=True)  # of a process that was killed
+        stack.callback(shutil.rmtree, recording, ignore_errors=True)
         if (run / RUN).exists():
             fit = Fit.load(run)  # it was stopped when it measured or drew
         else:
-            shutil.rmtree(recording, ignore_errors=True)  # of a process that was killed
-            stack.callback(shutil.rmtree, recording, ignore_errors=True)
             fit = distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted)
             fit.save(run)
         measured = measure_fidelity(fit, population, progress("measuring fidelity", len(population)))
@@ -86,14 +86,19 @@ def fit_population(
     return fit
 
 
+def is_finished(run: Path) -> bool:
+    """Whether a run folder has all that :func:`fit_population` leaves, and not only what it leaves on its way."""
+    return (run / RUN).exists() and (run / EMBEDDING).exists() and not (run / CHECKPOINT).exists()
+
+
 def _check_folder(run: Path, resume: bool) -> None:
-    """Check that a run can be written to a folder, from the start or from its checkpoint."""
+    """Check that a run can be written to a folder, from the start or from where it was stopped."""
     check_writable(run)
-    there = (run / CHECKPOINT).exists()
-    if (run / RUN).exists() and not (there and resume):
-        if there:
-            raise DynamoError(f"{run} holds a fit that is neither measured nor drawn yet: add --resume")
+    begun = [name for name in (RUN, CHECKPOINT) if (run / name).exists()]
+    if is_finished(run):
         raise DynamoError(f"{run} holds a finished run already: choose another folder with --out")
-    if there != resume:
-        hint = "add --resume to go on from it, or choose another folder" if there else "leave --resume out"
-        raise DynamoError(f"{run} has {'a' if there else 'no'} checkpoint: {hint}")
+    if begun and not resume:
+        what = "a fit that is neither measured nor drawn yet" if RUN in begun else "a checkpoint"
+        raise DynamoError(f"{run} has {what}: add --resume to go on from it, or choose another folder")
+    if resume and not begun:
+        raise DynamoError(f"{run} has no checkpoint: leave --resume out")

@@ -14,6 +14,9 @@ from dynamo.population.base_model import MetadataValue
 from dynamo.report.plots.map import plot_map
 from dynamo.system.storage import write_csv
 
+#: The table of the thetas and of the map; of all that a fit leaves, it is written last.
+EMBEDDING = "embedding.csv"
+
 
 def write_map(fit: Fit, folder: Path, label: str | None) -> Spectrum:
     """Write ``map.png``, ``map.svg`` and ``embedding.csv``.
@@ -41,7 +44,7 @@ def write_map(fit: Fit, folder: Path, label: str | None) -> Spectrum:
             fit.names, fit.metadata, fit.theta.tolist(), result.coordinates.tolist(), strict=True
         )
     ]
-    write_csv(folder / "embedding.csv", columns, rows)
+    write_csv(folder / EMBEDDING, columns, rows)
     return result
 
 

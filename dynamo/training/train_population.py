@@ -57,7 +57,7 @@ def train_population(
         progress: a stage for networks, and one for the steps of each.
 
     Returns:
-        The whole population of the folder.
+        The networks that were asked for, those that were there already among them.
 
     Raises:
         DynamoError: names that are taken, components that do not fit, what :func:`train_base_model` finds, or a folder
@@ -93,7 +93,7 @@ def train_population(
                 if base.name not in there:
                     writer.add(base)
             overall(number + 1, len(todo), f"{job.name}: test score {base.metadata['score']:.3f}")
-    return Population.load(folder)
+    return Population.load(folder, {job.checkpoint_name(epoch) for job in wanted for epoch in epochs})
 
 
 def _named(tick: Progress, name: str, done: int, total: int, note: str | float = "", /) -> None:

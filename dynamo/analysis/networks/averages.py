@@ -230,7 +230,7 @@ def _members(fit: Fit, part: str) -> list[int]:
     there = [table.get(key) for table in fit.metadata]
     known = {key for table in fit.metadata for key in table}
     if key not in known:
-        raise DynamoError(f"no label is called {key!r}: {did_you_mean(key, known)}")
+        raise DynamoError(f"no metadata is called {key!r}: {did_you_mean(key, known)}")
     found = [number for number, label in enumerate(there) if label is not None and _same(label, value)]
     if not found:
         values = ", ".join(sorted({str(label) for label in there if label is not None}))
