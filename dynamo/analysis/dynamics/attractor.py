@@ -4,12 +4,11 @@ from typing import Literal
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import AnyFloats, Booleans, Floats, Integers
 from dynamo.analysis.dynamics.curve import Curve, principal_curve, straight_line
 from dynamo.contracts.errors import DynamoError
 
-Floats = NDArray[np.float64]
 Kind = Literal["none", "point", "discrete", "line", "ring", "plane", "cloud"]
 
 #: Points nearer than this share of the scale are one.
@@ -70,7 +69,7 @@ class AttractorGeometry:
 
     kind: Kind
     points: Floats
-    piece: NDArray[np.int64]
+    piece: Integers
     number: int
     dimension: float
     local_dimension: float
@@ -116,9 +115,10 @@ class AttractorGeometry:
 
 
 def attractor_geometry(
-    points: NDArray[np.floating],
-    drift: NDArray[np.floating] | None = None,
-    readout: NDArray[np.floating] | None = None,
+    points: AnyFloats,
+    drift: AnyFloats | None = None,
+    *,
+    readout: AnyFloats | None = None,
     scale: float | None = None,
 ) -> AttractorGeometry:
     """Measure the shape of fixed and slow points.
@@ -198,9 +198,7 @@ def attractor_geometry(
     )
 
 
-def _check(
-    points: Floats, drift: NDArray[np.floating] | None, readout: NDArray[np.floating] | None, scale: float | None
-) -> None:
+def _check(points: Floats, drift: AnyFloats | None, readout: AnyFloats | None, scale: float | None) -> None:
     if points.ndim != 2 or not np.isfinite(points).all():
         raise DynamoError(f"points must be finite numbers of shape [points, units]; these are {points.shape}")
     if drift is not None and drift.shape != points.shape:
@@ -217,7 +215,7 @@ def _distances(points: Floats) -> Floats:
     return np.asarray(squareform(pdist(points)) if len(points) > 1 else np.zeros((len(points), len(points))))
 
 
-def _distinct(distances: Floats, within: float) -> NDArray[np.int64]:
+def _distinct(distances: Floats, within: float) -> Integers:
     """The numbers of points of which none is within a distance of an earlier one."""
     kept: list[int] = []
     for number, row in enumerate(distances):
@@ -226,7 +224,7 @@ def _distinct(distances: Floats, within: float) -> NDArray[np.int64]:
     return np.array(kept, dtype=np.int64)
 
 
-def _pieces(distances: Floats, step: float) -> NDArray[np.int64]:
+def _pieces(distances: Floats, step: float) -> Integers:
     """Single linkage: the piece of each point, the largest being 0."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
@@ -238,7 +236,7 @@ def _pieces(distances: Floats, step: float) -> NDArray[np.int64]:
     return np.asarray(np.argsort(order)[found], dtype=np.int64)
 
 
-def _diameter(distances: Floats, chosen: NDArray[np.bool_]) -> float:
+def _diameter(distances: Floats, chosen: Booleans) -> float:
     return float(distances[np.ix_(chosen, chosen)].max(initial=0.0))
 
 

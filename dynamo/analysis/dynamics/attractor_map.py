@@ -9,8 +9,8 @@ from typing import Literal, get_args
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import Floats, Integers
 from dynamo.analysis.dynamics.attractor import AttractorGeometry, attractor_geometry
 from dynamo.analysis.dynamics.base_view import BaseView, readout_gradient
 from dynamo.analysis.dynamics.constant_input import ConstantInput, constant_input
@@ -23,7 +23,6 @@ from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.trajectory import Inputs
 from dynamo.system.progress import Progress, silent
 
-Floats = NDArray[np.float64]
 Slow = Literal["rest", "nearest"]
 
 
@@ -42,7 +41,7 @@ class AttractorAt:
 
     name: str
     fixed: Floats
-    unstable: NDArray[np.int64]
+    unstable: Integers
     slow: Floats
     shape: AttractorGeometry
 
@@ -89,6 +88,7 @@ def attractors_over_the_map(
     model_at: Callable[[Floats], DynamicalModel],
     places: Places,
     inputs: Inputs,
+    *,
     held: str = "zeros",
     tokens: Sequence[str] = (),
     starts: int = 100,

@@ -9,16 +9,14 @@ from copy import deepcopy
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamo.analysis.arrays import Floats
 from dynamo.analysis.dynamics.constant_input import recurrent
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import RecurrentModel, StateMap
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
-
-Floats = NDArray[np.float64]
 
 
 @attrs.frozen(eq=False)

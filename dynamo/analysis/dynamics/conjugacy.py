@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamo.analysis.arrays import Floats
 from dynamo.analysis.dynamics.constant_input import constant_input, recurrent
 from dynamo.analysis.dynamics.fixed_points import find_fixed_points, sample_states
 from dynamo.analysis.dynamics.linearisation import linearise
@@ -22,15 +23,13 @@ from dynamo.population.population import Population
 from dynamo.population.recording import run
 from dynamo.system.progress import Progress, silent
 
-Floats = NDArray[np.float64]
-
 #: Where the meta-model stands: at θ_n, at the mean θ of n's group, at those of the other groups (the mean over them).
 PLACES = ("own theta", "own centroid", "other centroid")
 
 
 @torch.no_grad()
 def residual(
-    base: RecurrentModel, state_map: StateMap, model: RecurrentModel, inputs: Inputs, steps: Sequence[int] = (1,)
+    base: RecurrentModel, state_map: StateMap, model: RecurrentModel, *, inputs: Inputs, steps: Sequence[int] = (1,)
 ) -> Floats:
     """How far F_n^k(V h_t) = V h_{t+k} fails on the states h_t that a meta-model at some θ visits (appendix C).
 
@@ -112,6 +111,7 @@ def conjugacy(
     fit: Fit,
     population: Population,
     groups: Sequence[object],
+    *,
     steps: Sequence[int] = (1, 5),
     held: str | None = None,
     examples: int = 256,

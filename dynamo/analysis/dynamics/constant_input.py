@@ -161,7 +161,7 @@ def input_size(model: RecurrentModel) -> int:
 
 
 @torch.no_grad()
-def constant_input(model: DynamicalModel, name: str, inputs: Inputs, tokens: Sequence[str] = ()) -> Tensor:
+def constant_input(model: DynamicalModel, name: str, inputs: Inputs, *, tokens: Sequence[str] = ()) -> Tensor:
     """A constant input by name.
 
     Args:

@@ -2,9 +2,8 @@
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from dynamo.analysis.arrays import Floats
 
 MOST_NODES = 24
 ROUNDS = 3

@@ -32,7 +32,7 @@ STALLED, PATIENCE = 1e-3, 5
 Solve = Callable[[ConstantInput, Tensor, float, int], tuple[Tensor, Tensor]]
 
 
-def newton(dynamics: ConstantInput, starts: Tensor, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
+def newton(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Newton's method; starts that it leads nowhere are left to :func:`nearest`, and where that runs far away, they
     follow the map itself for some steps, which stays where states are, and then Newton's method again.
     """
@@ -50,7 +50,9 @@ def newton(dynamics: ConstantInput, starts: Tensor, tolerance: float, iterations
     return found, speed
 
 
-def newton_alone(dynamics: ConstantInput, starts: Tensor, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
+def newton_alone(
+    dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterations: int
+) -> tuple[Tensor, Tensor]:
     """Newton's method with steps of bounded length; a start that goes far away is given up, with an infinite speed."""
     found, speed, size = starts.clone(), dynamics.speed(starts), _size(dynamics, starts)
     active = _going(speed, tolerance).nonzero()[:, 0]
@@ -66,7 +68,7 @@ def newton_alone(dynamics: ConstantInput, starts: Tensor, tolerance: float, iter
     return found, speed
 
 
-def nearest(dynamics: ConstantInput, starts: Tensor, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
+def nearest(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Levenberg's and Marquardt's method, which stops at the first state with q < tolerance, or at a least value of q.
 
     The damping starts high and is lowered only where q falls by less than half in a whole step. So fast directions
@@ -98,7 +100,7 @@ def nearest(dynamics: ConstantInput, starts: Tensor, tolerance: float, iteration
     return found, speed
 
 
-def gradient(dynamics: ConstantInput, starts: Tensor, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
+def gradient(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Gradient descent on q, as in section 5; the rate of each start grows while q falls and is halved where not."""
     found, speed = starts.clone(), dynamics.speed(starts)
     rate = torch.full_like(speed, 0.1)
@@ -116,7 +118,7 @@ def gradient(dynamics: ConstantInput, starts: Tensor, tolerance: float, iteratio
     return found, speed
 
 
-def lbfgs(dynamics: ConstantInput, starts: Tensor, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
+def lbfgs(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
     """SciPy's L-BFGS-B on q, one start after another."""
     from scipy.optimize import OptimizeResult, minimize
 

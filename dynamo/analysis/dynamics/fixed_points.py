@@ -64,7 +64,7 @@ class FixedPoints:
         return int((self.ends < 0).sum())
 
 
-def sample_states(model: DynamicalModel, inputs: Inputs, count: int, noise: float = 0.0, seed: int = 0) -> Tensor:
+def sample_states(model: DynamicalModel, inputs: Inputs, count: int, *, noise: float = 0.0, seed: int = 0) -> Tensor:
     """States that a model passes through, drawn at random over all real steps of all inputs.
 
     Args:
@@ -104,6 +104,7 @@ def find_fixed_points(
     model: DynamicalModel,
     x: Tensor | ArrayLike,
     starts: Tensor | ArrayLike,
+    *,
     method: str = "newton",
     tolerance: float = 1e-12,
     slow_tolerance: float = 1e-6,

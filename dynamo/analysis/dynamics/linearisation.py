@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from dynamo.analysis.arrays import Floats
 from dynamo.analysis.dynamics.constant_input import ConstantInput
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
@@ -105,7 +106,7 @@ def linearise(model: DynamicalModel, x: Tensor | ArrayLike, states: Tensor | Arr
     return Linearisation(dynamics.x.cpu(), h.cpu(), outputs.cpu(), jacobian, input_jacobian, values, right, left)
 
 
-def _modes(matrix: NDArray[np.float64]) -> tuple[Complexes, Complexes, Complexes]:
+def _modes(matrix: Floats) -> tuple[Complexes, Complexes, Complexes]:
     """Eigenvalues in order, right eigenvectors as columns, left ones as rows; see :class:`Linearisation`."""
     from scipy.linalg import eig
 

@@ -3,16 +3,15 @@
 import attrs
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from dynamo.analysis.arrays import Floats
 from dynamo.analysis.dynamics.constant_input import ConstantInput
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.recording import run
-
-Floats = NDArray[np.float64]
 
 #: How far the flow is shown beyond the states and points, as a share of their range.
 MARGIN = 0.1
@@ -50,6 +49,7 @@ def portrait(
     model: DynamicalModel,
     x: Tensor | ArrayLike,
     inputs: Inputs,
+    *,
     points: Tensor | ArrayLike | None = None,
     trajectories: int = 30,
     grid: int = 25,

@@ -2,17 +2,15 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamo.analysis.arrays import Floats
 from dynamo.analysis.dynamics.constant_input import ConstantInput
 from dynamo.analysis.dynamics.fixed_points import FixedPoints, find_fixed_points, sample_states
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.recording import run
-
-Floats = NDArray[np.float64]
 
 #: A state is slow if a step moves it by at most this share of the usual step.
 SLOW = 0.01
@@ -23,7 +21,7 @@ PATIENCE = 1000
 
 
 @torch.no_grad()
-def slow_points(model: DynamicalModel, x: Tensor, inputs: Inputs, starts: int, seed: int = 0) -> Floats:
+def slow_points(model: DynamicalModel, x: Tensor, inputs: Inputs, *, starts: int, seed: int = 0) -> Floats:
     """Where h ↦ F(x, h) leads visited states to, until a step moves them by at most :data:`SLOW` of the usual step.
 
     The usual step is the root mean square of ‖h_{t+1} − h_t‖ on the inputs, so that "slow" means the same for states of
@@ -57,7 +55,7 @@ def slow_points(model: DynamicalModel, x: Tensor, inputs: Inputs, starts: int, s
 
 
 def nearly_fixed(
-    model: DynamicalModel, x: Tensor, inputs: Inputs, starts: int, seed: int = 0, share: float = NEARLY
+    model: DynamicalModel, x: Tensor, inputs: Inputs, *, starts: int, seed: int = 0, share: float = NEARLY
 ) -> Floats:
     """The approximate fixed points of section 5: the nearest states to visited ones that a step moves by at most
     ``share`` of the usual step.

@@ -9,9 +9,9 @@ from copy import deepcopy
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamo.analysis.arrays import Floats
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import StateMap
 from dynamo.fit.fidelity import unexplained
@@ -19,8 +19,6 @@ from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.population.recording import run
 from dynamo.system.progress import Progress, silent
-
-Floats = NDArray[np.float64]
 
 #: Directions whose image is narrower than this share of the widest one are lost.
 LOST = 1e-3
@@ -115,6 +113,7 @@ def transport(
     fit: Fit,
     population: Population,
     groups: Sequence[object],
+    *,
     examples: int = 256,
     share: float = 0.95,
     progress: Progress = silent,

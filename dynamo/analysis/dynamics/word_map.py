@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import Floats
 from dynamo.analysis.dynamics.constant_input import constant_input, recurrent
 from dynamo.analysis.dynamics.fixed_points import find_fixed_points, sample_states
 from dynamo.analysis.dynamics.slow_points import fixed_within_reach, nearly_fixed
@@ -19,8 +19,6 @@ from dynamo.contracts.protocols import DynamicalModel
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.system.progress import Progress, part, silent
-
-Floats = NDArray[np.float64]
 
 
 @attrs.frozen
@@ -78,6 +76,7 @@ def word_map(
     fit: Fit,
     population: Population,
     lists: WordLists = TABLE_3,
+    *,
     positive: int = -1,
     size: int = 9,
     starts: int = 20,
@@ -162,7 +161,7 @@ def _numbers(found: Sequence[WordScore | None], figure: str) -> Floats:
     return np.array([np.nan if one is None else getattr(one, figure) for one in found])
 
 
-def shuffled_correlation(one: Floats, other: Floats, permutations: int = 9999, seed: int = 0) -> Correlation:
+def shuffled_correlation(one: Floats, other: Floats, *, permutations: int = 9999, seed: int = 0) -> Correlation:
     """Spearman's correlation of two lists of numbers with a permutation p-value; pairs with a NaN are left out.
 
     Raises:

@@ -6,14 +6,11 @@ from fnmatch import filter as matching
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import RecurrentModel
 from dynamo.contracts.spaces import OutputSpace
-
-Floats = NDArray[np.float64]
 
 
 @attrs.frozen

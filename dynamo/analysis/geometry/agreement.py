@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
+from dynamo.analysis.arrays import AnyFloats, Booleans, Floats, Integers
 from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_codes
-from dynamo.analysis.geometry.partitions import Labels, Points, cluster, silhouettes
+from dynamo.analysis.geometry.partitions import cluster, silhouettes
 from dynamo.contracts.errors import DynamoError
 from dynamo.system.progress import Progress, silent
 
@@ -75,7 +76,7 @@ class Agreement:
 
 
 def agreement(
-    theta: Points,
+    theta: AnyFloats,
     groups: Sequence[object],
     clusters: Clusters | None = None,
     neighbours: int = 1,
@@ -145,14 +146,14 @@ def agreement(
     return Agreement(tuple(measures), tuple(places))
 
 
-def nearest_others(distances: NDArray[np.floating], neighbours: int) -> NDArray[np.intp]:
+def nearest_others(distances: AnyFloats, neighbours: int) -> NDArray[np.intp]:
     """The nearest other models of each model, the nearest first, ``[N, neighbours]``."""
     others = np.array(distances, dtype=np.float64)
     np.fill_diagonal(others, np.inf)
     return np.argsort(others, axis=1, kind="stable")[:, :neighbours]
 
 
-def neighbour_votes(near: NDArray[np.intp], codes: Labels) -> Labels:
+def neighbour_votes(near: NDArray[np.intp], codes: Integers) -> Integers:
     """The label that the nearest other models of each model vote for, ``[N]`` (leave-one-out k-NN).
 
     Args:
@@ -166,9 +167,7 @@ def neighbour_votes(near: NDArray[np.intp], codes: Labels) -> Labels:
     return np.asarray((votes.sum(axis=1) - first / (neighbours + 1)).argmax(axis=1), dtype=np.int64)
 
 
-def _measure(
-    distances: NDArray[np.floating], codes: Labels, found: Labels, near: NDArray[np.intp]
-) -> NDArray[np.float64]:
+def _measure(distances: AnyFloats, codes: Integers, found: Integers, near: NDArray[np.intp]) -> Floats:
     """The values of ``MEASURES``."""
     return np.array(
         [
@@ -180,20 +179,20 @@ def _measure(
     )
 
 
-def _half(codes: Labels, rng: np.random.Generator) -> NDArray[np.intp]:
+def _half(codes: Integers, rng: np.random.Generator) -> NDArray[np.intp]:
     """Half of the models of each group, but at least two (one of one), in order."""
     groups = (np.flatnonzero(codes == number) for number in range(int(codes.max()) + 1))
     return np.sort(np.concatenate([rng.permutation(group)[: max(2, (len(group) + 1) // 2)] for group in groups]))
 
 
-def _again(theta: Points, clusters: Clusters, seed: int) -> Labels:
+def _again(theta: AnyFloats, clusters: Clusters, seed: int) -> Integers:
     """Some of the models, clustered in the same way."""
     if clusters.count < 2:
         return np.zeros(len(theta), dtype=np.int64)
     return cluster(theta, clusters.method, None if clusters.method == "hdbscan" else clusters.count, seed)
 
 
-def _place(name: str, theta: Points, distances: NDArray[np.floating], own: NDArray[np.bool_]) -> GroupPlace:
+def _place(name: str, theta: AnyFloats, distances: AnyFloats, own: Booleans) -> GroupPlace:
     count = int(own.sum())
     spread = np.linalg.norm(theta[own] - theta[own].mean(axis=0), axis=1).mean()
     within = distances[np.ix_(own, own)].sum() / (count * (count - 1)) if count > 1 else np.nan

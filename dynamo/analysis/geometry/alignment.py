@@ -9,21 +9,19 @@ from itertools import combinations
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import null_space, orthogonal_procrustes
 from scipy.spatial.distance import pdist
 
+from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.geometry.spectrum import Spectrum, spectrum
 from dynamo.contracts.errors import DynamoError
 from dynamo.fit.fit import Fit
 from dynamo.system.progress import Progress, silent
 
-Maps = NDArray[np.float64]
-
 
 @attrs.frozen(eq=False)
 class Alignment:
-    """Maps of the same N models from R runs, laid over one another. d is the largest dimension among the runs.
+    """Floats of the same N models from R runs, laid over one another. d is the largest dimension among the runs.
 
     Attributes:
         mean: the principal components of the mean map; its coordinates are the models' mean places.
@@ -38,13 +36,13 @@ class Alignment:
     """
 
     mean: Spectrum
-    places: Maps
+    places: Floats
     spread: float
     pairs: tuple[tuple[int, int], ...]
-    distances: Maps
-    residuals: NDArray[np.float64]
-    correlations: NDArray[np.float64]
-    shuffled: NDArray[np.float64]
+    distances: Floats
+    residuals: Floats
+    correlations: Floats
+    shuffled: Floats
 
     @property
     def distance(self) -> float:
@@ -52,9 +50,9 @@ class Alignment:
         return float(np.median(self.distances))
 
     @property
-    def model_distances(self) -> NDArray[np.float64]:
+    def model_distances(self) -> Floats:
         """The median over pairs of runs for each model, ``[N]``, in units of the spread."""
-        median: NDArray[np.float64] = np.median(self.distances, axis=0)
+        median: Floats = np.median(self.distances, axis=0)
         return median
 
     @property
@@ -64,7 +62,7 @@ class Alignment:
 
 
 def align(
-    maps: Sequence[NDArray[np.floating]],
+    maps: Sequence[AnyFloats],
     scale: bool = True,
     permutations: int = 199,
     seed: int = 0,
@@ -116,7 +114,7 @@ def align(
     return Alignment(mean, places, spread, pairs, distances, residuals, correlations, shuffled)
 
 
-def maps_of(fits: Sequence[Fit]) -> list[Maps]:
+def maps_of(fits: Sequence[Fit]) -> list[Floats]:
     """The thetas of several fits to the same models, ``[N, d_r]`` each, in the order of the first fit's models.
 
     Raises:
@@ -138,7 +136,7 @@ def maps_of(fits: Sequence[Fit]) -> list[Maps]:
     return [fit.theta.double().numpy()[[fit.names.index(name) for name in names]] for fit in fits]
 
 
-def _centred(theta: NDArray[np.floating], number: int, dimensions: int) -> Maps:
+def _centred(theta: AnyFloats, number: int, dimensions: int) -> Floats:
     """A map around its centre, filled up with zeros to so many dimensions."""
     if not np.isfinite(theta).all():
         raise DynamoError(f"map {number + 1} has NaN or infinite places: its fit diverged")
@@ -149,7 +147,7 @@ def _centred(theta: NDArray[np.floating], number: int, dimensions: int) -> Maps:
     return centred
 
 
-def _onto_the_mean(centred: Maps, tolerance: float = 1e-5, rounds: int = 200) -> Maps:
+def _onto_the_mean(centred: Floats, tolerance: float = 1e-5, rounds: int = 200) -> Floats:
     """Centred maps ``[R, N, d]``, each rotated onto the mean of all."""
     aligned = np.stack([item @ orthogonal_procrustes(item, centred[0])[0] for item in centred])
     for _ in range(rounds):
@@ -160,7 +158,7 @@ def _onto_the_mean(centred: Maps, tolerance: float = 1e-5, rounds: int = 200) ->
     return aligned
 
 
-def _distances(places: Maps) -> tuple[float, tuple[tuple[int, int], ...], Maps]:
+def _distances(places: Floats) -> tuple[float, tuple[tuple[int, int], ...], Floats]:
     """The spread of the mean map, the pairs of runs, and each model's distances between runs, over the spread."""
     spread = float(np.sqrt((places.mean(axis=0) ** 2).sum(axis=1).mean()))
     pairs = tuple(combinations(range(len(places)), 2))

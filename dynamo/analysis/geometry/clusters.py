@@ -9,13 +9,11 @@ from functools import partial
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_rand_score
 
+from dynamo.analysis.arrays import AnyFloats, Floats, Integers
 from dynamo.analysis.geometry.partitions import (
-    Labels,
-    Points,
     check_count,
     check_method,
     check_places,
@@ -59,8 +57,8 @@ class Evidence:
     """
 
     numbers: tuple[int, ...]
-    scores: NDArray[np.float64]
-    null: NDArray[np.float64]
+    scores: Floats
+    null: Floats
     p_value: float
 
 
@@ -76,7 +74,7 @@ class Clusters:
     """
 
     method: str
-    labels: Labels
+    labels: Integers
     evidence: Evidence | None
 
     @property
@@ -86,7 +84,7 @@ class Clusters:
 
 
 def find_clusters(
-    theta: Points,
+    theta: AnyFloats,
     method: str = "kmeans",
     count: int | None = None,
     most: int | None = None,
@@ -149,7 +147,7 @@ def find_clusters(
     return Clusters(method, np.zeros(len(points), dtype=np.int64) if is_one else best, evidence)
 
 
-def group_agreement(theta: Points, groups: Sequence[object], seed: int = 0) -> GroupAgreement:
+def group_agreement(theta: AnyFloats, groups: Sequence[object], seed: int = 0) -> GroupAgreement:
     """Compare a map with known groups; :func:`dynamo.analysis.geometry.agreement.agreement` says how sure the figures
     are.
 
@@ -167,7 +165,7 @@ def group_agreement(theta: Points, groups: Sequence[object], seed: int = 0) -> G
     return GroupAgreement(len(names), float(adjusted_rand_score(codes, found)), float(scores.mean()))
 
 
-def group_codes(groups: Sequence[object]) -> tuple[list[str], Labels]:
+def group_codes(groups: Sequence[object]) -> tuple[list[str], Integers]:
     """The names of the groups, sorted, and for each model the number of its group, ``[N]``.
 
     Raises:
@@ -182,7 +180,7 @@ def group_codes(groups: Sequence[object]) -> tuple[list[str], Labels]:
     return [str(name) for name in names], codes.astype(np.int64)
 
 
-def _search(points: Points, method: str, numbers: Sequence[int], seed: int) -> tuple[list[Labels], NDArray[np.float64]]:
+def _search(points: AnyFloats, method: str, numbers: Sequence[int], seed: int) -> tuple[list[Integers], Floats]:
     """Clusterings of points, one a number (HDBSCAN: one), and the mean silhouette of each."""
     wanted = [None] if method == "hdbscan" else numbers
     found = [cluster(points, method, count, seed) for count in wanted]
@@ -190,16 +188,16 @@ def _search(points: Points, method: str, numbers: Sequence[int], seed: int) -> t
     return found, np.array([silhouettes(distances, labels).mean() for labels in found])
 
 
-def _p_value(scores: NDArray[np.float64], null: NDArray[np.float64]) -> float:
+def _p_value(scores: Floats, null: Floats) -> float:
     """The share of rows, those of the null and the scores, whose largest gap is at least that of the scores."""
     rows = np.vstack([scores, null])
     gaps = (rows - rows.mean(axis=0)).max(axis=1)
     return float((gaps >= gaps[0] - 1e-12).mean())
 
 
-def _gaussian_like(points: Points, rng: np.random.Generator) -> Points:
+def _gaussian_like(points: AnyFloats, rng: np.random.Generator) -> AnyFloats:
     """Points from a Gaussian, given that their mean is 0 and their covariance that of centred principal coordinates."""
     drawn = rng.standard_normal(points.shape)
     rotation, _ = np.linalg.qr(drawn - drawn.mean(axis=0))
-    scaled: Points = rotation * np.linalg.norm(points, axis=0)
+    scaled: AnyFloats = rotation * np.linalg.norm(points, axis=0)
     return scaled

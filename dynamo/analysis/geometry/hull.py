@@ -2,9 +2,8 @@
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from dynamo.analysis.arrays import AnyFloats, Floats
 
 #: Places nearer to the hull than this many spreads of the models count as inside.
 TOLERANCE = 1e-6
@@ -37,7 +36,7 @@ class HullDistance:
         return self.distance / self.spread if self.spread else float("inf")
 
 
-def hull_distance(points: NDArray[np.floating], place: NDArray[np.floating]) -> HullDistance:
+def hull_distance(points: AnyFloats, place: AnyFloats) -> HullDistance:
     """The distance of a place from the convex hull of some points, in any number of dimensions.
 
     The hull may be of lower dimension than the space: a point, a segment, a simplex. The nearest mixture λ of the
@@ -62,7 +61,7 @@ def hull_distance(points: NDArray[np.floating], place: NDArray[np.floating]) -> 
     return HullDistance(distance if distance > TOLERANCE * unit else 0.0, spread, weights)
 
 
-def outline(points: NDArray[np.floating]) -> tuple[int, ...]:
+def outline(points: AnyFloats) -> tuple[int, ...]:
     """Which of some points ``[N, 2]`` of a plane are the corners of their hull, in order around it.
 
     None where the points lie on one line, or have one coordinate only.

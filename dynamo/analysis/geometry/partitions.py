@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans, SpectralClustering
 
+from dynamo.analysis.arrays import AnyFloats, Floats, Integers
 from dynamo.contracts.errors import DynamoError, did_you_mean
 
-Points = NDArray[np.floating]
-Labels = NDArray[np.int64]
 
-
-def cluster(theta: Points, method: str = "kmeans", count: int | None = None, seed: int = 0, starts: int = 10) -> Labels:
+def cluster(
+    theta: AnyFloats, method: str = "kmeans", count: int | None = None, seed: int = 0, starts: int = 10
+) -> Integers:
     """The cluster of each model, ``[N]``, numbered from 0 as they come.
 
     Args:
@@ -40,12 +40,12 @@ def cluster(theta: Points, method: str = "kmeans", count: int | None = None, see
     return _kmeans(theta, count, seed, starts) if method == "kmeans" else METHODS[method](theta, count, seed)
 
 
-def count_of(labels: Labels) -> int:
+def count_of(labels: Integers) -> int:
     """How many clusters there are; models that are left out (−1) are in none."""
     return int(labels.max()) + 1
 
 
-def silhouettes(distances: NDArray[np.floating], labels: Labels) -> NDArray[np.float64]:
+def silhouettes(distances: AnyFloats, labels: Integers) -> Floats:
     """The silhouette of each model (Rousseeuw 1987), ``[N]``; 0 for one that is alone or left out (−1).
 
     Args:
@@ -74,7 +74,7 @@ def check_method(method: str) -> None:
         raise DynamoError(f"no clustering is called {method!r}: {did_you_mean(method, METHODS)}")
 
 
-def check_places(theta: Points) -> int:
+def check_places(theta: AnyFloats) -> int:
     """The number of different places, after a check of the form of a map."""
     theta = np.asarray(theta)
     if theta.ndim != 2 or len(theta) < 3:
@@ -94,15 +94,15 @@ def check_count(count: int, places: int, models: int) -> None:
         raise DynamoError(f"the {models} models lie at {places} different places: ask for at most {places} clusters")
 
 
-def _kmeans(points: Points, count: int, seed: int, starts: int = 10) -> Labels:
+def _kmeans(points: AnyFloats, count: int, seed: int, starts: int = 10) -> Integers:
     return _in_order(KMeans(count, n_init=starts, random_state=seed).fit_predict(points))
 
 
-def _linked(linkage: str, points: Points, count: int, seed: int) -> Labels:
+def _linked(linkage: str, points: AnyFloats, count: int, seed: int) -> Integers:
     return _in_order(AgglomerativeClustering(count, linkage=linkage).fit_predict(points))
 
 
-def _spectral(points: Points, count: int, seed: int) -> Labels:
+def _spectral(points: AnyFloats, count: int, seed: int) -> Integers:
     """Spectral clustering with affinities in the scale of each place (Zelnik-Manor and Perona 2004), the distance to
     its √N-th neighbour.
     """
@@ -114,14 +114,14 @@ def _spectral(points: Points, count: int, seed: int) -> Labels:
     return _in_order(found.fit_predict(affinity))
 
 
-def _hdbscan(points: Points) -> Labels:
+def _hdbscan(points: AnyFloats) -> Integers:
     """HDBSCAN; a cluster has at least 5 models, or a quarter of a small population, but at least 2."""
     smallest = max(2, min(5, len(points) // 4))
     return _in_order(HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(points))
 
 
 #: The clusterings known by name: points ``[N, d]``, number of clusters and seed to the cluster of each point.
-METHODS: dict[str, Callable[[Points, int, int], Labels]] = {
+METHODS: dict[str, Callable[[AnyFloats, int, int], Integers]] = {
     "kmeans": _kmeans,
     "agglomerative": partial(_linked, "ward"),
     "complete": partial(_linked, "complete"),
@@ -131,7 +131,7 @@ METHODS: dict[str, Callable[[Points, int, int], Labels]] = {
 }
 
 
-def _in_order(labels: NDArray[np.integer]) -> Labels:
+def _in_order(labels: NDArray[np.integer]) -> Integers:
     """The same clusters, numbered from 0 as they come; −1 stays."""
     numbers, first = np.unique(labels[labels >= 0], return_index=True)
     new = np.full(int(labels.max(initial=-1)) + 2, -1)  # its last entry is that of -1

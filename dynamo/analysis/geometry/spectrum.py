@@ -2,7 +2,8 @@
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
+
+from dynamo.analysis.arrays import AnyFloats, Floats
 
 
 @attrs.frozen(eq=False)
@@ -19,12 +20,12 @@ class Spectrum:
         coordinates: the thetas along the axes, centred, ``[N, components]``.
     """
 
-    eigenvalues: NDArray[np.float64]
-    components: NDArray[np.float64]
-    coordinates: NDArray[np.float64]
+    eigenvalues: Floats
+    components: Floats
+    coordinates: Floats
 
     @property
-    def shares(self) -> NDArray[np.float64]:
+    def shares(self) -> Floats:
         """Each component's share of the variance."""
         return self.eigenvalues / max(float(self.eigenvalues.sum()), 1e-300)
 
@@ -40,7 +41,7 @@ class Spectrum:
         return float(self.eigenvalues.sum() ** 2 / max(float((self.eigenvalues**2).sum()), 1e-300))
 
 
-def spectrum(theta: NDArray[np.floating]) -> Spectrum:
+def spectrum(theta: AnyFloats) -> Spectrum:
     """The principal components of model embeddings ``[N, d]``."""
     centred = np.asarray(theta, dtype=np.float64)
     centred = centred - centred.mean(axis=0)

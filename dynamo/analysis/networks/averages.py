@@ -12,8 +12,8 @@ from copy import deepcopy
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import Floats
 from dynamo.analysis.networks.evaluate import check_targets, scores_at
 from dynamo.analysis.networks.geodesic import geodesic
 from dynamo.contracts.data import Dataset
@@ -26,8 +26,6 @@ from dynamo.population.recording import run
 from dynamo.population.scores import score, task_score
 from dynamo.registry import full_spec
 from dynamo.system.progress import Progress, silent
-
-Floats = NDArray[np.float64]
 
 
 @attrs.frozen(eq=False)

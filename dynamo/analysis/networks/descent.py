@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.networks.evaluate import check_targets
 from dynamo.analysis.networks.task import answer_count
 from dynamo.contracts.data import Examples
@@ -18,8 +18,6 @@ from dynamo.contracts.trajectory import at_readout
 from dynamo.fit.fit import Fit
 from dynamo.population.scores import task_loss
 from dynamo.system.progress import Progress, silent
-
-Floats = NDArray[np.float64]
 
 
 @attrs.frozen(eq=False)
@@ -120,7 +118,7 @@ class ThetaLoss:
         return batches
 
 
-def spread_of(theta: NDArray[np.floating]) -> float:
+def spread_of(theta: AnyFloats) -> float:
     """The unit of step sizes on a map: root mean square of the thetas ``[N, d]`` about their mean.
 
     For one model, or models with equal thetas, about 0, where every θ started.
@@ -134,7 +132,7 @@ def spread_of(theta: NDArray[np.floating]) -> float:
 
 def descend(
     loss: ThetaLoss,
-    start: NDArray[np.floating],
+    start: AnyFloats,
     learn: Sequence[Tensor],
     check: Sequence[Tensor] | None = None,
     steps: int = 50,

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.contracts.data import Examples
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.spaces import OutputSpace
@@ -36,7 +36,7 @@ def metric_named(name: str) -> Metric:
 @torch.no_grad()
 def outputs_at(
     fit: Fit,
-    thetas: NDArray[np.floating],
+    thetas: AnyFloats,
     examples: Examples,
     head: str | None = None,
     batch_size: int = 4096,
@@ -87,13 +87,13 @@ def outputs_at(
 
 def scores_at(
     fit: Fit,
-    thetas: NDArray[np.floating],
+    thetas: AnyFloats,
     examples: Examples,
     metric: str | Metric = "score",
     head: str | None = None,
     batch_size: int = 4096,
     progress: Progress = silent,
-) -> NDArray[np.float64]:
+) -> Floats:
     """A metric of the meta-model at each of many thetas ``[M, d]``, on the same examples; see :func:`outputs_at`.
 
     Raises:

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamo.analysis.geometry.hull import Floats
+from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.networks.averages import mean_theta
 from dynamo.analysis.networks.descent import ThetaLoss, descend, spread_of
 from dynamo.analysis.networks.evaluate import scores_at
@@ -48,7 +47,7 @@ class Estimate:
     high: float
 
     @classmethod
-    def of(cls, values: NDArray[np.floating]) -> "Estimate":
+    def of(cls, values: AnyFloats) -> "Estimate":
         """The estimate from one value a draw, ``[D]`` with D at least 2."""
         from scipy.stats import t
 

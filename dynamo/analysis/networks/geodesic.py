@@ -10,15 +10,13 @@ where all d_i are equal. So the way of least energy is a shortest way at even sp
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamo.analysis.arrays import Floats
 from dynamo.contracts.trajectory import Inputs, at_readout
 from dynamo.fit.fit import Fit
 from dynamo.system.progress import Progress, silent
 from dynamo.training.emulator import ModelAt
-
-Floats = NDArray[np.float64]
 
 
 @attrs.frozen(eq=False)

@@ -6,10 +6,9 @@ from copy import deepcopy
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamo.analysis.geometry.hull import Floats
+from dynamo.analysis.arrays import Floats
 from dynamo.analysis.networks.labels import has_classes, stopping_point
 from dynamo.analysis.networks.task import Task, answer_count, answers
 from dynamo.contracts.data import Examples
@@ -142,9 +141,7 @@ def linear_probe(
     return float(search.score(test_states.numpy(), test_targets.numpy()))
 
 
-def _tune(
-    task: Task, model: DynamicalModel, learn: Tensor, check: Tensor, steps: int
-) -> tuple[DynamicalModel, NDArray[np.float64]]:
+def _tune(task: Task, model: DynamicalModel, learn: Tensor, check: Tensor, steps: int) -> tuple[DynamicalModel, Floats]:
     """A copy of a model after some steps of Adam, and its loss on ``check`` after each number of steps."""
     tuned = deepcopy(model).eval().requires_grad_(True)
     optimizer = torch.optim.Adam(tuned.parameters(), lr=FINE_TUNING_RATE)

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamo.analysis.geometry.hull import Floats
+from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.networks.task import Task
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.spaces import OutputSpace
@@ -96,7 +95,7 @@ def deal(task: Task, rows: Tensor, folds: int) -> list[tuple[Tensor, Tensor]]:
     return [(rows[turn != fold], rows[turn == fold]) for fold in range(folds)]
 
 
-def stopping_point(checks: NDArray[np.floating], sizes: Sequence[int]) -> tuple[int, Floats]:
+def stopping_point(checks: AnyFloats, sizes: Sequence[int]) -> tuple[int, Floats]:
     """The number of steps with the least cross-validated loss.
 
     Args:

@@ -5,9 +5,9 @@ from typing import Literal
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-from dynamo.analysis.geometry.hull import Floats, HullDistance, hull_distance, outline
+from dynamo.analysis.arrays import AnyFloats, Floats
+from dynamo.analysis.geometry.hull import HullDistance, hull_distance, outline
 from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.analysis.networks.evaluate import Metric, scores_at
 from dynamo.analysis.networks.task import base_scores, is_share, sign_of, some, task_of
@@ -34,12 +34,12 @@ class Frame:
     axes: Floats
     names: tuple[str, ...]
 
-    def coordinates(self, thetas: NDArray[np.floating]) -> Floats:
+    def coordinates(self, thetas: AnyFloats) -> Floats:
         """Thetas ``[..., d]`` projected: ``[..., k]``."""
         projected: Floats = (np.asarray(thetas, dtype=np.float64) - self.origin) @ self.axes.T
         return projected
 
-    def thetas(self, coordinates: NDArray[np.floating]) -> Floats:
+    def thetas(self, coordinates: AnyFloats) -> Floats:
         """The thetas at coordinates ``[..., k]``: ``[..., d]``."""
         places: Floats = self.origin + np.asarray(coordinates, dtype=np.float64) @ self.axes
         return places
@@ -103,7 +103,7 @@ class Landscape:
         return np.array([side[index] for side, index in zip(self.sides, self.best, strict=True)])
 
 
-def principal_frame(theta: NDArray[np.floating], dimensions: int = 2) -> Frame:
+def principal_frame(theta: AnyFloats, dimensions: int = 2) -> Frame:
     """The line or plane through the mean of the thetas ``[N, d]`` along their first principal components.
 
     Raises:

@@ -5,14 +5,13 @@ from typing import TypeVar
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.networks.averages import mean_theta
 from dynamo.contracts.errors import DynamoError
 from dynamo.fit.fit import Fit
 from dynamo.system.progress import Progress, silent
 
-Floats = NDArray[np.float64]
 Answer = TypeVar("Answer")
 
 
@@ -74,7 +73,7 @@ def places_at(fit: Fit, subsets: Sequence[str]) -> Places:
     return Places(tuple(subsets), np.stack([mean_theta(fit, subset) for subset in subsets]), (None,) * len(subsets))
 
 
-def neighbours(thetas: NDArray[np.floating]) -> list[tuple[int, int]]:
+def neighbours(thetas: AnyFloats) -> list[tuple[int, int]]:
     """A tree of least total length between places: pairs (from, to) in the order of a walk from the first place that
     always goes on to the nearest place that is left (Prim 1957).
     """
@@ -92,7 +91,7 @@ def neighbours(thetas: NDArray[np.floating]) -> list[tuple[int, int]]:
 
 
 def over_the_map(
-    thetas: NDArray[np.floating],
+    thetas: AnyFloats,
     answer: Callable[[Floats, Answer | None, Sequence[Answer]], Answer],
     rounds: int = 2,
     progress: Progress = silent,

@@ -11,9 +11,9 @@ from typing import Literal, get_args
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from dynamo.analysis.geometry.hull import Floats, HullDistance, hull_distance
+from dynamo.analysis.arrays import AnyFloats, Floats
+from dynamo.analysis.geometry.hull import HullDistance, hull_distance
 from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.analysis.networks.descent import ThetaLoss, descend, spread_of
 from dynamo.analysis.networks.evaluate import Metric, scores_at
@@ -185,7 +185,7 @@ def search(
     )
 
 
-def _shown(theta: NDArray[np.floating], thetas: Floats) -> tuple[Floats, Floats]:
+def _shown(theta: AnyFloats, thetas: Floats) -> tuple[Floats, Floats]:
     """Models and places along the first two principal components of the models; zeros where there is one only."""
     axes = np.zeros((2, theta.shape[1]))
     found = spectrum(theta).components[:2]

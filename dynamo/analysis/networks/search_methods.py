@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-from dynamo.analysis.geometry.hull import Floats
+from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.contracts.errors import DynamoError
 
@@ -37,7 +36,7 @@ class Region:
     limit: float
 
     @classmethod
-    def around(cls, theta: NDArray[np.floating], radius: float = 1.5) -> "Region":
+    def around(cls, theta: AnyFloats, radius: float = 1.5) -> "Region":
         """The region about models.
 
         Args:
@@ -58,28 +57,28 @@ class Region:
         region = cls(np.asarray(theta, dtype=np.float64).mean(0), axes, np.inf)
         return attrs.evolve(region, limit=radius * float(region.distances(theta).max()))
 
-    def whitened(self, thetas: NDArray[np.floating]) -> Floats:
+    def whitened(self, thetas: AnyFloats) -> Floats:
         """Places in units of standard deviations, ``[M, d] -> [M, k]``; what lies across the span is dropped."""
         placed: Floats = (thetas - self.centre) @ (self.axes / (self.axes**2).sum(1, keepdims=True)).T
         return placed
 
-    def thetas(self, whitened: NDArray[np.floating]) -> Floats:
+    def thetas(self, whitened: AnyFloats) -> Floats:
         """The other way, ``[M, k] -> [M, d]``."""
         places: Floats = self.centre + whitened @ self.axes
         return places
 
-    def distances(self, thetas: NDArray[np.floating]) -> Floats:
+    def distances(self, thetas: AnyFloats) -> Floats:
         """The Mahalanobis distance of places from the centre, ``[M, d] -> [M]``."""
         distances: Floats = np.linalg.norm(self.whitened(thetas), axis=-1)
         return distances
 
-    def shrink(self, whitened: NDArray[np.floating]) -> Floats:
+    def shrink(self, whitened: AnyFloats) -> Floats:
         """Places ``[M, k]``, those beyond the limit moved straight towards the centre onto it."""
         lengths = np.linalg.norm(whitened, axis=-1, keepdims=True)
         kept: Floats = whitened * np.minimum(1, self.limit / np.maximum(lengths, 1e-300))
         return kept
 
-    def project(self, thetas: NDArray[np.floating]) -> Floats:
+    def project(self, thetas: AnyFloats) -> Floats:
         """Thetas ``[M, d]`` moved into the region."""
         return self.thetas(self.shrink(self.whitened(thetas)))
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import count
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import Floats
 from dynamo.analysis.rivals.canonical import PWCCA, SVCCA
 from dynamo.analysis.rivals.decisions import OUTPUT_DISAGREEMENT
 from dynamo.analysis.rivals.dissimilarity import RSA
@@ -52,7 +52,7 @@ def distance_matrix(
     *,
     spaces: Sequence[OutputSpace] | None = None,
     pooling: int | None = 4,
-) -> NDArray[np.float64]:
+) -> Floats:
     """The distances between all pairs of models by one measure; where models have several sites, their mean over sites.
 
     The positions that are compared are the real steps of the examples; padding is left out. Each model is prepared once

@@ -4,8 +4,8 @@ Where there are no more positions than directions, all correlations are 1 and sa
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.rivals.matrices import RESOLUTION, TINY, centred, narrow
 from dynamo.analysis.rivals.rival import Prepared, Rival
 
@@ -13,14 +13,14 @@ from dynamo.analysis.rivals.rival import Prepared, Rival
 KEPT = 0.99
 
 
-def _axes(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _axes(features: Floats) -> tuple[Floats, Floats, Floats]:
     """The singular value decomposition of centred features, as far as it is not rounding; one zero axis if all is."""
     left, singular, right = np.linalg.svd(features, full_matrices=False)
     rank = max(1, int((singular > RESOLUTION * singular[0]).sum()))
     return left[:, :rank] * (singular[:rank] > 0), singular[:rank], right[:rank]
 
 
-def _principal(features: NDArray[np.floating]) -> Prepared:
+def _principal(features: AnyFloats) -> Prepared:
     """Orthonormal axes ``[n, k]`` of the principal directions that hold 99 % of the variance."""
     left, singular, _ = _axes(narrow(centred(features)))
     shares = np.cumsum(singular**2) / max(float((singular**2).sum()), TINY)
@@ -32,7 +32,7 @@ def _svcca(one: Prepared, other: Prepared) -> float:
     return float(np.sqrt(2 * max(0.0, 1 - correlations.mean())))
 
 
-def _axes_and_loadings(features: NDArray[np.floating]) -> Prepared:
+def _axes_and_loadings(features: AnyFloats) -> Prepared:
     """Orthonormal axes ``[n, r]`` of all directions, and the units along them ``[r, p]``."""
     left, singular, right = _axes(centred(features))
     return left, singular[:, None] * right

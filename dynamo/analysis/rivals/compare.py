@@ -7,8 +7,8 @@ from time import perf_counter, process_time
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import Floats
 from dynamo.analysis.rivals import RIVALS, distance_matrix, rival_named
 from dynamo.analysis.rivals.mds import Kind, Layout, mds
 from dynamo.analysis.rivals.pairs import CLUSTERERS, PairFigures, pair_figures
@@ -32,8 +32,6 @@ COLUMNS = {
     "neighbour accuracy": "neighbour_accuracy",
 }
 
-Distances = NDArray[np.float64]
-
 
 @attrs.frozen(eq=False)
 class MethodResult:
@@ -51,7 +49,7 @@ class MethodResult:
     """
 
     name: str
-    distances: Distances | None = None
+    distances: Floats | None = None
     figures: PairFigures | None = None
     layout: Layout | None = None
     reason: str = ""
@@ -169,11 +167,11 @@ def compare(
     return Comparison(label, values, fit.names, tuple(results), recording_seconds, fit.seconds or None)
 
 
-def theta_distances(fit: Fit) -> Distances:
+def theta_distances(fit: Fit) -> Floats:
     """DYNAMO's own distances ``[N, N]``: Euclidean, of the model embeddings."""
     from scipy.spatial.distance import pdist, squareform
 
-    found: Distances = squareform(pdist(fit.theta.double().numpy()))
+    found: Floats = squareform(pdist(fit.theta.double().numpy()))
     return found
 
 
@@ -222,7 +220,7 @@ def _measured(
 ) -> MethodResult:
     """A rival's distances and times. A first call, with two models, is not counted: it loads the libraries."""
 
-    def distances(models: Sequence[int], tick: Progress = silent) -> Distances:
+    def distances(models: Sequence[int], tick: Progress = silent) -> Floats:
         spaces = [population[number].outputs for number in models]
         return distance_matrix(name, [recordings[number] for number in models], None, seed, tick, spaces=spaces)
 

@@ -1,15 +1,15 @@
 """Representational similarity analysis: do both models find the same pairs of examples dissimilar?"""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from scipy.stats import rankdata
 
+from dynamo.analysis.arrays import AnyFloats
 from dynamo.analysis.rivals.matrices import TINY, centred
 from dynamo.analysis.rivals.rival import Prepared, Rival
 
 
-def _ranks(features: NDArray[np.floating]) -> Prepared:
+def _ranks(features: AnyFloats) -> Prepared:
     """The ranks of the Euclidean distances between all rows, centred and of norm 1."""
     ranks = rankdata(pdist(centred(features), "sqeuclidean"))
     ranks -= ranks.mean() if len(ranks) else 0.0

@@ -5,8 +5,8 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import AnyFloats
 from dynamo.analysis.rivals.matrices import narrow
 from dynamo.analysis.rivals.rival import Prepared, Rival
 from dynamo.contracts.errors import DynamoError
@@ -24,7 +24,7 @@ def _package() -> Any:
         ) from None
 
 
-def _eigenvalues(sequences: Sequence[NDArray[np.floating]]) -> Prepared:
+def _eigenvalues(sequences: Sequence[AnyFloats]) -> Prepared:
     """The eigenvalues of the linear map that best takes each state to the next; of sequences of two steps and more."""
     package = _package()
     moving = [steps for steps in sequences if len(steps) > 1]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from dynamo.analysis.arrays import Floats, Integers
 from dynamo.analysis.rivals.rival import Rival
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.spaces import OutputSpace
@@ -71,7 +72,7 @@ def _same(one: Inputs, other: Inputs) -> bool:
     )
 
 
-def _draw(inputs: Inputs, examples: int | None, most: int | None, seed: int) -> tuple[Tensor, NDArray[np.int64]]:
+def _draw(inputs: Inputs, examples: int | None, most: int | None, seed: int) -> tuple[Tensor, Integers]:
     """Rows of examples, and which of their real steps, in the order of the examples."""
     if examples is not None and examples < 1:
         raise DynamoError(f"{examples} examples leave nothing to compare: take at least 1, or None for all")
@@ -92,7 +93,7 @@ def _sites(recordings: Sequence[Recording]) -> int:
     return counts[0]
 
 
-def _states(recording: Recording, rows: Tensor, site: int, pooling: int | None) -> NDArray[np.float64]:
+def _states(recording: Recording, rows: Tensor, site: int, pooling: int | None) -> Floats:
     """The states of a site on real steps, ``[n, p]``; maps of a convolution averaged to ``pooling`` x ``pooling``."""
     states, mask = recording.trajectory.states[site], recording.trajectory.mask
     parts = []
@@ -105,7 +106,7 @@ def _states(recording: Recording, rows: Tensor, site: int, pooling: int | None) 
     return torch.cat(parts).numpy()
 
 
-def _sequences(recording: Recording, rows: Tensor, site: int) -> list[NDArray[np.float64]]:
+def _sequences(recording: Recording, rows: Tensor, site: int) -> list[Floats]:
     """The states of a site on the real steps of each example, ``[steps, p]``."""
     states = _states(recording, rows, site, None)
     ends = recording.trajectory.mask[rows].sum(1).cumsum(0)[:-1]

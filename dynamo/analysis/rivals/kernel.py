@@ -1,14 +1,14 @@
 """Centred kernel alignment: are the same examples alike in both models, by the products of their states?"""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import AnyFloats
 from dynamo.analysis.rivals.matrices import RESOLUTION, TINY, centred, narrow
 from dynamo.analysis.rivals.rival import Prepared, Rival
 from dynamo.contracts.errors import DynamoError
 
 
-def _unit_kernel(features: NDArray[np.floating]) -> Prepared:
+def _unit_kernel(features: AnyFloats) -> Prepared:
     """Features ``[n, p]`` whose kernel X·Xᵀ has norm 1."""
     features = narrow(centred(features))
     return (features / max(float(np.linalg.norm(features.T @ features)), TINY) ** 0.5,)
@@ -33,7 +33,7 @@ def _dependence(one: Prepared, other: Prepared) -> float:
     )
 
 
-def _unit_debiased_kernel(features: NDArray[np.floating]) -> Prepared:
+def _unit_debiased_kernel(features: AnyFloats) -> Prepared:
     """Features of which :func:`_dependence` on themselves is 1, and the squared length of each row."""
     if len(features) < 4:
         raise DynamoError(

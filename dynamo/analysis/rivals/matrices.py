@@ -1,7 +1,8 @@
 """What the measures on matrices of features ``[n, p]`` share."""
 
 import numpy as np
-from numpy.typing import NDArray
+
+from dynamo.analysis.arrays import AnyFloats, Floats
 
 #: Relative size below which numbers are rounding: states are recorded in single precision at best.
 RESOLUTION = float(np.finfo(np.float32).eps)
@@ -10,7 +11,7 @@ RESOLUTION = float(np.finfo(np.float32).eps)
 TINY = 1e-300
 
 
-def centred(features: NDArray[np.floating]) -> NDArray[np.float64]:
+def centred(features: AnyFloats) -> Floats:
     """The features minus their means, without units that are constant; one unit of zeros where all are constant."""
     features = np.asarray(features, dtype=np.float64)
     moved = features - features.mean(axis=0)
@@ -18,7 +19,7 @@ def centred(features: NDArray[np.floating]) -> NDArray[np.float64]:
     return moved[:, varies] if varies.any() else np.zeros((len(features), 1))
 
 
-def narrow(features: NDArray[np.float64]) -> NDArray[np.float64]:
+def narrow(features: Floats) -> Floats:
     """The same features along other orthonormal axes, with at most as many columns as rows.
 
     All products of two rows stay as they are, so whatever does not notice rotations does not notice this.

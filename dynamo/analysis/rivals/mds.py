@@ -7,8 +7,9 @@ from typing import Literal
 
 import attrs
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from dynamo.analysis.arrays import Floats
 from dynamo.contracts.errors import DynamoError
 
 #: ``classical``: Torgerson's, by eigenvectors; of Euclidean distances it gives the principal components. ``metric``:
@@ -30,7 +31,7 @@ class Layout:
     """
 
     kind: Kind
-    coordinates: NDArray[np.float64]
+    coordinates: Floats
     stress: float
     non_euclidean: float
 
@@ -62,7 +63,7 @@ def mds(distances: ArrayLike, components: int = 2, kind: Kind = "classical") -> 
     return Layout(kind, _upright(points), _stress(given, points, kind), negative)
 
 
-def principal_coordinates(distances: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def principal_coordinates(distances: Floats) -> tuple[Floats, Floats]:
     """Classical scaling of a checked matrix in all its dimensions (W. Torgerson, 1952, Psychometrika 17(4)).
 
     Returns:
@@ -78,7 +79,7 @@ def principal_coordinates(distances: NDArray[np.float64]) -> tuple[NDArray[np.fl
     return vectors[:, positive] * np.sqrt(eigenvalues[positive]), eigenvalues
 
 
-def checked(distances: ArrayLike) -> NDArray[np.float64]:
+def checked(distances: ArrayLike) -> Floats:
     """A matrix of distances as float64, exactly symmetric with an exactly zero diagonal.
 
     Raises:
@@ -105,7 +106,7 @@ def checked(distances: ArrayLike) -> NDArray[np.float64]:
     return symmetric
 
 
-def _smacof(given: NDArray[np.float64], start: NDArray[np.float64], metric: bool) -> NDArray[np.float64]:
+def _smacof(given: Floats, start: Floats, metric: bool) -> Floats:
     from scipy.spatial.distance import squareform
     from scipy.stats import rankdata
     from sklearn.manifold import smacof
@@ -117,15 +118,15 @@ def _smacof(given: NDArray[np.float64], start: NDArray[np.float64], metric: bool
     return np.asarray(points, dtype=np.float64)
 
 
-def _upright(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _upright(points: Floats) -> Floats:
     """The points centred, along their principal axes."""
     centred = points - points.mean(0)
-    turned: NDArray[np.float64] = centred @ np.linalg.svd(centred, full_matrices=False)[2].T
+    turned: Floats = centred @ np.linalg.svd(centred, full_matrices=False)[2].T
     largest = turned[np.abs(turned).argmax(0), np.arange(turned.shape[1])]
     return np.asarray(turned * np.where(largest < 0, -1.0, 1.0))
 
 
-def _stress(given: NDArray[np.float64], points: NDArray[np.float64], kind: Kind) -> float:
+def _stress(given: Floats, points: Floats, kind: Kind) -> float:
     from scipy.spatial.distance import pdist, squareform
     from sklearn.isotonic import IsotonicRegression
 

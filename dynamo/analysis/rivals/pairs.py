@@ -12,10 +12,10 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dynamo.analysis.arrays import Booleans, Floats
 from dynamo.analysis.rivals.mds import checked, principal_coordinates
 from dynamo.contracts.errors import DynamoError
 
-Matrix = NDArray[np.float64]
 Numbers = NDArray[np.intp]
 Short = NDArray[np.int32]
 
@@ -120,7 +120,7 @@ def pair_figures(distances: ArrayLike, groups: Sequence[object], permutations: i
     )
 
 
-def clusterings(distances: Matrix, clusters: int, seed: int = 0) -> dict[str, Numbers]:
+def clusterings(distances: Floats, clusters: int, seed: int = 0) -> dict[str, Numbers]:
     """The cluster of each model, from every clusterer of :data:`CLUSTERERS`.
 
     They see the models in a random order, so that ties are not broken in favour of models that stand side by side.
@@ -130,12 +130,12 @@ def clusterings(distances: Matrix, clusters: int, seed: int = 0) -> dict[str, Nu
     return {name: clusterer(mixed, clusters, seed)[back] for name, clusterer in CLUSTERERS.items()}
 
 
-def auprc(distances: Matrix, groups: Numbers) -> float:
+def auprc(distances: Floats, groups: Numbers) -> float:
     """See :attr:`PairFigures.auprc`; each group's is scikit-learn's ``average_precision_score`` of −distance."""
     return _area(_sorted_pairs(distances), groups)
 
 
-def _sorted_pairs(distances: Matrix) -> tuple[Short, Short, Short]:
+def _sorted_pairs(distances: Floats) -> tuple[Short, Short, Short]:
     """Both models of every pair and the rank of its distance, the nearest pairs first."""
     rows, columns = np.triu_indices(len(distances), 1)
     size = distances[rows, columns]
@@ -159,7 +159,7 @@ def _area(pairs: tuple[Short, Short, Short], groups: Numbers) -> float:
     return fmean(areas)
 
 
-def violation_rate(distances: Matrix, groups: Numbers) -> float:
+def violation_rate(distances: Floats, groups: Numbers) -> float:
     """See :attr:`PairFigures.violation_rate`."""
     rates = []
     for own, other in _pairs(distances, groups):
@@ -168,7 +168,7 @@ def violation_rate(distances: Matrix, groups: Numbers) -> float:
     return fmean(rates)
 
 
-def neighbour_accuracy(distances: Matrix, groups: Numbers, neighbours: int = NEIGHBOURS, seed: int = 0) -> float:
+def neighbour_accuracy(distances: Floats, groups: Numbers, neighbours: int = NEIGHBOURS, seed: int = 0) -> float:
     """Leave-one-out accuracy of the vote of the nearest; a tie of votes goes to the group with the nearest model.
 
     Equally near neighbours come in a random order, so that the order of the models tells nothing.
@@ -183,7 +183,7 @@ def neighbour_accuracy(distances: Matrix, groups: Numbers, neighbours: int = NEI
     return right / len(distances)
 
 
-def _pairs(distances: Matrix, groups: Numbers) -> list[tuple[Matrix, Matrix]]:
+def _pairs(distances: Floats, groups: Numbers) -> list[tuple[Floats, Floats]]:
     """For each group of two models or more, the distances within it and those from it to others."""
     found = []
     for group in np.unique(groups):
@@ -194,7 +194,7 @@ def _pairs(distances: Matrix, groups: Numbers) -> list[tuple[Matrix, Matrix]]:
     return found
 
 
-def _spread(distances: Matrix, inside: NDArray[np.bool_]) -> Spread:
+def _spread(distances: Floats, inside: Booleans) -> Spread:
     own = distances[np.ix_(inside, inside)][np.triu_indices(int(inside.sum()), 1)]
     return Spread(float(own.mean()) if len(own) else float("nan"), float(distances[np.ix_(inside, ~inside)].mean()))
 
@@ -210,14 +210,14 @@ def _p_value(true: float, shuffled: Sequence[float]) -> float:
     return (1 + sum(value >= true - 1e-12 for value in shuffled)) / (1 + len(shuffled))
 
 
-def _agglomerative(distances: Matrix, clusters: int, seed: int, linkage: str) -> Numbers:
+def _agglomerative(distances: Floats, clusters: int, seed: int, linkage: str) -> Numbers:
     from sklearn.cluster import AgglomerativeClustering
 
     found = AgglomerativeClustering(clusters, metric="precomputed", linkage=linkage).fit_predict(distances)
     return np.asarray(found)
 
 
-def _spectral(distances: Matrix, clusters: int, seed: int) -> Numbers:
+def _spectral(distances: Floats, clusters: int, seed: int) -> Numbers:
     from sklearn.cluster import SpectralClustering
 
     apart = distances[distances > 0]
@@ -228,7 +228,7 @@ def _spectral(distances: Matrix, clusters: int, seed: int) -> Numbers:
     return np.asarray(SpectralClustering(clusters, affinity="precomputed", random_state=seed).fit_predict(affinity))
 
 
-def _k_means(distances: Matrix, clusters: int, seed: int) -> Numbers:
+def _k_means(distances: Floats, clusters: int, seed: int) -> Numbers:
     from sklearn.cluster import KMeans
 
     points, _ = principal_coordinates(distances)
@@ -240,7 +240,7 @@ def _k_means(distances: Matrix, clusters: int, seed: int) -> Numbers:
 #: Distances, number of clusters and seed to the cluster of each model. The three linkages work on the distances;
 #: ``spectral`` on exp(−d²/2σ²), σ being the median of the distances that are not zero; ``k-means`` (20 starts) on all
 #: classical coordinates with a positive eigenvalue, which for Euclidean distances is k-means on the points themselves.
-CLUSTERERS: Mapping[str, Callable[[Matrix, int, int], Numbers]] = {
+CLUSTERERS: Mapping[str, Callable[[Floats, int, int], Numbers]] = {
     "average": partial(_agglomerative, linkage="average"),
     "complete": partial(_agglomerative, linkage="complete"),
     "single": partial(_agglomerative, linkage="single"),

@@ -7,6 +7,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import Floats
+
 #: What is kept of one model.
 Prepared = tuple[NDArray[Any], ...]
 
@@ -54,7 +56,7 @@ def pairwise(
     models: int,
     step: Callable[[], None] = lambda: None,
     memory: int | None = None,
-) -> NDArray[np.float64]:
+) -> Floats:
     """The distances between all models, ``[models, models]``.
 
     Args:

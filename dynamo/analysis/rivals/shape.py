@@ -1,13 +1,13 @@
 """Orthogonal Procrustes: how close do two clouds of states come when one is turned, mirrored and scaled?"""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dynamo.analysis.arrays import AnyFloats
 from dynamo.analysis.rivals.matrices import TINY, centred, narrow
 from dynamo.analysis.rivals.rival import Prepared, Rival
 
 
-def _unit_cloud(features: NDArray[np.floating]) -> Prepared:
+def _unit_cloud(features: AnyFloats) -> Prepared:
     """Features ``[n, p]`` of norm 1."""
     features = narrow(centred(features))
     return (features / max(float(np.linalg.norm(features)), TINY),)
