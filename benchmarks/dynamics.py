@@ -136,7 +136,7 @@ def geometry(subject: Subject, label: str, best: Floats, points: int) -> tuple[s
         place = Places((base.name,), theta[number : number + 1], (None,))
         own += subject.attractors(lambda _, model=base.model: model, place, None)
         at_models += subject.attractors(subject.emulator, place, BaseView.of(fit, population, [number]))
-    scores = scores_at(fit, places.thetas, task.dataset.test, "score", task.head)
+    scores = scores_at(fit, places.thetas, task.dataset.test, metric="score", head=task.head)
     columns = ["place", "shape (pieces)", "stable + saddles", "points"]
     columns += ["dimension", "extent", "length", "width", "elongation", "curvature", "crossing time", "alignment"]
     cells = [[*shape_cells(found), float(score)] for found, score in zip(along, scores, strict=True)]
@@ -184,7 +184,7 @@ def carried(
 
 def conjugacy_table(subject: Subject, label: str, steps: Sequence[int], starts: int) -> str:
     groups = list(subject.groups)
-    found = conjugacy(subject.fit, subject.population, groups, steps, starts=starts, seed=subject.seed)
+    found = conjugacy(subject.fit, subject.population, groups, steps=steps, starts=starts, seed=subject.seed)
     over = transport(subject.fit, subject.population, groups)
     columns = [label, "θ at", *(f"residual, {k} step{'s' * (k > 1)}" for k in steps)]
     columns += ["fixed points", "speed of V_n h*", "distance of spectra"]
@@ -273,7 +273,9 @@ def report(subject: Subject, label: str, out: Path, given: argparse.Namespace, l
         print(parts[-1], flush=True)
 
     chosen = search(fit, population, metric="loss", budget=given.budget, examples=500, head=task.head)
-    best, mean = scores_at(fit, np.stack([chosen.theta, mean_theta(fit)]), task.dataset.test, "score", task.head)
+    best, mean = scores_at(
+        fit, np.stack([chosen.theta, mean_theta(fit)]), task.dataset.test, metric="score", head=task.head
+    )
     scores = base_scores(task, task.dataset.test)
     done(
         f"Best θ by search: test score {best:.3f}, base models {np.mean(scores):.3f} "

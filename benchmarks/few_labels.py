@@ -64,7 +64,7 @@ def main() -> None:
         population = fit.open_population(given.population)
         for labels in given.labels:
             options = {"balanced": given.balanced, "start": given.start, "head": given.head}
-            found = few_labels(fit, population, labels, given.draws, **options)
+            found = few_labels(fit, population, labels, draws=given.draws, **options)
             if not head:
                 head = ["run", "base models", "labels", *(item.name for item in found.methods)]
                 tell(head)

@@ -74,7 +74,7 @@ def outcome(way: str, search: Callable[..., Tensor], model: torch.nn.Module, x: 
 
 
 def ours(model: torch.nn.Module, x: Tensor, starts: Tensor, method: str) -> Tensor:
-    return find_fixed_points(model, x, starts, method).states
+    return find_fixed_points(model, x, starts, method=method).states
 
 
 def theirs(model: torch.nn.Module, x: Tensor, starts: Tensor, rate: float, iterations: int, kind: str) -> Tensor:
@@ -126,7 +126,7 @@ def main() -> None:
         base = next(base for base in population if base.name == name)
         model, x = base.model, torch.zeros(3)
         for noise in (0.0, spread):
-            starts = sample_states(model, population.dataset(base).test.inputs, given.starts, noise)
+            starts = sample_states(model, population.dataset(base).test.inputs, given.starts, noise=noise)
             find_fixed_points(model, x, starts[:8])  # what is loaded on first use is not counted
             own = [outcome(f"`{method}`", ours, model, x, starts, method) for method in ("newton", "nearest")]
             print(f"{name}, noise {noise}", flush=True)

@@ -123,7 +123,7 @@ def rows_of(name: str, population: Population, seeds: int, rivals: Sequence[str]
     for rival in rivals:
         started = process_time()
         try:
-            found = row(distance_matrix(rival, recordings, None, spaces=spaces), population)
+            found = row(distance_matrix(rival, recordings, examples=None, spaces=spaces), population)
         except DynamoError as error:
             found = {"note": str(error)}
         seconds = process_time() - started

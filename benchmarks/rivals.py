@@ -48,7 +48,7 @@ def main() -> None:
         folder, _, label = text.rpartition(":")
         run = Path(folder)
         fit = Fit.load(run)
-        result = compare(fit, fit.open_population(given.population), label, given.rivals)
+        result = compare(fit, fit.open_population(given.population), label, methods=given.rivals)
         write_figure(plot_compare(result, f"{run} by {label}"), given.out, f"{number}-{run.name}-{label}")
         rows = lines(f"{run} by {label}", result)
         table += rows[2:] if table else rows

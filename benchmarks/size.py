@@ -145,13 +145,13 @@ def clocked_rival(name: str, population: Path, counts: Sequence[int]) -> list[Fi
     recordings = common_recordings(Population(models), EXAMPLES)
     recording_seconds = (process_time() - started) / len(models)
     spaces = [base.outputs for base in models]
-    distance_matrix(name, recordings[:2], None, spaces=spaces[:2])  # loads the libraries
-    read = readers(rival_named(name), recordings[:2], spaces[:2], None, 0, 4)[0]
+    distance_matrix(name, recordings[:2], examples=None, spaces=spaces[:2])  # loads the libraries
+    read = readers(rival_named(name), recordings[:2], spaces[:2], examples=None, seed=0, pooling=4)[0]
     features = sum(part.nbytes for part in rival_named(name).prepare(read(0))) / 2**20
     found: list[Figures] = []
     for count in counts:
         before, started, processor = held_memory(), perf_counter(), process_time()
-        distance_matrix(name, recordings[:count], None, spaces=spaces[:count])
+        distance_matrix(name, recordings[:count], examples=None, spaces=spaces[:count])
         wall, cpu = perf_counter() - started, process_time() - processor
         row = {"models": count, "wall": wall, "cpu": cpu, "before": before, "peak": peak_memory()}
         found.append(row | {"features": features, "recording": recording_seconds})

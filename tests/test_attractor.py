@@ -143,7 +143,7 @@ def test_planted_drift_and_readout_are_found():
     across = np.array([0, 1.0, 0, 0, 0, 0])
     drift = np.tile(0.02 * along + 0.5 * across, (len(SEGMENT), 1))
     readout = np.tile(np.stack([across + along, -across - along]), (len(SEGMENT), 1, 1))
-    found = attractor_geometry(SEGMENT, drift, readout)
+    found = attractor_geometry(SEGMENT, drift, readout=readout)
     # The last readout falls where the first coordinate grows, so the curve runs the other way.
     np.testing.assert_allclose(found.drift, -0.02, atol=1e-9)
     assert found.arc[found.points[:, 0].argmax()] == pytest.approx(0, abs=1e-9)

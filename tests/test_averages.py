@@ -76,7 +76,7 @@ def test_labels_are_read_as_they_are_written():
 def test_the_line_on_the_map_is_the_model_at_each_mixture(fit_and_population):
     fit, population = fit_and_population
     test = population.dataset(population[0]).test
-    result = between(fit, population, "m0", "m1,m2", points=5)
+    result = between(fit, population, ("m0", "m1,m2"), points=5)
     line = result.ways[0]
     assert result.alphas.tolist() == [0, 0.25, 0.5, 0.75, 1]
     for alpha, found in zip(result.alphas, line.scores, strict=True):
@@ -88,7 +88,7 @@ def test_the_line_on_the_map_is_the_model_at_each_mixture(fit_and_population):
 def test_every_way_between_two_models_starts_and_ends_with_them(fit_and_population):
     data = problems.dataset(examples=200)
     models = Population([problems.base_model(f"m{n}", data, seed=n) for n in range(3)])
-    result = between(fit_of(models), models, "m0", "m2", points=3)
+    result = between(fit_of(models), models, ("m0", "m2"), points=3)
     ends = [score(models[0].model, data.test), score(models[2].model, data.test)]
     assert [way.name for way in result.ways] == ["line", "parameters", "ensemble"]
     for way in result.ways[1:]:
@@ -122,7 +122,7 @@ def test_the_ensemble_against_numpy(kind):
         return 1 - ((mean - targets) ** 2).sum() / ((targets - targets.mean(0)) ** 2).sum()
 
     fit = fit_of(population)
-    ensemble = between(fit, population, "m0", "m1,m2", points=4).ways[-1]
+    ensemble = between(fit, population, ("m0", "m1,m2"), points=4).ways[-1]
     found = [wanted([1 - alpha, alpha / 2, alpha / 2]) for alpha in (0, 1 / 3, 2 / 3, 1)]
     assert ensemble.scores == pytest.approx(np.array(found), abs=1e-5)
     assert average(fit, population, "all").ensemble_score == pytest.approx(wanted([1 / 3] * 3), abs=1e-5)
@@ -166,7 +166,7 @@ def test_permuted_copies_of_a_network_average_in_outputs_but_not_in_weights():
     data = Dataset(data.inputs, data.outputs, data.train, Examples(data.test.inputs, decisions))
     first = BaseModel("a", first.model, data, {}, first.architecture)
     models = Population([first, permuted(first, "b", 1), permuted(first, "c", 2)])
-    _, parameters, ensemble = between(fit_of(models), models, "a", "b", points=5).ways
+    _, parameters, ensemble = between(fit_of(models), models, ("a", "b"), points=5).ways
     assert ensemble.scores.tolist() == pytest.approx([1.0] * 5, abs=0.011)
     assert parameters.scores[[0, -1]].tolist() == pytest.approx([1.0, 1.0], abs=0.011)
     assert parameters.scores[2] < 0.8
@@ -179,7 +179,7 @@ def test_permuted_copies_of_a_network_average_in_outputs_but_not_in_weights():
 
 def test_weights_that_do_not_match_have_no_average(fit_and_population):
     fit, population = fit_and_population  # GRUs of three widths
-    parameters = between(fit, population, "m0", "m1", points=3).ways[1]
+    parameters = between(fit, population, ("m0", "m1"), points=3).ways[1]
     assert parameters.scores is None
     assert "hidden_size=3" in parameters.reason
     assert "hidden_size=4" in parameters.reason
@@ -236,7 +236,7 @@ def test_the_geodesic_never_has_more_energy_than_the_line(fit_and_population):
     fit, population = fit_and_population
     before = {key: tensor.clone() for key, tensor in fit.emulator.state_dict().items()}
     seen = []
-    result = between(fit, population, "m0", "m1", 7, shortest=True, progress=lambda *now: seen.append(now))
+    result = between(fit, population, ("m0", "m1"), points=7, shortest=True, progress=lambda *now: seen.append(now))
     line, shortest = result.ways[:2]
     assert shortest.name == "geodesic"
     assert shortest.energy < line.energy
@@ -244,7 +244,7 @@ def test_the_geodesic_never_has_more_energy_than_the_line(fit_and_population):
     assert shortest.scores[[0, -1]].tolist() == line.scores[[0, -1]].tolist()
     assert seen[0][0] == 1
     assert all(torch.equal(tensor, before[key]) for key, tensor in fit.emulator.state_dict().items())
-    two = between(fit, population, "m0", "m1", 2, shortest=True).ways
+    two = between(fit, population, ("m0", "m1"), points=2, shortest=True).ways
     assert two[1].energy == two[0].energy
 
 
@@ -265,7 +265,7 @@ def test_two_heads():
     models = Population([problems.base_model(name, data) for name, data in (("a", one), ("b", one), ("c", two))])
     fit = fit_of(models)
     with pytest.raises(DynamoError, match="several heads: say which with --head, one of x, y"):
-        between(fit, models, "a", "c")
+        between(fit, models, ("a", "c"))
     with pytest.raises(DynamoError, match="no head is called 'z'"):
         average(fit, models, "all", head="z")
     result = average(fit, models, "all", head="y")
@@ -296,7 +296,7 @@ def test_errors(fit_and_population, subset, message):
 def test_more_errors(fit_and_population):
     fit, population = fit_and_population
     with pytest.raises(DynamoError, match="at least 2 points"):
-        between(fit, population, "m0", "m1", points=1)
+        between(fit, population, ("m0", "m1"), points=1)
     spoilt = population.select([True] * 3)
     real = problems.dataset(kind="real")
     for base in spoilt:

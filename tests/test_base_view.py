@@ -48,7 +48,7 @@ def view_of(matrices, models):
 
 def test_nearly_fixed_points_cover_a_line_attractor_of_known_length_and_nothing_else():
     model = Pushed(half_length=2.0)
-    found = nearly_fixed(model, ZERO, inputs(), 100)
+    found = nearly_fixed(model, ZERO, inputs(), starts=100)
     shape = attractor_geometry(found)
     assert (shape.kind, shape.number) == ("line", 1)
     assert shape.length == pytest.approx(4, rel=0.05)
@@ -61,10 +61,10 @@ def test_between_stable_ends_nearly_fixed_points_lie_where_nothing_rests():
     """h₁' = h₁ + a (h₁ − h₁³): all that rests is at ±1, and all between is slow where a is small."""
     model = known.Saddle(rate=0.02)
     model.step = lambda x, h, step=model.step: step(x, h) + x[:, :1] * model.frame[0].to(h.dtype)
-    there = nearly_fixed(model, ZERO, inputs(), 60) @ model.frame[0].double().numpy()
+    there = nearly_fixed(model, ZERO, inputs(), starts=60) @ model.frame[0].double().numpy()
     assert np.diff(np.sort(there)).max() < 0.2
     assert np.ptp(there) > 1.9
-    rest = slow_points(model, ZERO, inputs(), 60) @ model.frame[0].double().numpy()
+    rest = slow_points(model, ZERO, inputs(), starts=60) @ model.frame[0].double().numpy()
     middle = (np.abs(there) > 0.4) & (np.abs(there) < 0.8)
     assert middle.mean() > 0.15
     assert (np.abs(rest[(np.abs(rest) > 0.4)]) > 0.6).all()

@@ -47,7 +47,7 @@ def test_the_number_of_planted_clusters_is_chosen(groups):
     theta, codes = planted(groups, 8)
     found = find_clusters(theta, "agglomerative", most=7, draws=39)
     assert found.count == groups
-    assert adjusted_rand_score(codes, found.labels) == 1
+    assert adjusted_rand_score(codes, found.numbers) == 1
     assert found.evidence.p_value == 1 / 40
     assert found.evidence.numbers == (2, 3, 4, 5, 6, 7)
     assert found.evidence.null.shape == (39, 6)
@@ -63,7 +63,7 @@ def test_one_cloud_is_one_cluster_and_two_are_two(method):
     theta, codes = planted(2, 12, distance=10.0)
     found = find_clusters(theta, method, most=3, draws=19)
     assert found.evidence.p_value == 1 / 20
-    assert adjusted_rand_score(codes, found.labels) == 1
+    assert adjusted_rand_score(codes, found.numbers) == 1
 
 
 @pytest.mark.parametrize(("models", "widths"), [(20, [1, 1, 1]), (20, [10, 1, 1]), (10, [0.8**i for i in range(16)])])
@@ -137,7 +137,9 @@ def test_p_values_of_labels_without_meaning_are_spread_evenly():
     for seed in range(16):
         theta, codes = rng.standard_normal((16, 3)), rng.permutation(np.repeat([0, 1], 8))
         clusters = find_clusters(theta, "agglomerative", 2)
-        p_values.append(agreement(theta, codes, clusters, permutations=9, halves=20, seed=seed)["silhouette"].p_value)
+        p_values.append(
+            agreement(theta, codes, clusters=clusters, permutations=9, halves=20, seed=seed)["silhouette"].p_value
+        )
     assert 0.34 < np.mean(p_values) < 0.76  # nominally 0.55, with a standard error of 0.072
     assert 2 <= sum(p <= 0.5 for p in p_values) <= 13
 
@@ -146,7 +148,7 @@ def test_the_interval_is_narrower_with_more_models():
     widths = []
     for each in (8, 64):
         theta, codes = planted(2, each, distance=2.5)
-        found = agreement(theta, codes, find_clusters(theta, "agglomerative", 2), permutations=1, halves=60)
+        found = agreement(theta, codes, clusters=find_clusters(theta, "agglomerative", 2), permutations=1, halves=60)
         widths.append(found["silhouette"].high - found["silhouette"].low)
     assert 2 < widths[0] / widths[1] < 4.5  # √8 = 2.8
 
@@ -160,7 +162,7 @@ def test_groups_of_two_have_no_interval():
 
 def test_one_cluster_agrees_with_nothing():
     theta, codes = planted(2, 6)
-    found = agreement(theta, codes, find_clusters(theta, "kmeans", 1), permutations=9, halves=20)
+    found = agreement(theta, codes, clusters=find_clusters(theta, "kmeans", 1), permutations=9, halves=20)
     assert (found["ARI"].value, found["ARI"].p_value) == (0, 1)
     assert found["silhouette"].p_value == 0.1
 
@@ -188,10 +190,12 @@ def test_nothing_changes_with_rotation_reflection_translation_and_scale():
     theta, codes = planted(3, 6, distance=3.0)
     for method in ("agglomerative", "spectral"):
         first, second = (find_clusters(item, method, most=4, draws=19) for item in (theta, moved(theta)))
-        np.testing.assert_array_equal(first.labels, second.labels)
+        np.testing.assert_array_equal(first.numbers, second.numbers)
         np.testing.assert_allclose(first.evidence.scores, second.evidence.scores)
     first, second = (
-        agreement(item, codes, find_clusters(item, "agglomerative", 3), 3, permutations=19, halves=20)
+        agreement(
+            item, codes, clusters=find_clusters(item, "agglomerative", 3), neighbours=3, permutations=19, halves=20
+        )
         for item in (theta, moved(theta))
     )
     for one, other in zip(first.measures, second.measures, strict=True):

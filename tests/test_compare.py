@@ -25,12 +25,12 @@ def fitted() -> tuple[Fit, Population]:
 
 def test_each_method_is_judged_by_its_own_distances(fitted):
     fit, population = fitted
-    found = compare(fit, population, "kind", ["cka", "output-disagreement"], examples=10)
+    found = compare(fit, population, "kind", methods=["cka", "output-disagreement"], examples=10)
     dynamo, cka, outputs = found.methods
     assert [dynamo.name, cka.name, outputs.name] == ["dynamo", "cka", "output-disagreement"]
     np.testing.assert_allclose(dynamo.distances, squareform(pdist(fit.theta.numpy())), atol=1e-5)
     recordings = common_recordings(population, 10)
-    np.testing.assert_array_equal(cka.distances, distance_matrix("cka", recordings, None))
+    np.testing.assert_array_equal(cka.distances, distance_matrix("cka", recordings, examples=None))
     for method in found.methods:
         assert method.reason == ""
         assert method.figures == pair_figures(method.distances, KINDS)
@@ -42,7 +42,7 @@ def test_each_method_is_judged_by_its_own_distances(fitted):
 
 def test_times_and_their_growth(fitted):
     fit, population = fitted
-    dynamo, cka = compare(fit, population, "kind", ["cka"], examples=10).methods
+    dynamo, cka = compare(fit, population, "kind", methods=["cka"], examples=10).methods
     assert (dynamo.seconds, dynamo.cpu_seconds, dynamo.growth, dynamo.exponent) == (None, None, (), None)
     assert [models for models, _ in cka.growth] == [3, 6]  # a quarter of six is one model, which has no pairs
     assert cka.growth[-1] == (6, cka.seconds)
@@ -64,7 +64,7 @@ def test_a_rival_that_fails_is_listed_with_the_reason(fitted, monkeypatch):
         return distance_matrix(name, recordings, *rest, **options)
 
     monkeypatch.setattr(module, "distance_matrix", fail)
-    found = compare(*fitted, "kind", ["cka", "rsa", "svcca", "procrustes"], examples=10)
+    found = compare(*fitted, "kind", methods=["cka", "rsa", "svcca", "procrustes"], examples=10)
     reasons = {method.name: method.reason for method in found.methods}
     assert reasons["cka"] == "ZeroDivisionError: by nothing"
     assert reasons["rsa"] == "it is not installed: install it"
@@ -77,7 +77,7 @@ def test_a_rival_that_fails_is_listed_with_the_reason(fitted, monkeypatch):
 
 
 def test_the_tables_show_the_figures(fitted):
-    found = compare(*fitted, "kind", ["procrustes"], examples=10)
+    found = compare(*fitted, "kind", methods=["procrustes"], examples=10)
     row, figures = found.table()[1], found.methods[1].figures
     assert (row["auprc"], row["p"], row["violation rate"]) == (figures.auprc, figures.auprc_p, figures.violation_rate)
     assert (row["silhouette"], row["neighbour accuracy"]) == (figures.silhouette, figures.neighbour_accuracy)
@@ -110,11 +110,7 @@ def test_models_of_several_data_sets_meet_on_inputs_of_all():
 
 def test_progress_names_the_method_and_its_pairs(fitted):
     seen = []
-
-    def stages(method, total):
-        return lambda *step: seen.append((method, *step))
-
-    compare(*fitted, "kind", ["cka"], examples=10, progress=stages)
+    compare(*fitted, "kind", methods=["cka"], examples=10, progress=lambda *step: seen.append(step))
     assert seen[-1] == ("cka", 15, 15)
     assert len(seen) == 15
 
@@ -124,7 +120,7 @@ def words(figure) -> str:
 
 
 def test_the_picture_shows_every_layout_and_clusterer(fitted):
-    found = compare(*fitted, "kind", ["cka", "procrustes"], examples=10)
+    found = compare(*fitted, "kind", methods=["cka", "procrustes"], examples=10)
     figure = plot_compare(found, "a title")
     shown = words(figure)
     for word in ("dynamo", "cka", "procrustes", *CLUSTERERS, "a title", "kind"):
@@ -147,19 +143,19 @@ def test_the_picture_shows_every_layout_and_clusterer(fitted):
 def test_errors(fitted):
     fit, population = fitted
     with pytest.raises(DynamoError, match="did you mean 'pwcca'"):
-        compare(fit, population, "kind", ["pwca"])
-    with pytest.raises(DynamoError, match="no metadata 'kid': did you mean 'kind'"):
-        compare(fit, population, "kid", [])
+        compare(fit, population, "kind", methods=["pwca"])
+    with pytest.raises(DynamoError, match="no label 'kid': did you mean 'kind'"):
+        compare(fit, population, "kid", methods=[])
     some = attrs.evolve(fit, metadata=[*fit.metadata[:-1], {"number": 5}])
-    with pytest.raises(DynamoError, match="'m5' has no metadata 'kind'"):
-        compare(some, population, "kind", [])
+    with pytest.raises(DynamoError, match="'m5' has no label 'kind'"):
+        compare(some, population, "kind", methods=[])
     with pytest.raises(DynamoError, match="6 models in 6 group"):
-        compare(fit, population, "number", [])
+        compare(fit, population, "number", methods=[])
     alike = attrs.evolve(fit, metadata=[{"kind": "a"}] * 6)
     with pytest.raises(DynamoError, match="6 models in 1 group"):
-        compare(alike, population, "kind", [])
+        compare(alike, population, "kind", methods=[])
     with pytest.raises(DynamoError, match="not those of the fit"):
-        compare(fit, Population(list(population)[::-1]), "kind", [])
+        compare(fit, Population(list(population)[::-1]), "kind", methods=[])
 
 
 def test_the_command(tmp_path, capsys):

@@ -97,11 +97,11 @@ def parts(fit, population, number):
 def test_a_conjugate_has_no_residual_and_another_theta_has(pair):
     fit, population = pair
     base, state_map, inputs = parts(fit, population, 0)
-    exact = residual(base, state_map, fit.model_at("m0"), inputs, (1, 3, 8))
+    exact = residual(base, state_map, fit.model_at("m0"), inputs=inputs, steps=(1, 3, 8))
     assert exact.shape == (3,)
     assert exact.max() < 1e-6
-    near = residual(base, state_map, fit.model_at("m2"), inputs, (1, 3))
-    far = residual(base, state_map, fit.model_at("m3"), inputs, (1, 3))
+    near = residual(base, state_map, fit.model_at("m2"), inputs=inputs, steps=(1, 3))
+    far = residual(base, state_map, fit.model_at("m3"), inputs=inputs, steps=(1, 3))
     assert (near > 1e-6).all()
     assert (near < 0.1 * far).all()
 
@@ -111,7 +111,7 @@ def test_a_residual_by_hand():
     double, triple = Scaling(2.0), Scaling(3.0)
     values = torch.tensor([[[1.0], [0], [0], [0]], [[2.0], [0], [0], [99]]])
     inputs = Inputs(values, torch.tensor([[True] * 4, [True, True, True, False]]))
-    found = residual(double, Matrix(torch.tensor([[5.0]])), triple, inputs, (1, 2))
+    found = residual(double, Matrix(torch.tensor([[5.0]])), triple, inputs=inputs, steps=(1, 2))
     # States of the meta-model 1, 3, 9, 27 and 2, 6, 18; of the base model 1, 2, 4, 8 and 2, 4, 8; padding never counts.
     one = 25 * sum(h**2 for h in (1, 3, 9, 2, 6)) / sum(h**2 for h in (1, 2, 4, 2, 4))
     two = 25 * sum((9 * h - 4 * h) ** 2 for h in (1, 3, 2)) / sum((4 * h - h) ** 2 for h in (1, 2, 2))
@@ -122,8 +122,10 @@ def test_what_lies_on_padded_steps_does_not_matter(pair):
     fit, population = pair
     base, state_map, inputs = parts(fit, population, 0)
     spoilt = Inputs(inputs.values.masked_fill(~inputs.mask[..., None], 1e3), inputs.mask)
-    wanted = residual(base, state_map, fit.model_at("m3"), inputs, (1, 4))
-    np.testing.assert_allclose(residual(base, state_map, fit.model_at("m3"), spoilt, (1, 4)), wanted, rtol=1e-5)
+    wanted = residual(base, state_map, fit.model_at("m3"), inputs=inputs, steps=(1, 4))
+    np.testing.assert_allclose(
+        residual(base, state_map, fit.model_at("m3"), inputs=spoilt, steps=(1, 4)), wanted, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("steps", [(), (0,), (1, 9)])
@@ -131,7 +133,7 @@ def test_steps_must_fit_the_sequences(pair, steps):
     fit, population = pair
     base, state_map, inputs = parts(fit, population, 0)
     with pytest.raises(DynamoError, match="whole numbers from 1 to 8, the longest sequence having 9"):
-        residual(base, state_map, fit.model_at("m0"), inputs, steps)
+        residual(base, state_map, fit.model_at("m0"), inputs=inputs, steps=steps)
 
 
 class Scaling(RecurrentModel):

@@ -116,10 +116,10 @@ def test_one_start_is_enough_and_where_none_converges_nothing_is_written(sentenc
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda model: slow_points(model, ZERO, OVERFLOWING, 5),
-        lambda model: nearly_fixed(model, ZERO, OVERFLOWING, 5),
+        lambda model: slow_points(model, ZERO, OVERFLOWING, starts=5),
+        lambda model: nearly_fixed(model, ZERO, OVERFLOWING, starts=5),
         lambda model: portrait(model, ZERO, OVERFLOWING),
-        lambda model: residual(model, torch.nn.Identity(), model, OVERFLOWING),
+        lambda model: residual(model, torch.nn.Identity(), model, inputs=OVERFLOWING),
     ],
 )
 def test_states_that_overflow_are_told(ask):
@@ -159,13 +159,15 @@ def test_readouts_that_overflow_after_a_word():
 
     lists = WordLists(("good",), ("bad",), ("the",))
     with pytest.raises(DynamoError, match="the readout after 'the' is NaN or infinite"):
-        word_score(Loud(), torch.zeros(1, 1), ("good", "bad", "the"), lists)
+        word_score(Loud(), torch.zeros(1, 1), ("good", "bad", "the"), lists=lists)
 
 
 def test_a_search_that_fails_returns_no_points():
     """From where nothing is fixed and everything overflows, all methods come back with nothing."""
     for method in ("newton", "nearest", "gradient", "lbfgs"):
-        found = find_fixed_points(known.Explosion(2), ZERO, known.scattered(6, 2, scale=3), method, iterations=50)
+        found = find_fixed_points(
+            known.Explosion(2), ZERO, known.scattered(6, 2, scale=3), method=method, iterations=50
+        )
         assert len(found) == 0
         assert found.unconverged == 6
         assert found.ends.tolist() == [-1] * 6

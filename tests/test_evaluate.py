@@ -29,7 +29,7 @@ def test_a_score_is_the_metric_of_the_model_there(fit_and_population):
     for name, metric in (("score", task_score), ("loss", task_loss)):
         alone = fit.model_at(fit.theta[1])(test.inputs.values, test.inputs.mask).detach()
         wanted = float(metric(alone, test.targets, test.inputs.mask, population[0].model.outputs))
-        assert scores_at(fit, fit.theta.numpy(), test, name)[1] == pytest.approx(wanted, abs=1e-6)
+        assert scores_at(fit, fit.theta.numpy(), test, metric=name)[1] == pytest.approx(wanted, abs=1e-6)
     assert set(METRICS) == {"score", "loss"}
 
 
@@ -37,7 +37,7 @@ def test_errors(fit_and_population):
     fit, population = fit_and_population
     test = population.dataset(population[0]).test
     with pytest.raises(DynamoError, match="did you mean 'score'"):
-        scores_at(fit, fit.theta.numpy(), test, "scor")
+        scores_at(fit, fit.theta.numpy(), test, metric="scor")
     with pytest.raises(DynamoError, match="shape"):
         outputs_at(fit, np.zeros((2, 7)), test)
     real = problems.dataset(kind="real").test

@@ -121,7 +121,7 @@ def test_draws_differ_and_a_seed_brings_them_back(planted, found):
     for one, two in zip(found.methods, again.methods, strict=True):
         np.testing.assert_array_equal(one.scores, two.scores)
     task = task_of(*planted)
-    other = draw_labels(task, 60, 3, False, seed=2)
+    other = draw_labels(task, 60, 3, balanced=False, seed=2)
     assert all(set(rows.tolist()) not in sets for rows in other)
 
 
@@ -176,7 +176,7 @@ def test_choosing_and_averaging_base_models(planted, found):
 def test_fine_tuning_is_adam_on_all_weights_stopped_by_cross_validation(planted):
     fit, population = planted
     task, base = task_of(fit, population), population[1].model
-    rows = draw_labels(task, 14, 1, False, seed=0)[0]
+    rows = draw_labels(task, 14, 1, balanced=False, seed=0)[0]
     split, steps = deal(task, rows, 2), 12
 
     def loss(model, rows):
@@ -196,7 +196,7 @@ def test_fine_tuning_is_adam_on_all_weights_stopped_by_cross_validation(planted)
         sum(len(check) * loss(trained(learn, count), check).item() for learn, check in split)
         for count in range(steps + 1)
     ]
-    found, point = fine_tuned(task, base, split, steps)
+    found, point = fine_tuned(task, base, split, steps=steps)
     assert point == int(np.argmin(curve))
     assert found == score(trained(torch.cat([check for _, check in split]), point), task.dataset.test)
 
@@ -205,7 +205,7 @@ def test_the_linear_probe_is_logistic_regression_with_a_penalty_from_cross_valid
     fit, population = planted
     task = task_of(fit, population)
     model, test = population[2].model, population.dataset(population[2]).test
-    rows = draw_labels(task, 40, 1, False, seed=0)[0]
+    rows = draw_labels(task, 40, 1, balanced=False, seed=0)[0]
     split = deal(task, rows, 4)
 
     def states(inputs):
@@ -227,7 +227,7 @@ def test_the_linear_probe_is_logistic_regression_with_a_penalty_from_cross_valid
     chosen = PROBE_STRENGTHS[int(np.argmax(means))]
     _, features = answers(model, task.labelled.inputs)
     _, test_features = answers(model, test.inputs)
-    found = linear_probe(features, task.labelled.targets, split, test_features, test.targets)
+    found = linear_probe(features, task.labelled.targets, split, test_states=test_features, test_targets=test.targets)
     assert found == pytest.approx(accuracy(chosen, rows, test.inputs, test.targets))
 
 
@@ -244,7 +244,7 @@ def test_states_of_images_are_averaged_over_positions():
 
 def test_folds_share_out_every_label_and_every_class(planted):
     task = task_of(*planted)
-    rows = draw_labels(task, 23, 1, False, seed=0)[0]
+    rows = draw_labels(task, 23, 1, balanced=False, seed=0)[0]
     split = deal(task, rows, 4)
     assert sorted(torch.cat([check for _, check in split]).tolist()) == sorted(rows.tolist())
     for learn, check in split:
@@ -257,7 +257,7 @@ def test_folds_share_out_every_label_and_every_class(planted):
 
 def test_balanced_draws_have_as_many_of_each_class(planted):
     task = task_of(*planted)
-    for rows in draw_labels(task, 16, 3, True, seed=0):
+    for rows in draw_labels(task, 16, 3, balanced=True, seed=0):
         assert torch.bincount(task.labelled.targets[rows]).tolist() == [8, 8]
         assert len(set(rows.tolist())) == 16
 
@@ -266,7 +266,7 @@ def test_counts_and_shares(planted):
     task = task_of(*planted)
     assert [label_count(labels, task) for labels in (0.1, 7, 80.0)] == [16, 7, 80]
     for labels in (2.5, 0.001):
-        with pytest.raises(DynamoError, match="give a share"):
+        with pytest.raises(DynamoError, match="give a fraction"):
             label_count(labels, task)
     with pytest.raises(DynamoError, match=r"81 labels are asked for; there are 80 labelled examples$"):
         label_count(81, task)

@@ -32,7 +32,7 @@ def linear(size=5, seed=0, spectral=0.9):
 @pytest.mark.parametrize("method", ["newton", "nearest", "gradient", "lbfgs"])
 def test_every_method_finds_the_one_fixed_point_of_a_linear_map(method):
     model, x = linear(), torch.tensor([0.3, -1.0])
-    found = find_fixed_points(model, x, scattered(20, 5), method)
+    found = find_fixed_points(model, x, scattered(20, 5), method=method)
     assert_same_points(found.states, model.fixed_point(x)[None], atol=1e-4)
     assert found.is_fixed.all()
     assert found.counts.tolist() == [20]
@@ -78,7 +78,7 @@ def test_a_saddle_between_two_attractors():
 def test_on_a_line_of_fixed_points_every_start_stays_where_it_is_along_the_line(method):
     model = known.Segment()
     starts = scattered(200, 6, scale=1.5)
-    found = find_fixed_points(model, ZERO, starts, method, midpoints=0)
+    found = find_fixed_points(model, ZERO, starts, method=method, midpoints=0)
     assert found.unconverged == 0
     assert found.is_fixed.all()
     along = found.states @ model.direction.double()
@@ -109,7 +109,7 @@ def test_the_nearest_slow_points_lie_as_widely_spread_as_the_starts():
     matrix = torch.diag(torch.tensor([0.999, 0.5, 0.4]))
     model = known.Linear(matrix, torch.zeros(3, 2), torch.zeros(3))
     starts = scattered(100, 3)
-    near = find_fixed_points(model, ZERO, starts, "nearest", tolerance=1e-6)
+    near = find_fixed_points(model, ZERO, starts, method="nearest", tolerance=1e-6)
     inside = starts[:, 0].abs() < 1.3
     torch.testing.assert_close(near.states[near.ends[inside], 0], starts[inside, 0], atol=2e-3, rtol=0)
     exact = find_fixed_points(model, ZERO, starts)

@@ -36,7 +36,9 @@ def test_scores_are_those_of_the_model_at_each_place(fit_and_population, dimensi
     fit, population = fit_and_population
     test = some(population.dataset(population[0]).test, 17, seed=5)
     for metric in ("score", "loss"):
-        found = landscape(fit, population, through, dimensions, size=3, metric=metric, examples=17, seed=5)
+        found = landscape(
+            fit, population, through=through, dimensions=dimensions, size=3, metric=metric, examples=17, seed=5
+        )
         axes = len(through) - 1 if through else dimensions
         assert found.scores.shape == (3,) * axes
         for index in np.ndindex(found.scores.shape):
@@ -67,7 +69,7 @@ def test_the_principal_plane_holds_most_of_the_models():
 
 def test_a_plane_through_three_models_holds_them(fit_and_population):
     fit, population = fit_and_population
-    found = landscape(fit, population, ("m2", "m0", "m3"), size=5)
+    found = landscape(fit, population, through=("m2", "m0", "m3"), size=5)
     np.testing.assert_allclose(found.off_frame[[2, 0, 3]], 0, atol=1e-6)
     assert found.off_frame[1] > 0.1
     np.testing.assert_allclose(found.model_coordinates[2], 0, atol=1e-6)
@@ -188,7 +190,7 @@ def test_two_models_have_a_line_and_one_has_nothing():
     found = landscape(fit, population, dimensions=1, size=3)
     np.testing.assert_allclose(found.off_frame, 0, atol=1e-6)
     assert found.outline == ()
-    found = landscape(fit, population, ("m1", "m0"), size=3)
+    found = landscape(fit, population, through=("m1", "m0"), size=3)
     np.testing.assert_allclose(found.model_coordinates[1], 0)
     fit, population = problems.fitted(1)
     with pytest.raises(DynamoError, match="the map has no directions"):
@@ -215,10 +217,10 @@ def test_bad_input(fit_and_population):
     with pytest.raises(DynamoError, match="did you mean 'score'"):
         landscape(fit, population, metric="scor")
     with pytest.raises(DynamoError, match="did you mean 'm1'"):
-        landscape(fit, population, ("m0", "m11"))
+        landscape(fit, population, through=("m0", "m11"))
     for through in (("m0",), ("m0", "m0"), ("m0", "m1", "m2", "m3")):
         with pytest.raises(DynamoError, match="two base models and a plane through three"):
-            landscape(fit, population, through)
+            landscape(fit, population, through=through)
     with pytest.raises(DynamoError, match="at least 2 places"):
         landscape(fit, population, size=1)
     with pytest.raises(DynamoError, match="for every base model"):

@@ -172,7 +172,7 @@ def test_the_portrait_shows_the_flow_and_the_real_steps_only():
     model.trajectory = lambda given: known.Iterated.trajectory(model, given)
     start = model.initial_state
     model.initial_state = lambda batch: start(batch) + states[:1].to(torch.float32)
-    found = portrait(model, ZERO, inputs, states, trajectories=4, grid=7)
+    found = portrait(model, ZERO, inputs, points=states, trajectories=4, grid=7)
     assert [len(own) for own in found.trajectories] == inputs.mask.sum(1).tolist()[:4]
     np.testing.assert_allclose(found.axes @ found.axes.T, np.eye(3), atol=1e-9)
     assert found.flow.shape == (7, 7, 2)

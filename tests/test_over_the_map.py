@@ -133,7 +133,7 @@ def test_points_are_followed_to_places_that_never_visit_them():
 
 def test_an_integrator_rests_where_it_is_and_a_rotation_never():
     line = Iterated(lambda h: torch.stack([h[..., 0], 0 * h[..., 1]], -1), (0.0, 0.0))
-    rest = slow_points(line, torch.zeros(2), noise(2), 40)
+    rest = slow_points(line, torch.zeros(2), noise(2), starts=40)
     assert rest.shape == (40, 2)
     np.testing.assert_allclose(rest[:, 1], 0, atol=0.02)
     assert np.ptp(rest[:, 0]) > 2
@@ -141,9 +141,9 @@ def test_an_integrator_rests_where_it_is_and_a_rotation_never():
     assert found.shape.kind == "line"
     np.testing.assert_allclose(found.shape.drift, 0, atol=1e-3)
     turn = Iterated(lambda h: torch.stack([-h[..., 1], h[..., 0]], -1), (1.0, 0.0))
-    assert slow_points(turn, torch.zeros(2), noise(2), 10).shape == (0, 2)
+    assert slow_points(turn, torch.zeros(2), noise(2), starts=10).shape == (0, 2)
     with pytest.raises(DynamoError, match="does not move"):
-        slow_points(line, torch.zeros(2), Inputs(torch.zeros(2, 3, 2), torch.ones(2, 3, dtype=torch.bool)), 10)
+        slow_points(line, torch.zeros(2), Inputs(torch.zeros(2, 3, 2), torch.ones(2, 3, dtype=torch.bool)), starts=10)
 
 
 def test_distances_of_sets_by_hand():
@@ -165,7 +165,7 @@ def test_the_gradient_of_logits_is_without_their_mean():
 def test_places_by_name():
     fit, _ = problems.fitted(4)
     theta = fit.theta.double().numpy()
-    way = places_between(fit, "m0", "m1,m2", 5)
+    way = places_between(fit, "m0", "m1,m2", points=5)
     np.testing.assert_allclose(way.thetas, np.linspace(theta[0], theta[1:3].mean(0), 5))
     assert way.names == ("m0", "0.25", "0.5", "0.75", "m1,m2")
     assert way.in_order
@@ -175,7 +175,7 @@ def test_places_by_name():
     assert groups.groups == ("0", "1", "2", "3", None, None, None, None)
     np.testing.assert_allclose(places_at(fit, ["m3", "all"]).thetas, [theta[3], theta.mean(0)])
     with pytest.raises(DynamoError, match="at least 2 places"):
-        places_between(fit, "m0", "m1", 1)
+        places_between(fit, "m0", "m1", points=1)
     with pytest.raises(DynamoError, match="did you mean"):
         places_at(fit, ["m33"])
 

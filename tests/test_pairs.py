@@ -80,7 +80,7 @@ def test_groups_that_lie_apart_are_found_by_all():
 def test_shuffled_labels_are_at_chance():
     points, groups = blobs(apart=3)
     rng = np.random.default_rng(0)
-    found = [pair_figures(distances(points), rng.permutation(groups), 19, seed) for seed in range(40)]
+    found = [pair_figures(distances(points), rng.permutation(groups), permutations=19, seed=seed) for seed in range(40)]
     assert np.mean([item.auprc for item in found]) == pytest.approx(found[0].auprc_chance, abs=0.05)
     assert np.mean([item.violation_rate for item in found]) == pytest.approx(0.5, abs=0.05)
     assert np.mean([item.neighbour_accuracy for item in found]) == pytest.approx(4 / 14, abs=0.08)

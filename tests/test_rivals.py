@@ -224,7 +224,7 @@ def test_awkward_models_have_finite_distances(name):
 @pytest.mark.parametrize("name", ON_STATES)
 def test_the_matrix_holds_the_distances_of_real_steps(name):
     recordings = random_recordings()
-    found = distance_matrix(name, recordings, None)
+    found = distance_matrix(name, recordings, examples=None)
     real = [one.trajectory.states[0][one.trajectory.mask].double().numpy() for one in recordings]
     assert found[1, 3] == pytest.approx(distance(name, real[1], real[3]), abs=1e-12)
     assert found.shape == (4, 4)
@@ -234,7 +234,7 @@ def test_the_matrix_holds_the_distances_of_real_steps(name):
     assert (found + np.eye(4) > 0).all()
     for one in recordings:
         one.trajectory.states[0][~one.trajectory.mask] = float("nan")
-    assert np.array_equal(distance_matrix(name, recordings, None), found)
+    assert np.array_equal(distance_matrix(name, recordings, examples=None), found)
 
 
 @pytest.mark.parametrize("name", ON_STATES)
@@ -259,11 +259,13 @@ def test_sites_are_averaged(name):
 def test_the_seed_draws_the_same_examples_for_all_models():
     recordings = random_recordings(models=3, examples=60)
     state = torch.get_rng_state()
-    some = distance_matrix("cka", recordings, 20)
+    some = distance_matrix("cka", recordings, examples=20)
     assert torch.equal(torch.get_rng_state(), state)
-    assert np.array_equal(distance_matrix("cka", recordings, 20), some)
-    assert not np.allclose(distance_matrix("cka", recordings, 20, seed=1), some)
-    np.testing.assert_array_equal(distance_matrix("cka", recordings, 60), distance_matrix("cka", recordings, None))
+    assert np.array_equal(distance_matrix("cka", recordings, examples=20), some)
+    assert not np.allclose(distance_matrix("cka", recordings, examples=20, seed=1), some)
+    np.testing.assert_array_equal(
+        distance_matrix("cka", recordings, examples=60), distance_matrix("cka", recordings, examples=None)
+    )
     rows = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:20].sort().values
     chosen = [Recording(one.inputs[rows], one.trajectory[rows]) for one in recordings]
     np.testing.assert_allclose(distance_matrix("cka", chosen), some, atol=1e-12)
@@ -426,7 +428,7 @@ def test_blocks_of_models_give_the_same_matrix_in_less_memory(memory, most):
 
     steps = []
     counted = rival.Rival("counted", "", prepare, lambda one, other: (other[0] - one[0]).max(), "", "")
-    found = rival.pairwise(counted, lambda model: model, 9, lambda: steps.append(1), memory)
+    found = rival.pairwise(counted, lambda model: model, 9, step=lambda: steps.append(1), memory=memory)
     np.testing.assert_array_equal(found, np.abs(np.subtract.outer(np.arange(9.0), np.arange(9.0))))
     assert len(steps) == 36
     assert max(peaks) == most
@@ -458,7 +460,7 @@ def test_errors():
         with pytest.raises(DynamoError, match=f"there are {count}: give at least two"):
             distance_matrix("cka", recordings[:count])
     with pytest.raises(DynamoError, match="0 examples leave nothing"):
-        distance_matrix("cka", recordings, 0)
+        distance_matrix("cka", recordings, examples=0)
     with pytest.raises(DynamoError, match=r"cka-debiased needs at least 4 positions.*there are 3"):
         distance_matrix("cka-debiased", [recorded([np.ones((1, 3, 2))]) for _ in range(2)])
     sites = random_recordings(models=1, sites=2) + random_recordings(models=1)

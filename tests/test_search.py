@@ -57,7 +57,7 @@ def test_each_method_finds_a_planted_optimum(planted, method, off):
     def nearness(outputs, targets, mask, space):
         return -float((outputs - torch.as_tensor(target, dtype=outputs.dtype)).norm(dim=-1).mean())
 
-    found = search(fit, population, method, nearness, budget=400, rate=0.1)
+    found = search(fit, population, method, metric=nearness, budget=400, rate=0.1)
     np.testing.assert_allclose(found.tuning, -np.linalg.norm(found.thetas - target, axis=1), atol=1e-4)
     assert np.linalg.norm(found.theta - target) < off
     assert np.linalg.norm(found.theta - target) < np.linalg.norm(found.thetas[: found.known] - target, axis=1).min()
@@ -72,7 +72,7 @@ def test_each_method_finds_a_planted_optimum(planted, method, off):
 
 def test_loss_is_minimised(planted):
     fit, population, _ = planted
-    found = search(fit, population, "gradient", "loss", budget=150)
+    found = search(fit, population, "gradient", metric="loss", budget=150)
     assert found.tuning[found.best] == found.tuning.min() < 1e-3
     assert found.best_so_far[-1] == found.tuning.min()
     assert found.chosen == found.base_tuning.argmin()
@@ -81,7 +81,7 @@ def test_loss_is_minimised(planted):
 @pytest.mark.parametrize("method", METHODS)
 def test_no_place_leaves_the_trust_region(method):
     fit, population = plane(target=np.array([50.0, 0, 0]))
-    found = search(fit, population, method, "loss", budget=60, radius=0.8)
+    found = search(fit, population, method, metric="loss", budget=60, radius=0.8)
     region = Region.around(fit.theta.double().numpy(), 0.8)
     distances = region.distances(found.thetas)
     assert distances.max() <= region.limit * (1 + 1e-6)
@@ -130,7 +130,7 @@ def test_the_held_out_set_is_looked_at_once_at_the_end(method):
         seen.append(targets.clone())
         return float((outputs.argmax(-1) == targets).float().mean())
 
-    found = search(fit, population, method, spy, budget=20)
+    found = search(fit, population, method, metric=spy, budget=20)
     held_out = [len(targets) == len(data.test) and torch.equal(targets, data.test.targets) for targets in seen]
     first = held_out.index(True)
     assert all(held_out[first:])

@@ -47,7 +47,7 @@ class Reader(RecurrentModel):
 
 
 def test_equation_8_by_hand():
-    found = word_score(Reader(), torch.tensor([[8.0], [0.2], [-1.0]]), TOKENS, LISTS)
+    found = word_score(Reader(), torch.tensor([[8.0], [0.2], [-1.0]]), TOKENS, lists=LISTS)
     # h* = 0.2. A word w leads to 0.1 + w, and the difference of logits is twice that.
     readouts = {"good": 6.2, "fine": 2.2, "bad": -3.8, "the": 0.7, "a": -0.8}
     assert found.readouts == pytest.approx(readouts, abs=1e-6)
@@ -58,11 +58,11 @@ def test_equation_8_by_hand():
 
 def test_the_positive_class_gives_the_sign():
     states = torch.zeros(1, 1)
-    first, last = (word_score(Reader(), states, TOKENS, LISTS, positive=number) for number in (0, 1))
+    first, last = (word_score(Reader(), states, TOKENS, lists=LISTS, positive=number) for number in (0, 1))
     neutral = 2 * (0.25 + 0.5)
     assert first.score + neutral == pytest.approx(-(last.score + neutral), abs=1e-6)
     assert (first.separation, last.separation) == (0, 1)
-    assert word_score(Reader(), states, TOKENS, LISTS).score == last.score
+    assert word_score(Reader(), states, TOKENS, lists=LISTS).score == last.score
 
 
 def test_a_valence_is_the_log_odds_of_the_positive_class():
@@ -110,7 +110,7 @@ def test_lists_that_do_not_fit_are_refused(lists, tokens, message):
 
 def test_without_points_there_is_no_score():
     with pytest.raises(DynamoError, match="no fixed or slow point"):
-        word_score(Reader(), torch.zeros(0, 1), TOKENS, LISTS)
+        word_score(Reader(), torch.zeros(0, 1), TOKENS, lists=LISTS)
 
 
 def test_a_correlation_is_spearmans_and_its_p_value_is_small_only_where_there_is_one():
@@ -118,13 +118,13 @@ def test_a_correlation_is_spearmans_and_its_p_value_is_small_only_where_there_is
     one = rng.normal(size=12)
     other = one + 0.2 * rng.normal(size=12)
     noise = rng.normal(size=12)
-    found = shuffled_correlation(one, other, 999)
+    found = shuffled_correlation(one, other, permutations=999)
     assert found.rho == pytest.approx(spearmanr(one, other).statistic)
     assert found.p == 1 / 1000
-    assert shuffled_correlation(one, noise, 999).p == pytest.approx(spearmanr(one, noise).pvalue, abs=0.05)
-    assert shuffled_correlation(one, -other, 999).rho == pytest.approx(-found.rho)
+    assert shuffled_correlation(one, noise, permutations=999).p == pytest.approx(spearmanr(one, noise).pvalue, abs=0.05)
+    assert shuffled_correlation(one, -other, permutations=999).rho == pytest.approx(-found.rho)
     hole = np.where(np.arange(12) == 3, np.nan, one)
-    assert shuffled_correlation(hole, other, 99).count == 11
+    assert shuffled_correlation(hole, other, permutations=99).count == 11
     assert np.isnan(shuffled_correlation(one[:2], other[:2]).rho)
     with pytest.raises(DynamoError, match="no pairs"):
         shuffled_correlation(one, other[:5])
@@ -134,7 +134,10 @@ def test_smooth_fields_are_not_taken_for_related():
     """Two slow waves at right angles, with a phase that makes them correlate a little: many shifts do as well."""
     x, y = np.meshgrid(*[np.linspace(0, 2 * np.pi, 9, endpoint=False)] * 2, indexing="ij")
     one, other = np.sin(x), np.sin(x + 1.2) + 0.3 * np.sin(y)
-    smooth, shuffled = shifted_correlation(one, other), shuffled_correlation(one.ravel(), other.ravel(), 999)
+    smooth, shuffled = (
+        shifted_correlation(one, other),
+        shuffled_correlation(one.ravel(), other.ravel(), permutations=999),
+    )
     assert smooth.rho == pytest.approx(shuffled.rho)
     assert shuffled.p < 0.01
     assert smooth.p > 0.2

@@ -1,9 +1,11 @@
 """What the commands share: options that several have, how a run is named and opened, and where results go."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import attrs
 import click
 
 from dynamo.contracts.errors import DynamoError, did_you_mean
@@ -11,6 +13,7 @@ from dynamo.contracts.errors import DynamoError, did_you_mean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from dynamo.analysis.table import Table
     from dynamo.fit.fit import Fit
     from dynamo.population.base_model import MetadataValue
     from dynamo.population.population import Population
@@ -38,7 +41,7 @@ threads_option = click.option(
     help="processor threads [default: all]",
 )
 
-#: ``--population``: another place of the base models than the one that the run remembers.
+#: ``--population``: another folder of the base models than the one that the run remembers.
 population_option = click.option(
     "--population",
     type=click.Path(path_type=Path),
@@ -68,6 +71,57 @@ def colour_option(what: str) -> Callable[[Decorated], Decorated]:
     return click.option(
         "--colour-by", default=None, metavar="KEY", help=f"the metadata that colours {what} [default: one is chosen]"
     )
+
+
+def by_option(text: str, *, required: bool = False) -> Callable[[Decorated], Decorated]:
+    """``--by``: the metadata whose values name the groups."""
+    return click.option("--by", default=None, required=required, metavar="KEY", help=text)
+
+
+def head_option(what: str) -> Callable[[Decorated], Decorated]:
+    """``--head``, of several."""
+    return click.option("--head", default=None, help=f"the head that {what}; needed where there are several")
+
+
+def count_option(
+    name: str, default: int | None, text: str, *, least: int = 1, parameter: str | None = None
+) -> Callable[[Decorated], Decorated]:
+    """A whole number: a size, a budget, how many draws.
+
+    Args:
+        name: of the flag.
+        default: its default; where it is None, ``text`` says what happens.
+        text: the help.
+        least: the smallest number.
+        parameter: the name of the command's parameter, if it is not that of the flag.
+    """
+    return click.option(
+        name,
+        *([parameter] if parameter else []),
+        type=click.IntRange(min=least),
+        default=default,
+        show_default=default is not None,
+        help=text,
+    )
+
+
+def examples_option(default: int, text: str, *, least: int = 1) -> Callable[[Decorated], Decorated]:
+    """``--examples``: how many."""
+    return count_option("--examples", default, text, least=least)
+
+
+def starts_option(default: int, *, least: int) -> Callable[[Decorated], Decorated]:
+    """``--starts`` of a search for fixed points."""
+    return count_option("--starts", default, "visited states that the search for fixed points starts from", least=least)
+
+
+#: ``--metric``.
+metric_option = click.option("--metric", default="score", show_default=True, help="score or loss")
+
+
+def input_option(default: str | None, text: str) -> Callable[[Decorated], Decorated]:
+    """``--input``: the constant input, as the parameter ``held``."""
+    return click.option("--input", "held", default=default, show_default=default is not None, help=text)
 
 
 def _old_label(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> None:
@@ -127,28 +181,76 @@ def matching(population: "Population", conditions: Sequence[str]) -> "Population
     return population.select(fits)
 
 
-def on_a_run(name: str) -> Callable[[Decorated], Decorated]:
-    """Give a command the argument RUN and the options --population, --out and --threads.
+@attrs.frozen(eq=False)
+class AskedRun:
+    """The run that a question is asked of, its base models and the folder of the answer; each is opened on first use.
+
+    Attributes:
+        path: the run folder.
+        population_path: the folder of the base models; None for the one that the run remembers.
+        out: the folder of the results; None for one in the run folder.
+        name: of that one.
+    """
+
+    path: Path
+    population_path: Path | None
+    out: Path | None
+    name: str
+
+    @cached_property
+    def fit(self) -> "Fit":
+        """The fit."""
+        from dynamo.fit.fit import Fit
+
+        return Fit.load(self.path)
+
+    @cached_property
+    def population(self) -> "Population":
+        """Its base models."""
+        return self.fit.open_population(self.population_path)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the results go; it is locked, and checked before the work starts."""
+        return results_folder(self.path, self.out, self.name)
+
+    def colours(self, key: str | None) -> "tuple[str | None, list[MetadataValue] | None]":
+        """The key of the metadata that colours the models, and its value for each model.
+
+        Args:
+            key: what was asked for; where it is None, one is chosen.
+
+        Raises:
+            DynamoError: some models lack it.
+        """
+        from dynamo.report.run import check_key, colouring
+
+        check_key(self.fit.metadata, key)
+        key = key or colouring(self.fit.metadata)
+        return key, None if key is None else self.fit.values_of(key)
+
+
+def on_a_run(name: str, *, models: bool = True) -> Callable[[Decorated], Decorated]:
+    """Give a command the argument RUN, as an :class:`AskedRun`, and the options --population, --out and --threads.
 
     Args:
         name: of the folder of results in RUN.
+        models: whether the command reads the base models; without it there is no --population.
     """
 
     def decorate(command: Decorated) -> Decorated:
-        run = click.argument("run", type=click.Path(path_type=Path))
-        for option in (threads_option, out_option(name), population_option, run):
-            command = option(command)
-        return command
+        @wraps(command)
+        def asked(run: Path, out: Path | None, population: Path | None = None, **options: Any) -> Any:
+            return command(AskedRun(run, population, out, name), **options)
+
+        asking: Any = asked
+        options = (threads_option, out_option(name), *([population_option] if models else []))
+        for option in (*options, click.argument("run", type=click.Path(path_type=Path))):
+            asking = option(asking)
+        given: Decorated = asking
+        return given
 
     return decorate
-
-
-def open_run(run: Path, population: Path | None) -> "tuple[Fit, Population]":
-    """A run with its base models."""
-    from dynamo.fit.fit import Fit
-
-    fit = Fit.load(run)
-    return fit, fit.open_population(population)
 
 
 def hold(folder: Path) -> None:
@@ -172,33 +274,39 @@ def results_folder(run: Path, out: Path | None, name: str) -> Path:
     return folder
 
 
-def keep(
-    folder: Path,
-    name: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[object]],
-    figure: "Figure | None" = None,
-    shown: int = SHOWN,
-) -> None:
+def keep(folder: Path, name: str, table: "Table", figure: "Figure | None" = None) -> None:
     """Write ``NAME.csv`` (and the picture ``NAME.png`` and ``NAME.svg``), print the table and say where it is.
 
     Args:
         folder: where to.
         name: of the files.
-        columns: of the table.
-        rows: of the table.
+        table: columns and rows; at most ``SHOWN`` rows are printed, the file has all.
         figure: the picture.
-        shown: the most rows that are printed; the file has all.
     """
-    from dynamo.report import terminal
     from dynamo.report.run import write_figure
     from dynamo.system.storage import write_csv
 
-    write_csv(folder / f"{name}.csv", columns, rows)
-    terminal.table(columns, rows[:shown])
-    if len(rows) > shown:
-        click.echo(f"… {len(rows) - shown} more rows")
+    write_csv(folder / f"{name}.csv", *table)
+    show(table)
     click.echo(f"table    {folder / name}.csv")
     if figure is not None:
         write_figure(figure, folder, name)
         click.echo(f"picture  {folder / name}.png")
+
+
+def keep_also(folder: Path, name: str, table: "Table") -> None:
+    """Write ``NAME.csv`` and say where it is, without printing it."""
+    from dynamo.system.storage import write_csv
+
+    write_csv(folder / f"{name}.csv", *table)
+    click.echo(f"{name:<8} {folder / name}.csv")
+
+
+def show(table: "Table") -> None:
+    """Print a table; of a long one the first ``SHOWN`` rows."""
+    from dynamo.report import terminal
+
+    columns, rows = table
+    terminal.table(columns, rows[:SHOWN])
+    if len(rows) > SHOWN:
+        click.echo(f"… {len(rows) - SHOWN} more rows")

@@ -129,19 +129,19 @@ def attractors_over_the_map(
 
     def solve(theta: Floats, own: Floats | None, near: Sequence[Floats]) -> Floats:
         model = model_at(theta)
-        x = constant_input(model, held, inputs, tokens)
+        x = constant_input(model, held, inputs, tokens=tokens)
         inhabited = np.concatenate([sample_states(model, inputs, starts, seed=seed).numpy(), *near])
         first = inhabited if own is None else np.concatenate([own, *near])
         if len(first) == 0:
             return first
         return fixed_within_reach(find_fixed_points(model, x, first, visited=inhabited))
 
-    fixed = over_the_map(places.thetas, solve, rounds, progress)
+    fixed = over_the_map(places.thetas, solve, rounds=rounds, progress=progress)
     models = [model_at(theta) for theta in places.thetas]
     scale = max(float(torch.pdist(look(sample_states(model, inputs, starts, seed=seed))).max()) for model in models)
     attractors = []
     for name, model, points in zip(places.names, models, fixed, strict=True):
-        x = constant_input(model, held, inputs, tokens)
+        x = constant_input(model, held, inputs, tokens=tokens)
         others = (slow_points if slow == "rest" else nearly_fixed)(model, x, inputs, starts, seed)
         attractors.append(_attractor(name, ConstantInput(model, x), points, others, scale, view))
     chamfer, hausdorff = set_distances([found.shape.points for found in attractors])
@@ -164,7 +164,7 @@ def _attractor(
     else:
         images = view(states)
         seen, drift, gradient = images.numpy(), view(dynamics(states)) - images, view.readout_gradient(images)
-    shape = attractor_geometry(seen, drift.cpu().numpy(), gradient, scale)
+    shape = attractor_geometry(seen, drift.cpu().numpy(), readout=gradient, scale=scale)
     return AttractorAt(name, seen[: len(fixed)], unstable, seen[len(fixed) :], shape)
 
 

@@ -178,15 +178,18 @@ class _Pair:
     def of(cls, fit: Fit, number: int, base: BaseModel, inputs: Inputs, held: str, tokens: Sequence[str]) -> "_Pair":
         model, state_map = recurrent(base.model), deepcopy(fit.emulator.maps_of(number)[0]).cpu()
         images = state_map(run(fit.model_at(base.name), inputs).states[0])[inputs.mask]
-        typical = _speed(model, constant_input(model, held, inputs, tokens), images)
+        typical = _speed(model, constant_input(model, held, inputs, tokens=tokens), images)
         return cls(model, state_map, fit.emulator.group_of(number), inputs, held, tokens, typical)
 
     def figures(self, model: DynamicalModel, steps: Sequence[int], starts: int, leading: int, seed: int) -> list[float]:
         """The residuals, the number of fixed points, the speed and the distance of spectra for a meta-model."""
         there = recurrent(model)
-        x, base_x = (constant_input(one, self.held, self.inputs, self.tokens) for one in (there, self.base))
+        x, base_x = (constant_input(one, self.held, self.inputs, tokens=self.tokens) for one in (there, self.base))
         fixed = fixed_within_reach(find_fixed_points(there, x, sample_states(there, self.inputs, starts, seed=seed)))
-        found = [*residual(self.base, self.state_map, there, self.inputs, steps).tolist(), float(len(fixed))]
+        found = [
+            *residual(self.base, self.state_map, there, inputs=self.inputs, steps=steps).tolist(),
+            float(len(fixed)),
+        ]
         if len(fixed) == 0:
             return [*found, np.nan, np.nan]
         images = self.state_map(torch.from_numpy(fixed).to(base_x.dtype)[:, None])[:, 0]

@@ -36,15 +36,15 @@ def newton(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterati
     """Newton's method; starts that it leads nowhere are left to :func:`nearest`, and where that runs far away, they
     follow the map itself for some steps, which stays where states are, and then Newton's method again.
     """
-    found, speed = newton_alone(dynamics, starts, tolerance, iterations)
+    found, speed = newton_alone(dynamics, starts, tolerance=tolerance, iterations=iterations)
     lost = (~(speed < tolerance)).nonzero()[:, 0]
     if len(lost):
-        found[lost], speed[lost] = nearest(dynamics, starts[lost], tolerance, RESCUE)
+        found[lost], speed[lost] = nearest(dynamics, starts[lost], tolerance=tolerance, iterations=RESCUE)
         astray = lost[~(found[lost].norm(dim=1) < FAR * _size(dynamics, starts[lost]))]
         settled = starts[astray]
         for _ in range(SETTLING if len(astray) else 0):
             settled = dynamics(settled)
-        settled, settled_speed = newton_alone(dynamics, settled, tolerance, iterations)
+        settled, settled_speed = newton_alone(dynamics, settled, tolerance=tolerance, iterations=iterations)
         good = settled_speed < tolerance
         found[astray[good]], speed[astray[good]] = settled[good], settled_speed[good]
     return found, speed

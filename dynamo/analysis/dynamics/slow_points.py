@@ -81,7 +81,9 @@ def nearly_fixed(
         raise DynamoError(f"the share of the usual step is {share}: it must be above 0")
     visited = sample_states(model, inputs, starts, seed=seed)
     enough = _speed_of(share, model, inputs)
-    found = find_fixed_points(model, x, visited, "nearest", enough, enough, midpoints=1, seed=seed)
+    found = find_fixed_points(
+        model, x, visited, method="nearest", tolerance=enough, slow_tolerance=enough, midpoints=1, seed=seed
+    )
     return np.asarray(found.states[~found.is_outlier].numpy())
 
 

@@ -124,8 +124,10 @@ def word_map(
         x, visited = constant_input(there, "zeros", inputs), sample_states(there, inputs, starts, seed=seed).numpy()
         search = np.concatenate([visited, *(one.fixed for one in near)])
         fixed = fixed_within_reach(find_fixed_points(there, x, search))
-        states = np.concatenate([fixed, nearly_fixed(there, x, inputs, starts, seed)])
-        scored = word_score(there, torch.from_numpy(states), tokens, known, positive) if len(states) else None
+        states = np.concatenate([fixed, nearly_fixed(there, x, inputs, starts=starts, seed=seed)])
+        scored = (
+            word_score(there, torch.from_numpy(states), tokens, lists=known, positive=positive) if len(states) else None
+        )
         return _Answer(fixed, scored)
 
     places = np.concatenate([plane.thetas.reshape(size * size, -1), theta])
@@ -151,8 +153,8 @@ def word_map(
         _numbers(on_grid, "rest").reshape(size, size),
         tuple(emulators),
         tuple(base_models),
-        shuffled_correlation(_numbers(emulators, "score"), plane.emulator_scores, permutations, seed),
-        shuffled_correlation(_numbers(base_models, "score"), plane.base_scores, permutations, seed),
+        shuffled_correlation(_numbers(emulators, "score"), plane.emulator_scores, permutations=permutations, seed=seed),
+        shuffled_correlation(_numbers(base_models, "score"), plane.base_scores, permutations=permutations, seed=seed),
         shifted_correlation(scores, plane.scores),
     )
 

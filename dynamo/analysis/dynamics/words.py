@@ -106,7 +106,7 @@ def valence(outputs: Tensor, space: OutputSpace, positive: int = -1) -> Tensor:
 
 @torch.no_grad()
 def word_score(
-    model: RecurrentModel, states: Tensor, tokens: Sequence[str], lists: WordLists = TABLE_3, positive: int = -1
+    model: RecurrentModel, states: Tensor, tokens: Sequence[str], *, lists: WordLists = TABLE_3, positive: int = -1
 ) -> WordScore:
     """Equation 8 at h*, the state with the most neutral readout.
 

@@ -1,4 +1,4 @@
-"""How well do clusters and map agree with a label, and how sure is that? (Section 4.1, Figures 3 and 4.)"""
+"""How well do clusters and map agree with metadata, and how sure is that? (Section 4.1, Figures 3 and 4.)"""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from dynamo.analysis.arrays import AnyFloats, Booleans, Floats, Integers
 from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_codes
 from dynamo.analysis.geometry.partitions import cluster, silhouettes
+from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
 from dynamo.system.progress import Progress, silent
 
@@ -22,12 +23,12 @@ class Measure:
     """One figure of agreement.
 
     Attributes:
-        name: one of ``MEASURES``. ``ARI`` and ``AMI``: adjusted Rand index and adjusted mutual information of label and
-            clusters (1 = the same, 0 = chance). ``silhouette``: the mean silhouette of the labelled groups (−1 to 1).
-            ``neighbours``: the share of models whose label their nearest other models vote for.
+        name: one of ``MEASURES``. ``ARI`` and ``AMI``: adjusted Rand index and adjusted mutual information of groups and
+            clusters (1 = the same, 0 = chance). ``silhouette``: the mean silhouette of the groups (−1 to 1).
+            ``neighbours``: the fraction of models whose group their nearest other models vote for.
         value: on all models.
         low, high: its 95 % interval, from half-samples; NaN where no group has more than two models.
-        chance: its mean where the labels are shuffled.
+        chance: its mean where the groups are shuffled over the models.
         p_value: (1 + shuffles at least as good) / (1 + shuffles).
     """
 
@@ -40,7 +41,7 @@ class Measure:
 
 
 @attrs.frozen
-class GroupPlace:
+class GroupDistances:
     """How far the models of one group lie from one another. Badly trained networks may be as far from each other as
     from others: where ``within`` is not below ``between``, the group is no cluster but scattered around the others.
 
@@ -61,7 +62,7 @@ class GroupPlace:
 
 @attrs.frozen
 class Agreement:
-    """How well a label agrees with a map.
+    """How well the groups of a piece of metadata agree with a map.
 
     Attributes:
         measures: one for each of ``MEASURES``.
@@ -69,15 +70,30 @@ class Agreement:
     """
 
     measures: tuple[Measure, ...]
-    groups: tuple[GroupPlace, ...]
+    groups: tuple[GroupDistances, ...]
 
     def __getitem__(self, name: str) -> Measure:
         return self.measures[MEASURES.index(name)]
+
+    def table(self) -> Table:
+        """A row for each measure."""
+        columns = ["measure", "value", "low", "high", "shuffled", "p"]
+        return columns, [list(attrs.astuple(measure)) for measure in self.measures]
+
+    def groups_table(self, key: str = "group") -> Table:
+        """A row for each group: its mean distances.
+
+        Args:
+            key: of the metadata whose values name the groups.
+        """
+        columns = [key, "models", "to the centroid", "in the group", "to others"]
+        return columns, [list(attrs.astuple(group)) for group in self.groups]
 
 
 def agreement(
     theta: AnyFloats,
     groups: Sequence[object],
+    *,
     clusters: Clusters | None = None,
     neighbours: int = 1,
     permutations: int = 1000,
@@ -85,9 +101,9 @@ def agreement(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Agreement:
-    """Compare map and clusters with a label.
+    """Compare map and clusters with known groups.
 
-    The p-values are those of a permutation test: the labels are shuffled over the models, map and clusters stay. The
+    The p-values are those of a permutation test: the groups are shuffled over the models, map and clusters stay. The
     intervals are from half-samples: half of each group's models (at least two), drawn without replacement and clustered
     anew, in as many clusters. A bootstrap with replacement would put copies of a model at distance 0 of each other and
     so raise silhouette, neighbours and ARI. Of all subsamples the half needs no rescaling: a mean over it varies about
@@ -98,9 +114,9 @@ def agreement(
     Args:
         theta: the model embeddings ``[N, d]``.
         groups: the group of each model.
-        clusters: what ARI and AMI compare the label with; None for k-means with as many clusters as groups.
-        neighbours: how many other models vote. Among labels with equally many votes the nearest model's wins.
-        permutations: shuffles of the labels.
+        clusters: what ARI and AMI compare the groups with; None for k-means with as many clusters as groups.
+        neighbours: how many other models vote. Among groups with equally many votes the nearest model's wins.
+        permutations: shuffles of the groups.
         halves: half-samples.
         seed: of shuffles, half-samples and clusterings.
         progress: called with (shuffles and half-samples done, all).
@@ -108,14 +124,21 @@ def agreement(
     Raises:
         DynamoError: fewer than two groups, as many groups as models, groups or clusters of another number of models,
             more neighbours than other models, no shuffles or fewer than 20 half-samples, or what ``find_clusters``
-            finds.
+            raises.
+
+    Example:
+        >>> result = agreement(fit.theta.numpy(), fit.values_of("fraction"), permutations=9, halves=20)
+        >>> [measure.name for measure in result.measures]
+        ['ARI', 'AMI', 'silhouette', 'neighbours']
+        >>> 0 < result["neighbours"].p_value <= 1
+        True
     """
     names, codes = group_codes(groups)
     theta = np.asarray(theta, dtype=np.float64)
     clusters = clusters or find_clusters(theta, "kmeans", len(names), seed=seed)
-    if not len(theta) == len(codes) == len(clusters.labels):
+    if not len(theta) == len(codes) == len(clusters.numbers):
         raise DynamoError(
-            f"{len(theta)} models, {len(codes)} labels and {len(clusters.labels)} clustered models differ"
+            f"{len(theta)} models, {len(codes)} labels and {len(clusters.numbers)} clustered models differ"
         )
     if not 1 <= neighbours < len(theta):
         raise DynamoError(f"{neighbours} neighbours were asked for: each model has 1 to {len(theta) - 1} others")
@@ -123,18 +146,18 @@ def agreement(
         raise DynamoError(f"{permutations} shuffles and {halves} half-samples are too few: take at least 1 and 20")
     distances = squareform(pdist(theta))
     near = nearest_others(distances, neighbours)
-    value = _measure(distances, codes, clusters.labels, near)
+    value = _measure(distances, codes, clusters.numbers, near)
     rng, total = np.random.default_rng(seed), permutations + halves
     shuffled, halved = np.empty((permutations, len(MEASURES))), np.empty((halves, len(MEASURES)))
-    for number in range(permutations):
-        shuffled[number] = _measure(distances, rng.permutation(codes), clusters.labels, near)
-        progress(number + 1, total)
-    for number in range(halves):
+    for index in range(permutations):
+        shuffled[index] = _measure(distances, rng.permutation(codes), clusters.numbers, near)
+        progress(index + 1, total)
+    for index in range(halves):
         rows = _half(codes, rng)
-        found = _again(theta[rows], clusters, seed)
+        numbers = _again(theta[rows], clusters, seed)
         half = distances[np.ix_(rows, rows)]
-        halved[number] = _measure(half, codes[rows], found, nearest_others(half, min(neighbours, len(rows) - 1)))
-        progress(permutations + number + 1, total)
+        halved[index] = _measure(half, codes[rows], numbers, nearest_others(half, min(neighbours, len(rows) - 1)))
+        progress(permutations + index + 1, total)
     p_values = (1 + (shuffled >= value - 1e-12).sum(axis=0)) / (1 + permutations)
     low, high = value + np.quantile(halved - halved.mean(axis=0), [0.025, 0.975], axis=0)
     if np.bincount(codes).max() <= 2:
@@ -142,8 +165,8 @@ def agreement(
     low = np.maximum(low, [0.0 if name == "neighbours" else -1.0 for name in MEASURES])
     columns = (value, low, np.minimum(high, 1.0), shuffled.mean(axis=0), p_values)
     measures = (Measure(name, *map(float, row)) for name, row in zip(MEASURES, np.column_stack(columns), strict=True))
-    places = (_place(name, theta, distances, codes == number) for number, name in enumerate(names))
-    return Agreement(tuple(measures), tuple(places))
+    own_distances = (_distances(name, theta, distances, codes == code) for code, name in enumerate(names))
+    return Agreement(tuple(measures), tuple(own_distances))
 
 
 def nearest_others(distances: AnyFloats, neighbours: int) -> NDArray[np.intp]:
@@ -154,10 +177,10 @@ def nearest_others(distances: AnyFloats, neighbours: int) -> NDArray[np.intp]:
 
 
 def neighbour_votes(near: NDArray[np.intp], codes: Integers) -> Integers:
-    """The label that the nearest other models of each model vote for, ``[N]`` (leave-one-out k-NN).
+    """The group that the nearest other models of each model vote for, ``[N]`` (leave-one-out k-NN).
 
     Args:
-        near: the models that vote, the nearest first, ``[N, neighbours]``; among labels with equally many votes the
+        near: the models that vote, the nearest first, ``[N, neighbours]``; among groups with equally many votes the
             nearest model's wins.
         codes: the group of each model as a number, ``[N]``.
     """
@@ -167,12 +190,12 @@ def neighbour_votes(near: NDArray[np.intp], codes: Integers) -> Integers:
     return np.asarray((votes.sum(axis=1) - first / (neighbours + 1)).argmax(axis=1), dtype=np.int64)
 
 
-def _measure(distances: AnyFloats, codes: Integers, found: Integers, near: NDArray[np.intp]) -> Floats:
+def _measure(distances: AnyFloats, codes: Integers, numbers: Integers, near: NDArray[np.intp]) -> Floats:
     """The values of ``MEASURES``."""
     return np.array(
         [
-            adjusted_rand_score(codes, found),
-            adjusted_mutual_info_score(codes, found),
+            adjusted_rand_score(codes, numbers),
+            adjusted_mutual_info_score(codes, numbers),
             silhouettes(distances, codes).mean(),
             (neighbour_votes(near, codes) == codes).mean(),
         ]
@@ -189,11 +212,17 @@ def _again(theta: AnyFloats, clusters: Clusters, seed: int) -> Integers:
     """Some of the models, clustered in the same way."""
     if clusters.count < 2:
         return np.zeros(len(theta), dtype=np.int64)
-    return cluster(theta, clusters.method, None if clusters.method == "hdbscan" else clusters.count, seed)
+    return cluster(theta, clusters.method, None if clusters.method == "hdbscan" else clusters.count, seed=seed)
 
 
-def _place(name: str, theta: AnyFloats, distances: AnyFloats, own: Booleans) -> GroupPlace:
+def _distances(name: str, theta: AnyFloats, distances: AnyFloats, own: Booleans) -> GroupDistances:
     count = int(own.sum())
     spread = np.linalg.norm(theta[own] - theta[own].mean(axis=0), axis=1).mean()
     within = distances[np.ix_(own, own)].sum() / (count * (count - 1)) if count > 1 else np.nan
-    return GroupPlace(name, count, float(spread), float(within), float(distances[np.ix_(own, ~own)].mean()))
+    return GroupDistances(
+        name=name,
+        models=count,
+        spread=float(spread),
+        within=float(within),
+        between=float(distances[np.ix_(own, ~own)].mean()),
+    )

@@ -1,11 +1,12 @@
 """Do several meta-models draw the same map of the same models?
 
 A map is fixed only up to rotation, reflection, translation and scale, and another seed of the meta-model gives another
-one. Aligned, the maps say how stable each model's place is: differences smaller than that mean nothing.
+one. Aligned, the maps say how stable each model's place is: smaller differences mean nothing.
 """
 
 from collections.abc import Sequence
 from itertools import combinations
+from statistics import median
 
 import attrs
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.spatial.distance import pdist
 
 from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.geometry.spectrum import Spectrum, spectrum
+from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
 from dynamo.fit.fit import Fit
 from dynamo.system.progress import Progress, silent
@@ -52,17 +54,50 @@ class Alignment:
     @property
     def model_distances(self) -> Floats:
         """The median over pairs of runs for each model, ``[N]``, in units of the spread."""
-        median: Floats = np.median(self.distances, axis=0)
-        return median
+        return np.asarray(np.median(self.distances, axis=0))
 
     @property
     def p_value(self) -> float:
         """(1 + shuffles with as small a distance) / (1 + shuffles)."""
         return (1 + int((self.shuffled <= self.distance + 1e-12).sum())) / (1 + len(self.shuffled))
 
+    def table(self, names: Sequence[str]) -> Table:
+        """The residual and the distances of every model, the model with the largest median distance first.
+
+        Args:
+            names: of the models.
+        """
+        columns = ["model", "residual", "median distance", *self._pair_names()]
+        models = list(zip(names, self.residuals, self.model_distances, *self.distances, strict=True))
+        return columns, [list(models[index]) for index in (-self.model_distances).argsort(kind="stable")]
+
+    def runs_table(self, runs: Sequence[object]) -> Table:
+        """The median distance and the correlation of every pair of runs.
+
+        Args:
+            runs: what the runs are called, such as their folders.
+        """
+        columns = ["pair of runs", "run", "other run", "median distance", "correlation of distances"]
+        pairs = zip(self._pair_names(), self.pairs, self.distances.tolist(), strict=True)
+        return columns, [
+            [pair, str(runs[one]), str(runs[other]), median(own), float(self.correlations[one, other])]
+            for pair, (one, other), own in pairs
+        ]
+
+    def describe(self) -> str:
+        """How far the runs lie apart, against models that are shuffled."""
+        return (
+            f"median distance between a model's places in two runs: {self.distance:.3f} of the map's spread; "
+            f"{median(self.shuffled.tolist()):.3f} with models shuffled (p = {self.p_value:.3g})"
+        )
+
+    def _pair_names(self) -> list[str]:
+        return [f"{one + 1} to {other + 1}" for one, other in self.pairs]
+
 
 def align(
     maps: Sequence[AnyFloats],
+    *,
     scale: bool = True,
     permutations: int = 199,
     seed: int = 0,
@@ -84,6 +119,11 @@ def align(
     Raises:
         DynamoError: fewer than two maps or three models, maps of different numbers of models, values that are not
             finite, a map with all models at one place, or no shuffles.
+
+    Example:
+        >>> result = align([fit.theta.numpy(), 2 * fit.theta.numpy()[:, ::-1]], permutations=9)
+        >>> result.distance < 1e-6
+        True
     """
     if len(maps) < 2:
         raise DynamoError(f"an alignment needs at least two maps; got {len(maps)}")
@@ -94,7 +134,7 @@ def align(
     if permutations < 1:
         raise DynamoError(f"an alignment is compared with at least one shuffle; {permutations} were asked for")
     centred = np.stack(
-        [_centred(item, number, max(other.shape[1] for other in maps)) for number, item in enumerate(maps)]
+        [_centred(item, index, max(other.shape[1] for other in maps)) for index, item in enumerate(maps)]
     )
     if scale:
         spreads = np.sqrt((centred**2).sum(axis=2).mean(axis=1))
@@ -107,11 +147,20 @@ def align(
     residuals = np.sqrt(((places - places.mean(axis=0)) ** 2).sum(axis=2).mean(axis=0)) / spread
     correlations = np.corrcoef([pdist(item) for item in centred])
     rng, shuffled = np.random.default_rng(seed), np.empty(permutations)
-    for number in range(permutations):
+    for index in range(permutations):
         others = [item[rng.permutation(len(item))] for item in centred[1:]]
-        shuffled[number] = np.median(_distances(_onto_the_mean(np.stack([centred[0], *others])))[2])
-        progress(number + 1, permutations)
-    return Alignment(mean, places, spread, pairs, distances, residuals, correlations, shuffled)
+        shuffled[index] = np.median(_distances(_onto_the_mean(np.stack([centred[0], *others])))[2])
+        progress(index + 1, permutations)
+    return Alignment(
+        mean=mean,
+        places=places,
+        spread=spread,
+        pairs=pairs,
+        distances=distances,
+        residuals=residuals,
+        correlations=correlations,
+        shuffled=shuffled,
+    )
 
 
 def maps_of(fits: Sequence[Fit]) -> list[Floats]:
@@ -136,14 +185,14 @@ def maps_of(fits: Sequence[Fit]) -> list[Floats]:
     return [fit.theta.double().numpy()[[fit.names.index(name) for name in names]] for fit in fits]
 
 
-def _centred(theta: AnyFloats, number: int, dimensions: int) -> Floats:
+def _centred(theta: AnyFloats, index: int, dimensions: int) -> Floats:
     """A map around its centre, filled up with zeros to so many dimensions."""
     if not np.isfinite(theta).all():
-        raise DynamoError(f"map {number + 1} has NaN or infinite places: its fit diverged")
+        raise DynamoError(f"map {index + 1} has NaN or infinite places: its fit diverged")
     centred = np.zeros((len(theta), dimensions))
     centred[:, : theta.shape[1]] = theta - theta.mean(axis=0, dtype=np.float64)
     if np.abs(centred).max() <= 1e-12 * np.abs(theta).max(initial=1e-300):
-        raise DynamoError(f"map {number + 1} has all models at one place: there is nothing to align")
+        raise DynamoError(f"map {index + 1} has all models at one place: there is nothing to align")
     return centred
 
 

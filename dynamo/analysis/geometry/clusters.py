@@ -1,7 +1,8 @@
 """Which models lie together on the map, and in how many clusters? (Section 4.1, Figure 3.)
 
 The number of clusters is given, or chosen: the number with the largest silhouette, provided that one cluster can be
-ruled out. How well clusters and map agree with a label is asked in :mod:`dynamo.analysis.geometry.agreement`.
+ruled out. How well clusters and map agree with metadata is asked in
+:mod:`dynamo.analysis.geometry.agreement`.
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,13 @@ from dynamo.analysis.arrays import AnyFloats, Floats, Integers
 from dynamo.analysis.geometry.partitions import (
     check_count,
     check_method,
-    check_places,
+    check_thetas,
     cluster,
     count_of,
     silhouettes,
 )
 from dynamo.analysis.geometry.spectrum import spectrum
+from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
 from dynamo.system.progress import Progress, silent
 
@@ -53,13 +55,22 @@ class Evidence:
         numbers: the numbers of clusters that were tried, ``[K]``; for HDBSCAN the one that it found.
         scores: the mean silhouette of each number, ``[K]``.
         null: the same for points drawn from one Gaussian with the same mean and covariance, ``[draws, K]``.
-        p_value: of one cluster: the share of draws with as large a gap above the mean score, this map counted in.
+        p_value: of one cluster: the fraction of draws with as large a gap above the mean score, this map counted in.
     """
 
     numbers: tuple[int, ...]
     scores: Floats
     null: Floats
     p_value: float
+
+    def table(self) -> Table:
+        """The mean silhouette of each number of clusters, of the map and of the null."""
+        rows = zip(self.numbers, self.scores.tolist(), self.null.mean(axis=0).tolist(), strict=True)
+        return ["clusters", "silhouette", "of one Gaussian"], [list(row) for row in rows]
+
+    def describe(self) -> str:
+        """The p-value of one cluster."""
+        return f"one cluster: p = {self.p_value:.3g} (gaps in silhouette against {len(self.null)} Gaussians)"
 
 
 @attrs.frozen(eq=False)
@@ -68,25 +79,39 @@ class Clusters:
 
     Attributes:
         method: how they were found, one of ``dynamo.analysis.geometry.partitions.METHODS``.
-        labels: the cluster of each model, ``[N]``, numbered from 0 as they come; −1 for models that HDBSCAN leaves
+        numbers: the cluster of each model, ``[N]``, numbered from 0 as they come; −1 for models that HDBSCAN leaves
             out.
         evidence: for the number of clusters; None where the number was given.
     """
 
     method: str
-    labels: Integers
+    numbers: Integers
     evidence: Evidence | None
 
     @property
     def count(self) -> int:
         """How many clusters there are."""
-        return count_of(self.labels)
+        return count_of(self.numbers)
+
+    def table(self, names: Sequence[str], key: str | None = None, values: Sequence[object] | None = None) -> Table:
+        """The cluster of each model, numbered from 1.
+
+        Args:
+            names: of the models.
+            key: of metadata for a column of its own; None for none.
+            values: that metadata of each model.
+        """
+        clusters = [int(number) + 1 if number >= 0 else "none" for number in self.numbers]
+        if key is None or values is None:
+            return ["model", "cluster"], [list(row) for row in zip(names, clusters, strict=True)]
+        return ["model", key, "cluster"], [list(row) for row in zip(names, values, clusters, strict=True)]
 
 
 def find_clusters(
     theta: AnyFloats,
     method: str = "kmeans",
     count: int | None = None,
+    *,
     most: int | None = None,
     draws: int = 199,
     level: float = 0.05,
@@ -117,32 +142,37 @@ def find_clusters(
         progress: called with (draws done, draws).
 
     Raises:
-        DynamoError: an unknown method, fewer than three models, values that are not finite, more clusters than places,
-            a number for HDBSCAN, or too few draws for the level.
+        DynamoError: an unknown method, fewer than three models, values that are not finite, more clusters than
+            different thetas, a number for HDBSCAN, or too few draws for the level.
+
+    Example:
+        >>> result = find_clusters(fit.theta.numpy(), count=2)
+        >>> result.count, len(result.numbers) == len(population)
+        (2, True)
     """
     if count is not None:
-        return Clusters(method, cluster(theta, method, count, seed, STARTS), None)
+        return Clusters(method, cluster(theta, method, count, seed=seed, starts=STARTS), None)
     check_method(method)
-    places = check_places(theta)
+    distinct = check_thetas(theta)
     if (draws + 1) * level < 1:
         raise DynamoError(
             f"with {draws} draws no p-value is below {1 / (draws + 1):.2g}: a level of {level:g} needs at least "
             f"{int(np.ceil(1 / level - 1e-9)) - 1} draws"
         )
     if most is None:
-        most = max(2, min(10, len(theta) // 2, places - 1))
+        most = max(2, min(10, len(theta) // 2, distinct - 1))
     if most < 2:
         raise DynamoError(f"to choose a number of clusters at least 2 must be tried; the most is {most}")
-    check_count(most, places, len(theta))
+    check_count(most, distinct, len(theta))
     points = spectrum(theta).coordinates
     search = partial(_search, method=method, numbers=range(2, most + 1), seed=seed)
-    found, scores = search(points)
-    rng, null = np.random.default_rng(seed), np.empty((draws, len(found)))
+    clusterings, scores = search(points)
+    rng, null = np.random.default_rng(seed), np.empty((draws, len(clusterings)))
     for draw in range(draws):
         null[draw] = search(_gaussian_like(points, rng))[1]
         progress(draw + 1, draws)
-    evidence = Evidence(tuple(count_of(labels) for labels in found), scores, null, _p_value(scores, null))
-    best = found[int(scores.argmax())]
+    evidence = Evidence(tuple(map(count_of, clusterings)), scores, null, _p_value(scores, null))
+    best = clusterings[int(scores.argmax())]
     is_one = evidence.p_value > level or count_of(best) < 2
     return Clusters(method, np.zeros(len(points), dtype=np.int64) if is_one else best, evidence)
 
@@ -158,11 +188,15 @@ def group_agreement(theta: AnyFloats, groups: Sequence[object], seed: int = 0) -
 
     Raises:
         DynamoError: fewer than two groups, or as many groups as models.
+
+    Example:
+        >>> group_agreement(fit.theta.numpy(), fit.values_of("fraction")).groups
+        2
     """
     names, codes = group_codes(groups)
-    found = cluster(theta, "kmeans", min(len(names), check_places(theta)), seed, STARTS)
+    clusters = cluster(theta, "kmeans", min(len(names), check_thetas(theta)), seed=seed, starts=STARTS)
     scores = silhouettes(squareform(pdist(theta)), codes)
-    return GroupAgreement(len(names), float(adjusted_rand_score(codes, found)), float(scores.mean()))
+    return GroupAgreement(len(names), float(adjusted_rand_score(codes, clusters)), float(scores.mean()))
 
 
 def group_codes(groups: Sequence[object]) -> tuple[list[str], Integers]:
@@ -183,13 +217,13 @@ def group_codes(groups: Sequence[object]) -> tuple[list[str], Integers]:
 def _search(points: AnyFloats, method: str, numbers: Sequence[int], seed: int) -> tuple[list[Integers], Floats]:
     """Clusterings of points, one a number (HDBSCAN: one), and the mean silhouette of each."""
     wanted = [None] if method == "hdbscan" else numbers
-    found = [cluster(points, method, count, seed) for count in wanted]
+    clusterings = [cluster(points, method, count, seed=seed) for count in wanted]
     distances = squareform(pdist(points))
-    return found, np.array([silhouettes(distances, labels).mean() for labels in found])
+    return clusterings, np.array([silhouettes(distances, numbers).mean() for numbers in clusterings])
 
 
 def _p_value(scores: Floats, null: Floats) -> float:
-    """The share of rows, those of the null and the scores, whose largest gap is at least that of the scores."""
+    """The fraction of rows, those of the null and the scores, whose largest gap is at least that of the scores."""
     rows = np.vstack([scores, null])
     gaps = (rows - rows.mean(axis=0)).max(axis=1)
     return float((gaps >= gaps[0] - 1e-12).mean())

@@ -1,17 +1,17 @@
-"""Does a place lie outside the convex hull of the base models, and how far? (Section 4.2.)"""
+"""Does a θ lie outside the convex hull of the base models, and how far? (Section 4.2.)"""
 
 import attrs
 import numpy as np
 
 from dynamo.analysis.arrays import AnyFloats, Floats
 
-#: Places nearer to the hull than this many spreads of the models count as inside.
+#: Points nearer to the hull than this many spreads of the models count as inside.
 TOLERANCE = 1e-6
 
 
 @attrs.frozen(eq=False)
 class HullDistance:
-    """Where a place lies with respect to a convex hull.
+    """Where a point lies with respect to a convex hull.
 
     Attributes:
         distance: Euclidean, to the nearest point of the hull; 0 inside.
@@ -25,7 +25,7 @@ class HullDistance:
 
     @property
     def outside(self) -> bool:
-        """Whether the place lies outside."""
+        """Whether the point lies outside."""
         return self.distance > 0
 
     @property
@@ -36,8 +36,8 @@ class HullDistance:
         return self.distance / self.spread if self.spread else float("inf")
 
 
-def hull_distance(points: AnyFloats, place: AnyFloats) -> HullDistance:
-    """The distance of a place from the convex hull of some points, in any number of dimensions.
+def hull_distance(points: AnyFloats, point: AnyFloats) -> HullDistance:
+    """The distance of a point from the convex hull of some points, in any number of dimensions.
 
     The hull may be of lower dimension than the space: a point, a segment, a simplex. The nearest mixture λ of the
     points p_n comes from non-negative least squares (Lawson and Hanson 1974): min ‖Σ y_n (p_n − x)‖² + (Σ y_n − 1)²
@@ -46,23 +46,23 @@ def hull_distance(points: AnyFloats, place: AnyFloats) -> HullDistance:
 
     Args:
         points: ``[N, k]``.
-        place: ``[k]``.
+        point: ``[k]``.
     """
     from scipy.optimize import nnls
 
-    points, place = np.asarray(points, dtype=np.float64), np.asarray(place, dtype=np.float64)
+    points, point = np.asarray(points, dtype=np.float64), np.asarray(point, dtype=np.float64)
     spread = float(np.sqrt(((points - points.mean(0)) ** 2).sum(1).mean()))
-    unit = spread or float(np.linalg.norm(points[0] - place)) or 1.0
-    system = np.vstack([(points - place).T / unit, np.ones(len(points))])
+    unit = spread or float(np.linalg.norm(points[0] - point)) or 1.0
+    system = np.vstack([(points - point).T / unit, np.ones(len(points))])
     wanted = np.append(np.zeros(points.shape[1]), 1.0)
-    found, _ = nnls(system, wanted, maxiter=100 * len(points))
-    weights: Floats = found / found.sum()
-    distance = float(np.linalg.norm(weights @ points - place))
+    solution, _ = nnls(system, wanted, maxiter=100 * len(points))
+    weights: Floats = solution / solution.sum()
+    distance = float(np.linalg.norm(weights @ points - point))
     return HullDistance(distance if distance > TOLERANCE * unit else 0.0, spread, weights)
 
 
 def outline(points: AnyFloats) -> tuple[int, ...]:
-    """Which of some points ``[N, 2]`` of a plane are the corners of their hull, in order around it.
+    """The indices of those of some points ``[N, 2]`` of a plane that are the corners of their hull, in order around it.
 
     None where the points lie on one line, or have one coordinate only.
     """
@@ -71,6 +71,6 @@ def outline(points: AnyFloats) -> tuple[int, ...]:
     if points.shape[1] != 2 or len(points) < 3:
         return ()
     try:
-        return tuple(int(number) for number in ConvexHull(points).vertices)
+        return tuple(int(index) for index in ConvexHull(points).vertices)
     except QhullError:
         return ()

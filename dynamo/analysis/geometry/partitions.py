@@ -13,7 +13,7 @@ from dynamo.contracts.errors import DynamoError, did_you_mean
 
 
 def cluster(
-    theta: AnyFloats, method: str = "kmeans", count: int | None = None, seed: int = 0, starts: int = 10
+    theta: AnyFloats, method: str = "kmeans", count: int | None = None, *, seed: int = 0, starts: int = 10
 ) -> Integers:
     """The cluster of each model, ``[N]``, numbered from 0 as they come.
 
@@ -25,39 +25,39 @@ def cluster(
         starts: of k-means. With few models in many dimensions it takes hundreds to find the same clusters every time.
 
     Raises:
-        DynamoError: an unknown method, fewer than three models, values that are not finite, more clusters than places,
-            or a number for HDBSCAN.
+        DynamoError: an unknown method, fewer than three models, values that are not finite, more clusters than
+            different thetas, or a number for HDBSCAN.
     """
     check_method(method)
-    places = check_places(theta)
+    distinct = check_thetas(theta)
     if method == "hdbscan":
         if count is not None:
             raise DynamoError(f"hdbscan finds the number of clusters itself: it cannot be asked for {count}")
         return _hdbscan(theta)
     if count is None:
         raise DynamoError(f"{method} needs the number of clusters")
-    check_count(count, places, len(theta))
+    check_count(count, distinct, len(theta))
     return _kmeans(theta, count, seed, starts) if method == "kmeans" else METHODS[method](theta, count, seed)
 
 
-def count_of(labels: Integers) -> int:
-    """How many clusters there are; models that are left out (−1) are in none."""
-    return int(labels.max()) + 1
+def count_of(numbers: Integers) -> int:
+    """How many clusters there are, from the cluster of each model; models that are left out (−1) are in none."""
+    return int(numbers.max()) + 1
 
 
-def silhouettes(distances: AnyFloats, labels: Integers) -> Floats:
+def silhouettes(distances: AnyFloats, numbers: Integers) -> Floats:
     """The silhouette of each model (Rousseeuw 1987), ``[N]``; 0 for one that is alone or left out (−1).
 
     Args:
         distances: between the models, ``[N, N]``.
-        labels: the cluster of each, ``[N]``. With fewer than two clusters all silhouettes are 0.
+        numbers: the cluster of each, ``[N]``. With fewer than two clusters all silhouettes are 0.
     """
-    scores = np.zeros(len(labels))
-    kept = np.flatnonzero(labels >= 0)
-    numbers, own, sizes = np.unique(labels[kept], return_inverse=True, return_counts=True)
-    if len(numbers) < 2:
+    scores = np.zeros(len(numbers))
+    kept = np.flatnonzero(numbers >= 0)
+    clusters, own, sizes = np.unique(numbers[kept], return_inverse=True, return_counts=True)
+    if len(clusters) < 2:
         return scores
-    sums = distances[np.ix_(kept, kept)] @ np.eye(len(numbers))[own]
+    sums = distances[np.ix_(kept, kept)] @ np.eye(len(clusters))[own]
     rows = np.arange(len(kept))
     within = sums[rows, own] / np.maximum(sizes[own] - 1, 1)
     means = sums / sizes
@@ -69,13 +69,21 @@ def silhouettes(distances: AnyFloats, labels: Integers) -> Floats:
 
 
 def check_method(method: str) -> None:
-    """Raise a clear error where there is no clustering of this name."""
+    """Check that there is a clustering of this name.
+
+    Raises:
+        DynamoError: there is none.
+    """
     if method not in METHODS:
         raise DynamoError(f"no clustering is called {method!r}: {did_you_mean(method, METHODS)}")
 
 
-def check_places(theta: AnyFloats) -> int:
-    """The number of different places, after a check of the form of a map."""
+def check_thetas(theta: AnyFloats) -> int:
+    """Check that a map can be clustered, and count its different thetas.
+
+    Raises:
+        DynamoError: fewer than three models, another shape than ``[N, d]``, or values that are not finite.
+    """
     theta = np.asarray(theta)
     if theta.ndim != 2 or len(theta) < 3:
         raise DynamoError(f"clusters need at least 3 models, thetas [N, d]; got {tuple(theta.shape)}")
@@ -86,12 +94,18 @@ def check_places(theta: AnyFloats) -> int:
     return len(np.unique(theta, axis=0))
 
 
-def check_count(count: int, places: int, models: int) -> None:
-    """Raise a clear error where so many models, at so many different places, cannot be in so many clusters."""
+def check_count(count: int, distinct: int, models: int) -> None:
+    """Check that ``models`` models with ``distinct`` different thetas can be in ``count`` clusters.
+
+    Raises:
+        DynamoError: they cannot.
+    """
     if not 1 <= count < models:
         raise DynamoError(f"{models} models cannot be in {count} clusters: ask for 1 to {models - 1}")
-    if count > places:
-        raise DynamoError(f"the {models} models lie at {places} different places: ask for at most {places} clusters")
+    if count > distinct:
+        raise DynamoError(
+            f"the {models} models lie at {distinct} different places: ask for at most {distinct} clusters"
+        )
 
 
 def _kmeans(points: AnyFloats, count: int, seed: int, starts: int = 10) -> Integers:
@@ -103,15 +117,15 @@ def _linked(linkage: str, points: AnyFloats, count: int, seed: int) -> Integers:
 
 
 def _spectral(points: AnyFloats, count: int, seed: int) -> Integers:
-    """Spectral clustering with affinities in the scale of each place (Zelnik-Manor and Perona 2004), the distance to
+    """Spectral clustering with affinities in the scale of each point (Zelnik-Manor and Perona 2004), the distance to
     its √N-th neighbour.
     """
     distances = squareform(pdist(points))
     scale = np.sort(distances, axis=1)[:, round(np.sqrt(len(points)))]
     scale = np.maximum(scale, 1e-9 * max(float(distances.max()), 1e-300))
     affinity = np.maximum(np.exp(-(distances**2) / np.outer(scale, scale)), 1e-9)
-    found = SpectralClustering(count, affinity="precomputed", random_state=seed, assign_labels="cluster_qr")
-    return _in_order(found.fit_predict(affinity))
+    clustering = SpectralClustering(count, affinity="precomputed", random_state=seed, assign_labels="cluster_qr")
+    return _in_order(clustering.fit_predict(affinity))
 
 
 def _hdbscan(points: AnyFloats) -> Integers:
@@ -131,9 +145,9 @@ METHODS: dict[str, Callable[[AnyFloats, int, int], Integers]] = {
 }
 
 
-def _in_order(labels: NDArray[np.integer]) -> Integers:
+def _in_order(numbers: NDArray[np.integer]) -> Integers:
     """The same clusters, numbered from 0 as they come; −1 stays."""
-    numbers, first = np.unique(labels[labels >= 0], return_index=True)
-    new = np.full(int(labels.max(initial=-1)) + 2, -1)  # its last entry is that of -1
-    new[numbers[np.argsort(first)]] = np.arange(len(numbers))
-    return np.asarray(new[labels], dtype=np.int64)
+    clusters, first = np.unique(numbers[numbers >= 0], return_index=True)
+    new = np.full(int(numbers.max(initial=-1)) + 2, -1)  # its last entry is that of -1
+    new[clusters[np.argsort(first)]] = np.arange(len(clusters))
+    return np.asarray(new[numbers], dtype=np.int64)

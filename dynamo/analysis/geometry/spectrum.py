@@ -42,7 +42,18 @@ class Spectrum:
 
 
 def spectrum(theta: AnyFloats) -> Spectrum:
-    """The principal components of model embeddings ``[N, d]``."""
+    """The principal components of model embeddings.
+
+    Args:
+        theta: the embeddings, ``[N, d]``.
+
+    Example:
+        >>> result = spectrum(fit.theta.numpy())
+        >>> result.coordinates.shape[0] == len(population)
+        True
+        >>> 1 <= result.components_for(0.95) <= len(result.eigenvalues)
+        True
+    """
     centred = np.asarray(theta, dtype=np.float64)
     centred = centred - centred.mean(axis=0)
     _, singular, axes = np.linalg.svd(centred, full_matrices=False)

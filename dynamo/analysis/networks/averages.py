@@ -1,8 +1,8 @@
-"""What lies between models, and how good is their average? Places of the map that belong to no model (section 4.2).
+"""What lies between models, and how good is their average? Thetas that belong to no model (section 4.2).
 
-Every average here is a *mixture*, weights over the base models that sum to one. On the map it is the place θ = Σ w_n
-θ_n. Two averages need no map and are the yardsticks: the network with the averaged weights, and the ensemble, which
-averages the base models' outputs.
+Every average here is a *mixture*, weights over the base models that sum to one. On the map it is θ = Σ w_n θ_n. Two
+averages need no map, and the map is measured against them: the network with the averaged weights, and the ensemble,
+which averages the base models' outputs.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ import torch
 from dynamo.analysis.arrays import Floats
 from dynamo.analysis.networks.evaluate import check_targets, scores_at
 from dynamo.analysis.networks.geodesic import geodesic
+from dynamo.analysis.table import Table
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel
@@ -53,6 +54,13 @@ class Way:
         chord = np.linspace(self.scores[0], self.scores[-1], len(self.scores))
         return float(max(0.0, (chord - self.scores).max()))
 
+    def row(self) -> list[object]:
+        """The way's row of :meth:`Between.table`."""
+        scores: list[object] = [None] * 3
+        if self.scores is not None:
+            scores = [float(self.scores[0]), float(self.scores[-1]), float(self.scores.min())]
+        return [self.name, *scores, self.dip, self.energy, self.length, self.reason]
+
 
 @attrs.frozen(eq=False)
 class Between:
@@ -69,6 +77,16 @@ class Between:
     alphas: Floats
     ways: tuple[Way, ...]
     base_scores: tuple[Floats, Floats]
+
+    def table(self) -> Table:
+        """The ways: scores at both ends, the least score, the dip, energy and length, why there are no scores."""
+        columns = ["way", "score_at_a", "score_at_b", "least", "dip", "energy", "length", "note"]
+        return columns, [way.row() for way in self.ways]
+
+    def path_table(self) -> Table:
+        """The scores along every way that has some, by the weight of B."""
+        scores = {way.name: way.scores.tolist() for way in self.ways if way.scores is not None}
+        return ["alpha", *scores], [list(row) for row in zip(self.alphas.tolist(), *scores.values(), strict=True)]
 
 
 @attrs.frozen
@@ -95,15 +113,20 @@ class Average:
     reason: str = ""
 
 
+def average_table(averages: Sequence[Average]) -> Table:
+    """A row for each average, a column for each of its attributes."""
+    return [field.name for field in attrs.fields(Average)], [list(attrs.astuple(average)) for average in averages]
+
+
 def mixture(fit: Fit, subset: str | Sequence[str]) -> Floats:
     """Equal weights on a subset of the base models and none on the others, ``[N]``.
 
     Args:
         fit: the fit.
-        subset: models' names, label values as ``KEY=VALUE``, or ``all``; several in a list or with commas.
+        subset: models' names, metadata as ``KEY=VALUE``, or ``all``; several in a list or with commas.
 
     Raises:
-        DynamoError: an unknown name, label or value, or no models at all.
+        DynamoError: an unknown name, key or value, or no models at all.
     """
     parts = [part.strip() for part in (subset.split(",") if isinstance(subset, str) else subset)]
     if not any(parts):
@@ -116,7 +139,21 @@ def mixture(fit: Fit, subset: str | Sequence[str]) -> Floats:
 
 
 def mean_theta(fit: Fit, subset: str | Sequence[str] = "all") -> Floats:
-    """The θ of the average of a subset, ``[d]``; see :func:`mixture`."""
+    """The mean of the θ_n of a subset of the base models, ``[d]``.
+
+    Args:
+        fit: the fit.
+        subset: as :func:`mixture` takes it.
+
+    Raises:
+        DynamoError: what :func:`mixture` raises.
+
+    Example:
+        >>> bool(np.allclose(mean_theta(fit), fit.theta.mean(0), atol=1e-6))
+        True
+        >>> mean_theta(fit, "fraction=1").shape == fit.theta[0].shape
+        True
+    """
     theta: Floats = mixture(fit, subset) @ fit.theta.double().numpy()
     return theta
 
@@ -124,8 +161,8 @@ def mean_theta(fit: Fit, subset: str | Sequence[str] = "all") -> Floats:
 def between(
     fit: Fit,
     population: Population,
-    start: str,
-    end: str,
+    ends: tuple[str, str],
+    *,
     points: int = 21,
     head: str | None = None,
     shortest: bool = False,
@@ -136,8 +173,7 @@ def between(
     Args:
         fit: the fit.
         population: its base models, in the same order.
-        start: A, as :func:`mixture` takes it.
-        end: B.
+        ends: A and B, each as :func:`mixture` takes it.
         points: S, with both ends.
         head: the head that is scored; needed where the models have several. The test data are those of the first of
             the models with that head.
@@ -145,26 +181,39 @@ def between(
         progress: called with (steps, steps) of the geodesic.
 
     Raises:
-        DynamoError: what :func:`mixture` finds, fewer than two points, a head that is not there or not said, or a
+        DynamoError: what :func:`mixture` raises, fewer than two points, a head that is not there or not said, or a
             score that is not defined.
+
+    Example:
+        >>> result = between(fit, population, ("fraction=1", "fraction=0.5"), points=5)
+        >>> [way.name for way in result.ways]
+        ['line', 'parameters', 'ensemble']
+        >>> result.ways[0].scores.shape
+        (5,)
     """
     if points < 2:
         raise DynamoError(f"a way needs at least 2 points, not {points}")
-    ends, alphas = np.stack([mixture(fit, start), mixture(fit, end)]), np.linspace(0, 1, points)
-    mixtures = np.outer(1 - alphas, ends[0]) + np.outer(alphas, ends[1])
-    task = _Task.choose(fit, population, mixtures, head)
+    start, end = (mixture(fit, subset) for subset in ends)
+    alphas = np.linspace(0, 1, points)
+    mixtures = np.outer(1 - alphas, start) + np.outer(alphas, end)
+    scoring = _Scoring.of(fit, population, mixtures, head=head)
     straight = mixtures @ fit.theta.double().numpy()
-    line, shorter = Way("line", task.at(straight)), []
+    line, shorter = Way("line", scoring.at(straight)), []
     if shortest:
-        found = geodesic(fit, straight, task.dataset.halves()[1], task.head, progress=progress)
-        line = attrs.evolve(line, energy=found.line_energy, length=found.line_length)
-        shorter = [Way("geodesic", task.at(found.thetas), "", found.energy, found.length)]
-    scores = (task.base_scores(ends[0]), task.base_scores(ends[1]))
-    ways = (line, *shorter, task.parameters(mixtures), task.ensemble(mixtures))
-    return Between((start, end), alphas, ways, scores)
+        unlabelled = scoring.dataset.halves()[1]
+        shortest_way = geodesic(fit, straight, unlabelled, head=scoring.head, progress=progress)
+        line = attrs.evolve(line, energy=shortest_way.line_energy, length=shortest_way.line_length)
+        scores = scoring.at(shortest_way.thetas)
+        shorter = [Way("geodesic", scores, energy=shortest_way.energy, length=shortest_way.length)]
+    return Between(
+        ends=ends,
+        alphas=alphas,
+        ways=(line, *shorter, scoring.parameters(mixtures), scoring.ensemble(mixtures)),
+        base_scores=(scoring.base_scores(start), scoring.base_scores(end)),
+    )
 
 
-def average(fit: Fit, population: Population, subset: str, head: str | None = None) -> Average:
+def average(fit: Fit, population: Population, subset: str, *, head: str | None = None) -> Average:
     """Score the average of a subset of the base models on the map, against the models and the two other averages.
 
     Args:
@@ -175,20 +224,27 @@ def average(fit: Fit, population: Population, subset: str, head: str | None = No
 
     Raises:
         DynamoError: as :func:`between`.
+
+    Example:
+        >>> result = average(fit, population, "all")
+        >>> result.models == len(population)
+        True
+        >>> 0 <= result.emulator_score <= 1
+        True
     """
     weights = mixture(fit, subset)[None]
-    task = _Task.choose(fit, population, weights, head)
-    base, others = task.base_scores(weights[0]), (task.ensemble(weights), task.parameters(weights))
+    scoring = _Scoring.of(fit, population, weights, head=head)
+    base, others = scoring.base_scores(weights[0]), (scoring.ensemble(weights), scoring.parameters(weights))
     ensemble, parameters = (None if way.scores is None else float(way.scores[0]) for way in others)
     return Average(
-        subset,
-        int((weights > 0).sum()),
-        float(task.at(weights @ fit.theta.double().numpy())[0]),
-        float(base.mean()) if len(base) else None,
-        float(base.max()) if len(base) else None,
-        ensemble,
-        parameters,
-        "; ".join(dict.fromkeys(way.reason for way in others if way.reason)),
+        of=subset,
+        models=int((weights > 0).sum()),
+        emulator_score=float(scoring.at(weights @ fit.theta.double().numpy())[0]),
+        base_mean=float(base.mean()) if len(base) else None,
+        base_best=float(base.max()) if len(base) else None,
+        ensemble_score=ensemble,
+        parameters_score=parameters,
+        reason="; ".join(dict.fromkeys(way.reason for way in others if way.reason)),
     )
 
 
@@ -225,54 +281,59 @@ def _members(fit: Fit, part: str) -> list[int]:
     key, equals, value = part.partition("=")
     if not equals:
         raise DynamoError(f"no base model is called {part!r}: {did_you_mean(part, fit.names)}")
-    there = [table.get(key) for table in fit.metadata]
     known = {key for table in fit.metadata for key in table}
     if key not in known:
         raise DynamoError(f"no metadata is called {key!r}: {did_you_mean(key, known)}")
-    found = [number for number, label in enumerate(there) if label is not None and _same(label, value)]
-    if not found:
-        values = ", ".join(sorted({str(label) for label in there if label is not None}))
+    own = {index: table[key] for index, table in enumerate(fit.metadata) if key in table}
+    members = [index for index, written in own.items() if _same(written, value)]
+    if not members:
+        values = ", ".join(sorted({str(written) for written in own.values()}))
         raise DynamoError(f"no model has {part}: the values of {key!r} are {values}")
-    return found
+    return members
 
 
-def _same(label: MetadataValue, text: str) -> bool:
-    """Whether a label is what a user wrote: ``1`` is 1.0, ``true`` is True."""
-    if isinstance(label, bool):
-        return str(label).lower() == text.lower()
+def _same(value: MetadataValue, text: str) -> bool:
+    """Whether a piece of metadata is what a user wrote: ``1`` is 1.0, ``true`` is True."""
+    if isinstance(value, bool):
+        return str(value).lower() == text.lower()
     with suppress(ValueError):
-        return label == (text if isinstance(label, str) else float(text))
+        return value == (text if isinstance(value, str) else float(text))
     return False
 
 
 @attrs.frozen(eq=False)
-class _Task:
-    """The task that averages of some of the models are scored on."""
+class _Scoring:
+    """How averages of some of the models are scored, on the test data of one head.
+
+    Attributes:
+        indices: of the base models that any of the averages has, among all.
+        models: these base models.
+    """
 
     fit: Fit
     head: str
     dataset: Dataset
     models: list[BaseModel]
-    numbers: list[int]
+    indices: list[int]
 
     @classmethod
-    def choose(cls, fit: Fit, population: Population, mixtures: Floats, head: str | None) -> "_Task":
-        numbers = [int(number) for number in np.flatnonzero(mixtures.any(0))]
-        groups = list(dict.fromkeys(fit.emulator.group_of(number) for number in numbers))
+    def of(cls, fit: Fit, population: Population, mixtures: Floats, *, head: str | None) -> "_Scoring":
+        indices = [int(index) for index in np.flatnonzero(mixtures.any(0))]
+        groups = list(dict.fromkeys(fit.emulator.group_of(index) for index in indices))
         if head is None and len(groups) > 1:
             raise DynamoError(f"these models have several heads: say which with --head, one of {', '.join(groups)}")
         head = head or groups[0]
         space = fit.model_at(fit.theta[0], head).outputs
-        first = next(n for n in [*numbers, *range(len(fit.names))] if fit.emulator.group_of(n) == head)
+        first = next(n for n in [*indices, *range(len(fit.names))] if fit.emulator.group_of(n) == head)
         dataset = population.dataset(population[first])
         check_targets(dataset.test, space)
-        return cls(fit, head, dataset, [population[number] for number in numbers], numbers)
+        return cls(fit, head, dataset, [population[index] for index in indices], indices)
 
     def at(self, thetas: Floats) -> Floats:
         return scores_at(self.fit, thetas, self.dataset.test, head=self.head)
 
     def base_scores(self, weights: Floats) -> Floats:
-        chosen = [base for number, base in zip(self.numbers, self.models, strict=True) if weights[number] > 0]
+        chosen = [base for index, base in zip(self.indices, self.models, strict=True) if weights[index] > 0]
         mine = [base for base in chosen if self._group(base) == self.head]
         return np.array([score(base.model, self.dataset.test) for base in mine])
 
@@ -287,7 +348,7 @@ class _Task:
             if self._group(base) != self.head:
                 return Way(name, None, f"{base.name} does another task ({self._group(base)})")
         try:
-            return Way(name, np.array(scores_of(mixtures[:, self.numbers])))
+            return Way(name, np.array(scores_of(mixtures[:, self.indices])))
         except DynamoError as error:
             return Way(name, None, str(error))
 

@@ -37,11 +37,11 @@ class Descent:
 
 @attrs.frozen(eq=False)
 class _Piece:
-    """Some examples of one run, with their share of that run's loss."""
+    """Some examples of one run, with their weight in that run's loss."""
 
     run: int
     rows: Tensor
-    share: float
+    weight: float
     learns: bool
 
 
@@ -60,7 +60,7 @@ class ThetaLoss:
         DynamoError: a head that is not there or not said, or targets that do not fit it.
     """
 
-    def __init__(self, fit: Fit, examples: Examples, head: str | None = None, batch_size: int = 2048) -> None:
+    def __init__(self, fit: Fit, examples: Examples, *, head: str | None = None, batch_size: int = 2048) -> None:
         self.model = fit.model_at(fit.theta[0], head).requires_grad_(False)
         self.examples, self.batch_size = examples, batch_size
         check_targets(examples, self.model.outputs)
@@ -92,7 +92,7 @@ class ThetaLoss:
                 start = 0
                 for piece in batch:
                     own = slice(start, start + len(piece.rows))
-                    loss = piece.share * task_loss(answered[own], targets[own], inputs.mask[own], self.model.outputs)
+                    loss = piece.weight * task_loss(answered[own], targets[own], inputs.mask[own], self.model.outputs)
                     (learned if piece.learns else checked)[piece.run] += loss.detach().cpu()
                     total = total + loss if piece.learns else total
                     start = own.stop
@@ -109,11 +109,11 @@ class ThetaLoss:
             for learns, rows in zip((True, False), parts, strict=True):
                 whole = answer_count(self.examples, rows, space)
                 for some in torch.split(rows, self.batch_size) if len(rows) else ():
-                    share = answer_count(self.examples, some, space) / whole
+                    weight = answer_count(self.examples, some, space) / whole
                     if len(some) > room:
                         batches.append([])
                         room = self.batch_size
-                    batches[-1].append(_Piece(run, some, share, learns))
+                    batches[-1].append(_Piece(run, some, weight, learns))
                     room -= len(some)
         return batches
 
@@ -134,6 +134,7 @@ def descend(
     loss: ThetaLoss,
     start: AnyFloats,
     learn: Sequence[Tensor],
+    *,
     check: Sequence[Tensor] | None = None,
     steps: int = 50,
     rate: float = 0.1,

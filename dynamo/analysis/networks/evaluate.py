@@ -1,4 +1,4 @@
-"""How well does the meta-model do the task at many thetas? The one place where it is run over places of the map."""
+"""How well does the meta-model do the task at many thetas? The one place where it is run over many thetas."""
 
 from collections.abc import Callable
 
@@ -38,6 +38,7 @@ def outputs_at(
     fit: Fit,
     thetas: AnyFloats,
     examples: Examples,
+    *,
     head: str | None = None,
     batch_size: int = 4096,
     progress: Progress = silent,
@@ -46,7 +47,7 @@ def outputs_at(
 
     Args:
         fit: the emulator.
-        thetas: places on the map, ``[M, d]``.
+        thetas: ``[M, d]``.
         examples: their inputs are run.
         head: the name of the head; needed where there are several.
         batch_size: pairs of a theta and an example in one pass; one pass serves many thetas.
@@ -60,14 +61,14 @@ def outputs_at(
     """
     model = fit.model_at(np.asarray(thetas[0], dtype=np.float32).tolist(), head)
     meta_model, readout, device = model.meta_model, model.outputs.readout, fit.emulator.thetas[0].device
-    places = torch.as_tensor(np.asarray(thetas), dtype=fit.emulator.thetas[0].dtype)
-    if places.ndim != 2 or places.shape[1] != fit.theta.shape[1]:
-        raise DynamoError(f"thetas have shape {tuple(places.shape)}; this fit's are [M, {fit.theta.shape[1]}]")
-    inputs, found = examples.inputs, []
+    given = torch.as_tensor(np.asarray(thetas), dtype=fit.emulator.thetas[0].dtype)
+    if given.ndim != 2 or given.shape[1] != fit.theta.shape[1]:
+        raise DynamoError(f"thetas have shape {tuple(given.shape)}; this fit's are [M, {fit.theta.shape[1]}]")
+    inputs, outputs = examples.inputs, []
     rows = min(len(inputs), batch_size)
     together = max(1, batch_size // rows)
-    for first in range(0, len(places), together):
-        some = places[first : first + together]
+    for first in range(0, len(given), together):
+        some = given[first : first + together]
         parts: list[list[Tensor]] = [[] for _ in some]
         for start in range(0, len(inputs), rows):
             part = inputs[start : start + rows]
@@ -76,19 +77,20 @@ def outputs_at(
             ).to(device)
             theta = some.repeat_interleave(len(part), dim=0).to(device)
             states = meta_model.states(repeated, theta)
-            outputs = model.head(meta_model.features(states))
-            answered = at_readout(outputs, repeated.mask, readout).cpu()
-            for number, own in enumerate(torch.split(answered, len(part))):
-                parts[number].append(own)
-        found += [torch.cat(own) for own in parts]
-        progress(min(first + together, len(places)), len(places))
-    return found
+            every = model.head(meta_model.features(states))
+            answered = at_readout(every, repeated.mask, readout).cpu()
+            for index, own in enumerate(torch.split(answered, len(part))):
+                parts[index].append(own)
+        outputs += [torch.cat(own) for own in parts]
+        progress(min(first + together, len(given)), len(given))
+    return outputs
 
 
 def scores_at(
     fit: Fit,
     thetas: AnyFloats,
     examples: Examples,
+    *,
     metric: str | Metric = "score",
     head: str | None = None,
     batch_size: int = 4096,
@@ -97,7 +99,12 @@ def scores_at(
     """A metric of the meta-model at each of many thetas ``[M, d]``, on the same examples; see :func:`outputs_at`.
 
     Raises:
-        DynamoError: what :func:`outputs_at` finds, an unknown metric, or targets that do not fit the head.
+        DynamoError: what :func:`outputs_at` raises, an unknown metric, or targets that do not fit the head.
+
+    Example:
+        >>> test = population.dataset(population[0]).test
+        >>> scores_at(fit, fit.theta.numpy(), test).shape == (len(population),)
+        True
     """
     measure = metric_named(metric) if isinstance(metric, str) else metric
     space = fit.model_at(fit.theta[0].tolist(), head).outputs
@@ -105,13 +112,17 @@ def scores_at(
     return np.array(
         [
             measure(outputs, examples.targets, examples.inputs.mask, space)
-            for outputs in outputs_at(fit, thetas, examples, head, batch_size, progress)
+            for outputs in outputs_at(fit, thetas, examples, head=head, batch_size=batch_size, progress=progress)
         ]
     )
 
 
 def check_targets(examples: Examples, space: OutputSpace) -> None:
-    """Raise a clear error where the targets of examples are not those of an output space."""
+    """Check that the targets of examples are those of an output space.
+
+    Raises:
+        DynamoError: they are not.
+    """
     targets = examples.targets
     fits = (
         not targets.is_floating_point() and int(targets.max()) < space.size

@@ -24,6 +24,7 @@ from dynamo.analysis.networks.evaluate import scores_at
 from dynamo.analysis.networks.label_baselines import Baseline, baselines
 from dynamo.analysis.networks.labels import deal, draw_labels, label_count, stopping_point
 from dynamo.analysis.networks.task import Task, task_of
+from dynamo.analysis.table import Table, numbered
 from dynamo.contracts.errors import DynamoError
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
@@ -74,6 +75,10 @@ class MethodScores:
     difference: Estimate | None
     note: str = ""
 
+    def row(self) -> list[object]:
+        """The method's row of :meth:`FewLabels.table`."""
+        return [self.name, *_cells(self.score), *_cells(self.difference), self.note]
+
 
 @attrs.frozen(eq=False)
 class FewLabels:
@@ -85,7 +90,7 @@ class FewLabels:
         seen: whether base models were, or may have been, trained on them.
         methods: θ-learning first, then the baselines.
         rows: the examples of each draw, as rows of the pool.
-        thetas: the way of θ on each draw, all labels used, ``[D, S + 1, d]``.
+        thetas: the path of θ on each draw, all labels used, ``[D, S + 1, d]``.
         steps: the number of steps that cross-validation chose for each draw.
         validation: the cross-validated loss after each number of steps, ``[D, S + 1]``.
     """
@@ -104,11 +109,37 @@ class FewLabels:
         """The θ that each draw ends with, ``[D, d]``."""
         return self.thetas[np.arange(len(self.steps)), list(self.steps)]
 
+    def table(self) -> Table:
+        """A row for each method: its score and its difference to θ-learning, with their 95 % intervals."""
+        own, *others = self.methods
+        columns = ["method", "score", "low", "high", "difference", "difference_low", "difference_high", "note"]
+        return columns, [attrs.evolve(own, difference=None).row(), *(method.row() for method in others)]
+
+    def draws_table(self) -> Table:
+        """A row for each draw of the labels: the number of steps, the score of every method, the learned θ."""
+        known = {method.name: method.scores.tolist() for method in self.methods if method.scores is not None}
+        columns = ["draw", "steps", *known, *numbered("theta", self.thetas.shape[2])]
+        draws = zip(self.steps, zip(*known.values(), strict=True), self.learned.tolist(), strict=True)
+        return columns, [[draw, steps, *scores, *theta] for draw, (steps, scores, theta) in enumerate(draws)]
+
+    def describe(self) -> str:
+        """How many labels were drawn from how many, and what the intervals are."""
+        seen = (
+            "base models may have been trained on them, so those that were look better on them than they are"
+            if self.seen
+            else "no base model was trained on them"
+        )
+        return (
+            f"{len(self.steps)} draws of {self.labels} labels out of {self.pool} ({seen})\n"
+            "intervals: 95 %, over the draws; difference: to θ-learning, paired by draw"
+        )
+
 
 def few_labels(
     fit: Fit,
     population: Population,
     labels: float = 0.01,
+    *,
     draws: int = 10,
     balanced: bool = False,
     start: str = "all",
@@ -124,7 +155,7 @@ def few_labels(
     Args:
         fit: the fit.
         population: its base models, in the same order.
-        labels: how many: a count, or below 1 a share of all training examples.
+        labels: how many: a count, or below 1 a fraction of all training examples.
         draws: D, at least 2.
         balanced: draw equally many of each class.
         start: where θ starts: ``zero``, or the mean of some base models as
@@ -139,24 +170,39 @@ def few_labels(
     Raises:
         DynamoError: more labels than there are, a class with fewer than two labels, fewer than two draws or folds, or
             a start or head that is not there.
+
+    Example:
+        >>> result = few_labels(fit, population, 30, draws=2, steps=3, folds=2, balanced=True)
+        >>> result.methods[0].name, result.thetas.shape[:2]
+        ('θ-learning', (2, 4))
     """
     if draws < 2 or folds < 2:
         raise DynamoError(f"{draws} draws and {folds} folds: an interval needs 2 draws, cross-validation 2 folds")
     task = task_of(fit, population, head)
     theta = fit.theta.double().numpy()
     begin = np.zeros(theta.shape[1]) if start == "zero" else mean_theta(fit, start)
-    rows = draw_labels(task, label_count(labels, task), draws, balanced, seed)
+    rows = draw_labels(task, label_count(labels, task), draws, balanced=balanced, seed=seed)
     splits = [deal(task, chosen, folds) for chosen in rows]
     thetas, chosen, validation = _learn(fit, task, begin, rows, splits, steps, RATE * spread_of(theta), progress)
-    places = np.vstack([thetas[np.arange(draws), chosen], begin])
-    found = scores_at(fit, places, task.dataset.test, head=task.head)
-    learned = Baseline("θ-learning", found[:-1], f"{np.min(chosen)} to {np.max(chosen)} steps")
-    untouched = Baseline("meta-model at the start", np.full(draws, found[-1]), "no labels")
-    others = baselines(task, rows, splits, steps, baseline_progress)
-    methods = tuple(_compared(method, found[:-1]) for method in (learned, untouched, *others))
+    ends = np.vstack([thetas[np.arange(draws), chosen], begin])
+    scores = scores_at(fit, ends, task.dataset.test, head=task.head)
+    learned = Baseline("θ-learning", scores[:-1], f"{np.min(chosen)} to {np.max(chosen)} steps")
+    untouched = Baseline("meta-model at the start", np.full(draws, scores[-1]), "no labels")
+    others = baselines(task, rows, splits, steps=steps, progress=baseline_progress)
     return FewLabels(
-        len(rows[0]), len(task.labelled), task.seen, methods, tuple(rows), thetas, tuple(chosen), validation
+        labels=len(rows[0]),
+        pool=len(task.labelled),
+        seen=task.seen,
+        methods=tuple(_compared(method, scores[:-1]) for method in (learned, untouched, *others)),
+        rows=tuple(rows),
+        thetas=thetas,
+        steps=tuple(chosen),
+        validation=validation,
     )
+
+
+def _cells(estimate: Estimate | None) -> list[object]:
+    return [None, None, None] if estimate is None else [estimate.mean, estimate.low, estimate.high]
 
 
 def _learn(
@@ -173,8 +219,8 @@ def _learn(
     nothing = torch.arange(0)
     runs = [*((chosen, nothing) for chosen in rows), *(fold for split in splits for fold in split)]
     learn, check = zip(*runs, strict=True)
-    loss = ThetaLoss(fit, task.labelled, task.head)
-    path = descend(loss, np.tile(begin, (len(runs), 1)), learn, check, steps, rate, progress=progress)
+    loss = ThetaLoss(fit, task.labelled, head=task.head)
+    path = descend(loss, np.tile(begin, (len(runs), 1)), learn, check=check, steps=steps, rate=rate, progress=progress)
     checks = path.checks[len(rows) :].reshape(len(rows), -1, steps + 1)
     points = [
         stopping_point(own, [len(checked) for _, checked in split]) for own, split in zip(checks, splits, strict=True)
@@ -184,6 +230,11 @@ def _learn(
 
 def _compared(method: Baseline, reference: Floats) -> MethodScores:
     if method.scores is None:
-        return MethodScores(method.name, None, None, None, method.note)
-    score, difference = Estimate.of(method.scores), Estimate.of(method.scores - reference)
-    return MethodScores(method.name, method.scores, score, difference, method.note)
+        return MethodScores(method.name, scores=None, score=None, difference=None, note=method.note)
+    return MethodScores(
+        method.name,
+        scores=method.scores,
+        score=Estimate.of(method.scores),
+        difference=Estimate.of(method.scores - reference),
+        note=method.note,
+    )

@@ -1,8 +1,8 @@
-"""The shortest way between two places of a map, where distance is how far the meta-model's outputs change.
+"""The shortest way between two thetas, where distance is how far the meta-model's outputs change.
 
-The map gets the metric that the outputs pull back to it: two places are as far apart as the outputs there, in the
-root mean square over examples. Outputs for classes are compared as √p, the square roots of the probabilities, whose
-distance is √2 times Hellinger's; real outputs as they are. A way of S places has the length Σ d_i and the energy
+The map gets the metric that the outputs pull back to it: two thetas are as far apart as the outputs there, in the root
+mean square over examples. Outputs for classes are compared as √p, the square roots of the probabilities, whose
+distance is √2 times Hellinger's; real outputs as they are. A way of S thetas has the length Σ d_i and the energy
 (S − 1) Σ d_i², d_i being the distances between neighbours; the energy is at least the length squared, and equal to it
 where all d_i are equal. So the way of least energy is a shortest way at even speed (a geodesic).
 """
@@ -24,7 +24,7 @@ class Geodesic:
     """The shortest way that was found, and the way that the search started from.
 
     Attributes:
-        thetas: the places on it, with both ends, ``[S, d]``.
+        thetas: along it, with both ends, ``[S, d]``.
         energy, length: its own.
         line_energy, line_length: of the way at the start.
     """
@@ -40,13 +40,14 @@ def geodesic(
     fit: Fit,
     line: Floats,
     inputs: Inputs,
+    *,
     head: str | None = None,
     examples: int = 256,
     iterations: int = 30,
     batch_size: int = 4096,
     progress: Progress = silent,
 ) -> Geodesic:
-    """Lower the energy of a way with L-BFGS over its inner places; the meta-model and both ends stay as they are.
+    """Lower the energy of a way with L-BFGS over its inner thetas; the meta-model and both ends stay as they are.
 
     Args:
         fit: the emulator.
@@ -55,11 +56,18 @@ def geodesic(
         head: the name of the head; needed where there are several.
         examples: how many of the inputs are used, spread evenly over them.
         iterations: of L-BFGS, at most.
-        batch_size: pairs of a place and an example in one pass.
+        batch_size: pairs of a θ and an example in one pass.
         progress: called with (iterations done, iterations).
 
     Raises:
         DynamoError: thetas of another size, or a head that is not there or not said.
+
+    Example:
+        >>> line = np.linspace(fit.theta[0].numpy(), fit.theta[1].numpy(), 5)
+        >>> inputs = population.dataset(population[0]).test.inputs
+        >>> result = geodesic(fit, line, inputs, examples=20, iterations=5)
+        >>> result.energy <= result.line_energy
+        True
     """
     from scipy.optimize import minimize
 
@@ -71,21 +79,21 @@ def geodesic(
 
     def squares_and_gradient(thetas: Floats) -> tuple[Floats, Floats]:
         """d_i² between neighbours ``[S - 1]``, and the gradient of the energy ``[S, d]``."""
-        places = torch.tensor(thetas, dtype=model.theta.dtype, device=model.theta.device, requires_grad=True)
+        moving = torch.tensor(thetas, dtype=model.theta.dtype, device=model.theta.device, requires_grad=True)
         squares = np.zeros(len(line) - 1)
         for part in parts:
-            found = _squares(_embedded(model, places, part), part.mask) / len(inputs)
-            ((len(line) - 1) * found.sum()).backward()  # type: ignore[no-untyped-call]
-            squares += found.detach().double().cpu().numpy()
-        assert places.grad is not None
-        return squares, places.grad.double().cpu().numpy()
+            own = _squares(_embedded(model, moving, part), part.mask) / len(inputs)
+            ((len(line) - 1) * own.sum()).backward()  # type: ignore[no-untyped-call]
+            squares += own.detach().double().cpu().numpy()
+        assert moving.grad is not None
+        return squares, moving.grad.double().cpu().numpy()
 
     def energy_and_gradient(inner: Floats) -> tuple[float, Floats]:
         squares, gradient = squares_and_gradient(_with_ends(inner, line))
         return float((len(line) - 1) * squares.sum()), gradient[1:-1].ravel()
 
     done = iter(range(1, iterations + 1))
-    found = line
+    way = line
     if len(line) > 2:
         settings = {"maxiter": iterations, "ftol": 1e-9}
         result = minimize(
@@ -96,13 +104,18 @@ def geodesic(
             options=settings,
             callback=lambda inner: progress(next(done), iterations),
         )
-        found = _with_ends(result.x, line)
-    before, after = squares_and_gradient(line)[0], squares_and_gradient(found)[0]
+        way = _with_ends(result.x, line)
+    before, after = squares_and_gradient(line)[0], squares_and_gradient(way)[0]
     if after.sum() > before.sum():  # the search got nowhere: the line is as short as it can tell
-        found, after = line, before
+        way, after = line, before
     steps = len(line) - 1
-    lengths = [(steps * squares.sum(), np.sqrt(squares).sum()) for squares in (after, before)]
-    return Geodesic(found, *(float(figure) for pair in lengths for figure in pair))
+    return Geodesic(
+        thetas=way,
+        energy=float(steps * after.sum()),
+        length=float(np.sqrt(after).sum()),
+        line_energy=float(steps * before.sum()),
+        line_length=float(np.sqrt(before).sum()),
+    )
 
 
 def _with_ends(inner: Floats, line: Floats) -> Floats:

@@ -39,6 +39,7 @@ def baselines(
     task: Task,
     rows: Sequence[Tensor],
     splits: Splits,
+    *,
     steps: int,
     progress: Progress = silent,
 ) -> list[Baseline]:
@@ -58,14 +59,16 @@ def baselines(
     oracle, draws = int(alone.argmax()), len(rows)
     probe_reason = "" if has_classes(task.space) else f"it needs one class an example; the task is {task.space}"
     probes, tuned, points = [], [], []
-    for number, (best, split) in enumerate(zip(picked, splits, strict=True)):
-        score, point = fine_tuned(task, task.models[best].model, split, steps)
+    for draw, (best, split) in enumerate(zip(picked, splits, strict=True)):
+        score, point = fine_tuned(task, task.models[best].model, split, steps=steps)
         tuned.append(score)
         points.append(point)
         if not probe_reason:
             states = (on_pool[best][1], on_test[best][1])
-            probes.append(linear_probe(states[0], pool.targets, split, states[1], test.targets))
-        progress(number + 1, draws)
+            probes.append(
+                linear_probe(states[0], pool.targets, split, test_states=states[1], test_targets=test.targets)
+            )
+        progress(draw + 1, draws)
     names = ", ".join(dict.fromkeys(task.names[best] for best in picked))
     return [
         Baseline("best base model by the labels", alone[picked], names),
@@ -93,7 +96,7 @@ def pick(task: Task, outputs: Sequence[Tensor], rows: Tensor) -> int:
 
 
 def fine_tuned(
-    task: Task, model: DynamicalModel, split: Sequence[tuple[Tensor, Tensor]], steps: int
+    task: Task, model: DynamicalModel, split: Sequence[tuple[Tensor, Tensor]], *, steps: int
 ) -> tuple[float, int]:
     """The test score of a base model whose weights were all trained on some labels, and the number of steps.
 
@@ -117,6 +120,7 @@ def linear_probe(
     states: Tensor,
     targets: Tensor,
     split: Sequence[tuple[Tensor, Tensor]],
+    *,
     test_states: Tensor,
     test_targets: Tensor,
 ) -> float:
@@ -162,13 +166,13 @@ def _loss(task: Task, model: DynamicalModel, rows: Tensor, batch_size: int = 512
     """The task loss on some labelled examples, in batches; with gradients on, they are added to the weights'."""
     device, total, whole = device_of(model), 0.0, answer_count(task.labelled, rows, task.space)
     for some in torch.split(rows, batch_size):
-        share = answer_count(task.labelled, some, task.space) / whole
+        weight = answer_count(task.labelled, some, task.space) / whole
         inputs = task.labelled.inputs[some].to(device)
         # cuDNN has no backward pass for recurrent layers in eval mode; elsewhere the switch does nothing.
         with torch.backends.cudnn.flags(enabled=False):
             outputs = model.trajectory(inputs).at_readout(task.space.readout)
             targets = task.labelled.targets[some].to(device)
-            loss = share * task_loss(outputs, targets, inputs.mask, task.space)
+            loss = weight * task_loss(outputs, targets, inputs.mask, task.space)
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())

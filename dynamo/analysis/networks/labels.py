@@ -18,14 +18,14 @@ def has_classes(space: OutputSpace) -> bool:
 
 
 def label_count(labels: float, task: Task) -> int:
-    """How many examples a share of all training examples, or a count, comes to.
+    """How many examples a fraction of all training examples, or a count, comes to.
 
     Raises:
         DynamoError: none, no whole number, or more than there are.
     """
     count = round(labels * len(task.dataset.train)) if 0 < labels < 1 else round(labels)
     if count < 1 or (labels >= 1 and count != labels):
-        raise DynamoError(f"{labels} labels: give a share between 0 and 1, or a whole number")
+        raise DynamoError(f"{labels} labels: give a fraction between 0 and 1, or a whole number")
     if count > len(task.labelled):
         raise DynamoError(
             f"{count} labels are asked for; there are {len(task.labelled)} labelled examples"
@@ -34,7 +34,7 @@ def label_count(labels: float, task: Task) -> int:
     return count
 
 
-def draw_labels(task: Task, count: int, draws: int, balanced: bool, seed: int) -> list[Tensor]:
+def draw_labels(task: Task, count: int, draws: int, *, balanced: bool, seed: int) -> list[Tensor]:
     """Rows of the labelled examples, drawn without replacement; each draw begins anew.
 
     Raises:
@@ -49,13 +49,13 @@ def draw_labels(task: Task, count: int, draws: int, balanced: bool, seed: int) -
     if balanced and not by_class:
         raise DynamoError(f"labels cannot be balanced: the task is {task.space}, without one class an example")
     drawn = []
-    for number in range(draws):
+    for draw in range(draws):
         order = torch.randperm(len(targets), generator=generator)
         if balanced:
             order = _in_turn(targets, order)
         chosen = order[:count]
         if by_class:
-            _check_classes(targets, chosen, number)
+            _check_classes(targets, chosen, draw)
         drawn.append(chosen)
     return drawn
 
@@ -69,12 +69,12 @@ def _in_turn(targets: Tensor, order: Tensor) -> Tensor:
     return order[ranks.argsort(stable=True)]
 
 
-def _check_classes(targets: Tensor, chosen: Tensor, number: int) -> None:
+def _check_classes(targets: Tensor, chosen: Tensor, draw: int) -> None:
     for value in torch.unique(targets).tolist():
         there = int((targets[chosen] == value).sum())
         if there < 2:
             raise DynamoError(
-                f"draw {number} of {len(chosen)} labels has {there or 'no'} example{'s' * (there != 1)} of class "
+                f"draw {draw} of {len(chosen)} labels has {there or 'no'} example{'s' * (there != 1)} of class "
                 f"{value}: cross-validation needs 2 of each; ask for more labels, or balance them (--balanced)"
             )
 
@@ -105,5 +105,5 @@ def stopping_point(checks: AnyFloats, sizes: Sequence[int]) -> tuple[int, Floats
     Returns:
         The number of steps (the least where there are several), and the loss after each number, ``[S + 1]``.
     """
-    loss = np.average(checks, axis=0, weights=sizes)
+    loss: Floats = np.average(np.asarray(checks, dtype=np.float64), axis=0, weights=sizes)
     return int(loss.argmin()), loss

@@ -1,6 +1,7 @@
 """How good is the meta-model over the map, and does its best place belong to no model? (Section 4.2, Figure 6.)"""
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Literal
 
 import attrs
@@ -10,13 +11,14 @@ from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.geometry.hull import HullDistance, hull_distance, outline
 from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.analysis.networks.evaluate import Metric, scores_at
-from dynamo.analysis.networks.task import base_scores, is_share, sign_of, some, task_of
+from dynamo.analysis.networks.task import base_scores, is_accuracy, name_of, sign_of, some, task_of
+from dynamo.analysis.table import Table, numbered
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.system.progress import Progress, silent
 
-#: Directions with less than this share of the largest spread are none.
+#: Directions with less than this fraction of the largest spread are none.
 FLAT = 1e-5
 
 
@@ -41,8 +43,8 @@ class Frame:
 
     def thetas(self, coordinates: AnyFloats) -> Floats:
         """The thetas at coordinates ``[..., k]``: ``[..., d]``."""
-        places: Floats = self.origin + np.asarray(coordinates, dtype=np.float64) @ self.axes
-        return places
+        thetas: Floats = self.origin + np.asarray(coordinates, dtype=np.float64) @ self.axes
+        return thetas
 
 
 @attrs.frozen(eq=False)
@@ -60,7 +62,7 @@ class Landscape:
         scores: the metric there, ``[size]`` or ``[size, size]``.
         names: the base models.
         model_coordinates: their θ_n projected, ``[N, k]``.
-        outline: the models around the hull of these coordinates, by number, in order; none on a line.
+        outline: the indices of the models around the hull of these coordinates, in order; none on a line.
         off_frame: how far their θ_n lie from the line or plane, ``[N]``.
         emulator_scores: the metric of the meta-model at their θ_n, ``[N]``.
         base_scores: that of the base models themselves, ``[N]``; NaN for those of another head.
@@ -102,6 +104,50 @@ class Landscape:
         """Where the best place is, ``[k]``."""
         return np.array([side[index] for side, index in zip(self.sides, self.best, strict=True)])
 
+    def table(self) -> Table:
+        """The base models: where their θ_n lie, and the scores of the models and of the meta-model there."""
+        columns = ["model", *numbered("coordinate", len(self.sides)), "off_frame", "base_score", "emulator_score"]
+        models = zip(
+            self.names,
+            self.model_coordinates.tolist(),
+            self.off_frame.tolist(),
+            self.base_scores.tolist(),
+            self.emulator_scores.tolist(),
+            strict=True,
+        )
+        return columns, [
+            [name, *coordinates, off, None if isnan(own) else own, emulated]
+            for name, coordinates, off, own, emulated in models
+        ]
+
+    def grid_table(self) -> Table:
+        """Every place of the grid: its coordinates, its score, also relative to the best base model, and its θ."""
+        axes, d = len(self.sides), self.thetas.shape[-1]
+        columns = [*numbered("coordinate", axes), "score", "relative", *numbered("theta", d)]
+        grid = zip(
+            self.frame.coordinates(self.thetas).reshape(-1, axes).tolist(),
+            self.scores.ravel().tolist(),
+            self.relative.ravel().tolist(),
+            self.thetas.reshape(-1, d).tolist(),
+            strict=True,
+        )
+        return columns, [[*coordinates, score, relative, *theta] for coordinates, score, relative, theta in grid]
+
+    def describe(self) -> str:
+        """The best place, in sentences."""
+        where = ", ".join(f"{value:.3g}" for value in self.best_coordinates)
+        best = self.relative[self.best]
+        relation = f"{best:.3f} times" if self.relation == "ratio" else f"{best:+.3f} against"
+        sentences = [
+            f"best of {self.scores.size} places: {self.metric} {self.scores[self.best]:.3f} at ({where}), {relation} "
+            f"the best base model, {self.best_model} ({self.reference:.3f}); chosen on the same {self.examples} test "
+            "examples, so rather too good"
+        ]
+        for where, hull in (("these coordinates", self.hull_in_frame), ("all dimensions", self.hull)):
+            far = f"outside the hull of the base models, by {hull.relative:.2f} of their spread"
+            sentences.append(f"in {where} it lies {far if hull.outside else 'inside the hull of the base models'}")
+        return "\n".join(sentences)
+
 
 def principal_frame(theta: AnyFloats, dimensions: int = 2) -> Frame:
     """The line or plane through the mean of the thetas ``[N, d]`` along their first principal components.
@@ -109,8 +155,8 @@ def principal_frame(theta: AnyFloats, dimensions: int = 2) -> Frame:
     Raises:
         DynamoError: the thetas do not span it.
     """
-    found = spectrum(theta)
-    spread = np.sqrt(found.eigenvalues)
+    components = spectrum(theta)
+    spread = np.sqrt(components.eigenvalues)
     there = int((spread > FLAT * max(float(spread.max(initial=0)), 1e-12)).sum())
     if there == 0:
         raise DynamoError("the map has no directions: it needs at least two base models with different thetas")
@@ -121,9 +167,9 @@ def principal_frame(theta: AnyFloats, dimensions: int = 2) -> Frame:
         )
     names = tuple(
         f"{ordinal} component ({share:.0%} of the variance)"
-        for ordinal, share in zip(("first", "second")[:dimensions], found.shares[:dimensions], strict=True)
+        for ordinal, share in zip(("first", "second")[:dimensions], components.shares[:dimensions], strict=True)
     )
-    return Frame(np.asarray(theta, dtype=np.float64).mean(0), found.components[:dimensions], names)
+    return Frame(np.asarray(theta, dtype=np.float64).mean(0), components.components[:dimensions], names)
 
 
 def frame_through(fit: Fit, models: Sequence[str]) -> Frame:
@@ -155,6 +201,7 @@ def frame_through(fit: Fit, models: Sequence[str]) -> Frame:
 def landscape(
     fit: Fit,
     population: Population,
+    *,
     through: Sequence[str] = (),
     dimensions: Literal[1, 2] = 2,
     size: int = 21,
@@ -177,7 +224,8 @@ def landscape(
             the first principal components.
         dimensions: of that frame.
         size: places along each axis.
-        margin: how far the grid goes beyond the models on each side, as a share of their larger range.
+        margin: how far the grid goes beyond the models on each side, as a fraction of their larger
+            range.
         metric: ``score``, ``loss``, or a function (more is better).
         head: the head that is scored; needed where there are several.
         examples: how many test examples, drawn at random; None for all.
@@ -186,7 +234,15 @@ def landscape(
 
     Raises:
         DynamoError: fewer than two places a side, models that do not span the frame, unknown names, or what
-            :func:`dynamo.analysis.networks.evaluate.scores_at` finds.
+            :func:`dynamo.analysis.networks.evaluate.scores_at` raises.
+
+    Example:
+        >>> result = landscape(fit, population, size=3)
+        >>> result.scores.shape
+        (3, 3)
+        >>> columns, rows = result.table()
+        >>> len(rows) == len(population)
+        True
     """
     if size < 2:
         raise DynamoError(f"a landscape needs at least 2 places a side, not {size}")
@@ -195,7 +251,7 @@ def landscape(
     task = task_of(fit, population, head)
     test = some(task.dataset.test, examples, seed)
     own = np.full(len(theta), np.nan)
-    own[list(task.numbers)] = base_scores(task, test, metric)
+    own[list(task.indices)] = base_scores(task, test, metric)
     sign = sign_of(metric)
     if not np.isfinite(own).any():
         raise DynamoError("the metric is NaN or infinite for every base model: is it defined on these data?")
@@ -206,32 +262,31 @@ def landscape(
     room = margin * (high - low).max()
     sides = tuple(np.linspace(start - room, end + room, size) for start, end in zip(low, high, strict=True))
     thetas = frame.thetas(np.stack(np.meshgrid(*sides, indexing="ij"), -1))
-    places = np.concatenate([thetas.reshape(-1, theta.shape[1]), theta])
-    found = scores_at(fit, places, test, metric, task.head, progress=progress)
-    scores = found[: -len(theta)].reshape(thetas.shape[:-1])
+    all_thetas = np.concatenate([thetas.reshape(-1, theta.shape[1]), theta])
+    all_scores = scores_at(fit, all_thetas, test, metric=metric, head=task.head, progress=progress)
+    scores = all_scores[: -len(theta)].reshape(thetas.shape[:-1])
     if not np.isfinite(scores).any():
         raise DynamoError("the metric is NaN or infinite at every place: is it defined on these data?")
     ranked = np.where(np.isfinite(scores), sign * scores, -np.inf)
     best = tuple(int(index) for index in np.unravel_index(ranked.argmax(), scores.shape))
-    is_ratio = is_share(metric, task.space) and own[top] > 0
     return Landscape(
-        metric if isinstance(metric, str) else getattr(metric, "__name__", "metric"),
-        sign > 0,
-        "ratio" if is_ratio else "difference",
-        len(test),
-        frame,
-        sides,
-        thetas,
-        scores,
-        tuple(fit.names),
-        coordinates,
-        outline(coordinates),
-        np.linalg.norm(theta - frame.thetas(coordinates), axis=1),
-        found[-len(theta) :],
-        own,
-        fit.names[top],
-        float(own[top]),
-        best,
-        hull_distance(coordinates, frame.coordinates(thetas[best])),
-        hull_distance(theta, thetas[best]),
+        metric=name_of(metric),
+        more_is_better=sign > 0,
+        relation="ratio" if is_accuracy(metric, task.space) and own[top] > 0 else "difference",
+        examples=len(test),
+        frame=frame,
+        sides=sides,
+        thetas=thetas,
+        scores=scores,
+        names=tuple(fit.names),
+        model_coordinates=coordinates,
+        outline=outline(coordinates),
+        off_frame=np.linalg.norm(theta - frame.thetas(coordinates), axis=1),
+        emulator_scores=all_scores[-len(theta) :],
+        base_scores=own,
+        best_model=fit.names[top],
+        reference=float(own[top]),
+        best=best,
+        hull_in_frame=hull_distance(coordinates, frame.coordinates(thetas[best])),
+        hull=hull_distance(theta, thetas[best]),
     )

@@ -18,7 +18,9 @@ from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.analysis.networks.descent import ThetaLoss, descend, spread_of
 from dynamo.analysis.networks.evaluate import Metric, scores_at
 from dynamo.analysis.networks.search_methods import Region, at_random, by_cma
-from dynamo.analysis.networks.task import base_scores, sign_of, task_of
+from dynamo.analysis.networks.task import base_scores, name_of, sign_of, task_of
+from dynamo.analysis.table import Table, numbered
+from dynamo.contracts.data import Examples
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
@@ -41,15 +43,16 @@ class Search:
             mean.
         tuning: the scores there on the tuning set, ``[E]``.
         known: how many of the places were known before: the number of base models and one.
-        best: the number of the place that was chosen.
+        best: the index of the place that was chosen.
         held_out: its held-out score.
         mean_held_out: the held-out score of the meta-model at the mean of the models.
         names: the base models with the head that is scored.
         base_tuning, base_held_out: the base models' own scores, ``[n]``.
-        chosen: the number of the base model with the best score on the tuning set.
+        chosen: the index of the base model with the best score on the tuning set.
         hull: where the place lies with respect to the hull of the models, in all dimensions.
         distance: its Mahalanobis distance from the models' mean; see
-        :class:`dynamo.analysis.networks.search_methods.Region`. limit: the largest distance that was allowed.
+            :class:`dynamo.analysis.networks.search_methods.Region`.
+        limit: the largest distance that was allowed.
         model_coordinates: the models along the first two principal components, ``[N, 2]``.
         coordinates: the places, ``[E, 2]``.
     """
@@ -88,11 +91,41 @@ class Search:
         best = np.maximum if self.more_is_better else np.minimum
         return np.asarray(best.accumulate(self.tuning), dtype=np.float64)
 
+    def table(self) -> Table:
+        """Scores on the tuning set and on held-out data: of the θ that was chosen, of the mean, of base models."""
+        own = self.base_held_out
+        best = int(own.argmax() if self.more_is_better else own.argmin())
+        alike, test = f"base model chosen alike: {self.names[self.chosen]}", self.names[best]
+        return ["what", "tuning", "held_out"], [
+            ["theta that was chosen", float(self.tuning[self.best]), self.held_out],
+            ["mean of the thetas", float(self.tuning[self.known - 1]), self.mean_held_out],
+            [alike, float(self.base_tuning[self.chosen]), float(own[self.chosen])],
+            [f"base model best on held-out data: {test}", float(self.base_tuning[best]), float(own[best])],
+            ["base models, mean", float(self.base_tuning.mean()), float(own.mean())],
+        ]
+
+    def path_table(self) -> Table:
+        """Every place in the order in which it was scored: its tuning score, whether it was chosen, its θ."""
+        columns = ["place", "tuning", "chosen", *numbered("theta", self.thetas.shape[1])]
+        tried = zip(self.tuning.tolist(), self.thetas.tolist(), strict=True)
+        return columns, [[index, score, index == self.best, *theta] for index, (score, theta) in enumerate(tried)]
+
+    def describe(self) -> str:
+        """The data that were used, and where the θ that was chosen lies."""
+        seen = "base models may have been trained on them" if self.seen else "no base model was trained on them"
+        hull = f"outside, by {self.hull.relative:.2f} of their spread" if self.hull.outside else "inside"
+        return (
+            f"chosen on {self.tuning_size} labelled training examples ({seen}), measured on {self.held_out_size} test "
+            f"examples\nit lies at {self.distance:.2f} standard deviations from the models' mean (at most "
+            f"{self.limit:.2f}); hull of the models: {hull}"
+        )
+
 
 def search(
     fit: Fit,
     population: Population,
     method: Method = "gradient",
+    *,
     metric: str | Metric = "score",
     head: str | None = None,
     budget: int = 200,
@@ -125,6 +158,14 @@ def search(
     Raises:
         DynamoError: an unknown method or metric, a budget that the models use up, thetas that are all alike, or a
             metric that is not defined.
+
+    Example:
+        >>> result = search(fit, population, budget=8)
+        >>> result.theta.shape == fit.theta[0].shape
+        True
+        >>> columns, rows = result.table()
+        >>> rows[0][0]
+        'theta that was chosen'
     """
     if method not in get_args(Method):
         raise DynamoError(f"no search method is called {method!r}: {did_you_mean(method, get_args(Method))}")
@@ -133,61 +174,83 @@ def search(
         raise DynamoError(f"a budget of {budget} places is used up by the models and their mean: give more")
     task, region = task_of(fit, population, head), Region.around(theta, radius)
     tuning, held_out = task.labelled[:examples], task.dataset.test
-    sign, scored = sign_of(metric), 0
-
-    def objective(thetas: Floats) -> Floats:
-        nonlocal scored
-        found = sign * scores_at(fit, thetas, tuning, metric, task.head)
-        if np.isnan(found).any():
-            raise DynamoError("the metric is NaN at a place that was tried: is it defined on these data?")
-        scored += len(thetas)
-        progress(scored, budget)
-        return found
-
+    objective = _Objective(fit, tuning, metric, task.head, budget, progress)
     known = region.project(np.vstack([theta, theta.mean(0)]))
     known_scores = objective(known)
     start, left = known[known_scores.argmax()], budget - len(known)
     if method == "random":
-        places, scores = at_random(objective, region, left, seed, radius)
+        tried, tried_scores = at_random(objective, region, budget=left, seed=seed, radius=radius)
     elif method == "cma":
-        places, scores = by_cma(objective, region, start, left, seed)
+        tried, tried_scores = by_cma(objective, region, start, budget=left, seed=seed)
     else:
-        loss = ThetaLoss(fit, tuning, task.head)
-        rows, step = [torch.arange(len(tuning))], rate * spread_of(theta)
-        tick = part(progress, len(known), budget)
-        places = descend(loss, start[None], rows, None, left, step, region.project, tick).thetas[0, 1:]
-        scores = objective(places)
-    thetas, found = np.vstack([known, places]), np.concatenate([known_scores, scores])
-    best = int(found.argmax())
-    own = np.array(base_scores(task, tuning, metric))
-    at_best, at_mean = scores_at(fit, np.stack([thetas[best], known[-1]]), held_out, metric, task.head)
+        tried = descend(
+            ThetaLoss(fit, tuning, head=task.head),
+            start[None],
+            [torch.arange(len(tuning))],
+            steps=left,
+            rate=rate * spread_of(theta),
+            project=region.project,
+            progress=part(progress, len(known), budget),
+        ).thetas[0, 1:]
+        tried_scores = objective(tried)
+    thetas, scores = np.vstack([known, tried]), np.concatenate([known_scores, tried_scores])
+    best = int(scores.argmax())
+    base_tuning = np.array(base_scores(task, tuning, metric))
+    at_best, at_mean = scores_at(fit, np.stack([thetas[best], known[-1]]), held_out, metric=metric, head=task.head)
+    axes = _first_two_components(theta)
     return Search(
-        method,
-        metric if isinstance(metric, str) else getattr(metric, "__name__", "metric"),
-        sign > 0,
-        task.seen,
-        len(tuning),
-        len(held_out),
-        thetas,
-        sign * found,
-        len(known),
-        best,
-        float(at_best),
-        float(at_mean),
-        tuple(task.names),
-        own,
-        np.array(base_scores(task, held_out, metric)),
-        int((sign * own).argmax()),
-        hull_distance(theta, thetas[best]),
-        float(region.distances(thetas[best])),
-        region.limit,
-        *_shown(theta, thetas),
+        method=method,
+        metric=name_of(metric),
+        more_is_better=objective.sign > 0,
+        seen=task.seen,
+        tuning_size=len(tuning),
+        held_out_size=len(held_out),
+        thetas=thetas,
+        tuning=objective.sign * scores,
+        known=len(known),
+        best=best,
+        held_out=float(at_best),
+        mean_held_out=float(at_mean),
+        names=tuple(task.names),
+        base_tuning=base_tuning,
+        base_held_out=np.array(base_scores(task, held_out, metric)),
+        chosen=int((objective.sign * base_tuning).argmax()),
+        hull=hull_distance(theta, thetas[best]),
+        distance=float(region.distances(thetas[best])),
+        limit=region.limit,
+        model_coordinates=(theta - theta.mean(0)) @ axes.T,
+        coordinates=(thetas - theta.mean(0)) @ axes.T,
     )
 
 
-def _shown(theta: AnyFloats, thetas: Floats) -> tuple[Floats, Floats]:
-    """Models and places along the first two principal components of the models; zeros where there is one only."""
+@attrs.define(eq=False)
+class _Objective:
+    """The score of thetas on the tuning set, with its sign changed where less is better; it counts them."""
+
+    fit: Fit
+    tuning: Examples
+    metric: str | Metric
+    head: str
+    budget: int
+    progress: Progress
+    scored: int = 0
+
+    @property
+    def sign(self) -> int:
+        return sign_of(self.metric)
+
+    def __call__(self, thetas: Floats) -> Floats:
+        scores: Floats = self.sign * scores_at(self.fit, thetas, self.tuning, metric=self.metric, head=self.head)
+        if np.isnan(scores).any():
+            raise DynamoError("the metric is NaN at a place that was tried: is it defined on these data?")
+        self.scored += len(thetas)
+        self.progress(self.scored, self.budget)
+        return scores
+
+
+def _first_two_components(theta: AnyFloats) -> Floats:
+    """The first two principal components, ``[2, d]``; zeros for those that there are not."""
     axes = np.zeros((2, theta.shape[1]))
-    found = spectrum(theta).components[:2]
-    axes[: len(found)] = found
-    return (theta - theta.mean(0)) @ axes.T, (thetas - theta.mean(0)) @ axes.T
+    components = spectrum(theta).components[:2]
+    axes[: len(components)] = components
+    return axes

@@ -12,7 +12,7 @@ from dynamo.contracts.errors import DynamoError
 #: Scores of many places ``[M, d] -> [M]``; more is better.
 Objective = Callable[[Floats], Floats]
 
-#: Principal components with less than this share of the largest standard deviation are no directions to look in.
+#: Principal components with less than this fraction of the largest standard deviation are no directions to look in.
 FLAT = 1e-4
 
 
@@ -48,24 +48,24 @@ class Region:
         """
         if not radius > 0:
             raise DynamoError(f"the radius of the trust region is {radius}: it must be above 0")
-        found = spectrum(theta)
-        deviations = np.sqrt(found.eigenvalues)
+        components = spectrum(theta)
+        deviations = np.sqrt(components.eigenvalues)
         keep = deviations > FLAT * deviations.max(initial=0)
         if not keep.any():
             raise DynamoError("the map has no directions to search in: it needs two base models with different thetas")
-        axes = found.components[keep] * deviations[keep, None]
+        axes = components.components[keep] * deviations[keep, None]
         region = cls(np.asarray(theta, dtype=np.float64).mean(0), axes, np.inf)
         return attrs.evolve(region, limit=radius * float(region.distances(theta).max()))
 
     def whitened(self, thetas: AnyFloats) -> Floats:
         """Places in units of standard deviations, ``[M, d] -> [M, k]``; what lies across the span is dropped."""
-        placed: Floats = (thetas - self.centre) @ (self.axes / (self.axes**2).sum(1, keepdims=True)).T
-        return placed
+        whitened: Floats = (thetas - self.centre) @ (self.axes / (self.axes**2).sum(1, keepdims=True)).T
+        return whitened
 
     def thetas(self, whitened: AnyFloats) -> Floats:
-        """The other way, ``[M, k] -> [M, d]``."""
-        places: Floats = self.centre + whitened @ self.axes
-        return places
+        """The inverse of :meth:`whitened`, ``[M, k] -> [M, d]``."""
+        thetas: Floats = self.centre + whitened @ self.axes
+        return thetas
 
     def distances(self, thetas: AnyFloats) -> Floats:
         """The Mahalanobis distance of places from the centre, ``[M, d] -> [M]``."""
@@ -83,7 +83,7 @@ class Region:
         return self.thetas(self.shrink(self.whitened(thetas)))
 
 
-def at_random(objective: Objective, region: Region, budget: int, seed: int, radius: float) -> tuple[Floats, Floats]:
+def at_random(objective: Objective, region: Region, *, budget: int, seed: int, radius: float) -> tuple[Floats, Floats]:
     """Draw places from the Gaussian with the mean of the models and ``radius`` times their standard deviations.
 
     Returns:
@@ -94,7 +94,7 @@ def at_random(objective: Objective, region: Region, budget: int, seed: int, radi
     return thetas, objective(thetas)
 
 
-def by_cma(objective: Objective, region: Region, start: Floats, budget: int, seed: int) -> tuple[Floats, Floats]:
+def by_cma(objective: Objective, region: Region, start: Floats, *, budget: int, seed: int) -> tuple[Floats, Floats]:
     """CMA-ES (Hansen 2016, The CMA evolution strategy: a tutorial) in the whitened coordinates, first with half a
     standard deviation.
 
@@ -102,11 +102,11 @@ def by_cma(objective: Objective, region: Region, start: Floats, budget: int, see
         objective: what is maximised.
         region: where; candidates beyond its limit are moved back before they are scored.
         start: the first mean, ``[d]``.
-        budget: how many places are scored.
+        budget: how many thetas are scored.
         seed: of the candidates.
 
     Returns:
-        The places ``[M, d]`` and their scores, in the order in which they were tried. M is below the budget where CMA
+        The thetas ``[M, d]`` and their scores, in the order in which they were tried. M is below the budget where CMA
         sees no more progress.
 
     Raises:
@@ -125,14 +125,14 @@ def by_cma(objective: Objective, region: Region, start: Floats, budget: int, see
         "randn": lambda *shape: rng.standard_normal(shape),
     }
     strategy = cma.CMAEvolutionStrategy(region.whitened(start[None])[0], 0.5, settings)
-    places: list[Floats] = []
+    tried: list[Floats] = []
     scores: list[Floats] = []
     while (left := budget - sum(map(len, scores))) > 0 and not strategy.stop():
         asked = region.shrink(np.stack(strategy.ask()))
         thetas = region.thetas(asked[:left])
-        found = objective(thetas)
-        places.append(thetas)
-        scores.append(found)
+        reached = objective(thetas)
+        tried.append(thetas)
+        scores.append(reached)
         if len(thetas) == len(asked):
-            strategy.tell(list(asked), (-found).tolist())
-    return np.concatenate(places), np.concatenate(scores)
+            strategy.tell(list(asked), (-reached).tolist())
+    return np.concatenate(tried), np.concatenate(scores)

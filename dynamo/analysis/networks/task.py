@@ -27,7 +27,7 @@ class Task:
         head: the head's name.
         space: its output space.
         dataset: the data set of its base models.
-        numbers: which base models have this head, by their place among the thetas.
+        indices: of the base models that have this head, among the thetas.
         models: these base models.
         labelled: labelled examples to tune on, in random order: what no base model was trained on of the labelled
             half, or the whole half where nothing is left.
@@ -37,7 +37,7 @@ class Task:
     head: str
     space: OutputSpace
     dataset: Dataset
-    numbers: tuple[int, ...]
+    indices: tuple[int, ...]
     models: tuple[BaseModel, ...]
     labelled: Examples
     seen: bool
@@ -52,8 +52,8 @@ def task_of(fit: Fit, population: Population, head: str | None = None) -> Task:
     """The task of a head.
 
     Base models are trained on the first ``fraction`` of the labelled half (see
-    :func:`dynamo.training.base_models.train_base_model`), so what lies behind the largest fraction is new to all of
-    them. A model without that label may have seen all.
+    :func:`dynamo.training.base_models.train_base_model`), so what comes after the largest fraction is new to all
+    of them. A model without that metadata may have seen all.
 
     Args:
         fit: the fit.
@@ -65,8 +65,8 @@ def task_of(fit: Fit, population: Population, head: str | None = None) -> Task:
     """
     space = fit.model_at(fit.theta[0], head).outputs
     head = head or fit.emulator.blueprint.heads[0][0]
-    numbers = tuple(number for number in range(len(fit.names)) if fit.emulator.group_of(number) == head)
-    models = tuple(population[number] for number in numbers)
+    indices = tuple(index for index in range(len(fit.names)) if fit.emulator.group_of(index) == head)
+    models = tuple(population[index] for index in indices)
     datasets = [population.dataset(base) for base in models]
     for base, dataset in zip(models, datasets, strict=True):
         if dataset is not datasets[0]:
@@ -78,12 +78,20 @@ def task_of(fit: Fit, population: Population, head: str | None = None) -> Task:
     used = max(_fraction(base) for base in models)
     rest = half[round(len(half) * used) :]
     seen = len(rest) == 0
-    return Task(head, space, datasets[0], numbers, models, half if seen else rest, seen)
+    return Task(
+        head=head,
+        space=space,
+        dataset=datasets[0],
+        indices=indices,
+        models=models,
+        labelled=half if seen else rest,
+        seen=seen,
+    )
 
 
 def _fraction(base: BaseModel) -> float:
-    share = base.metadata.get("fraction", 1.0)
-    return float(share) if isinstance(share, int | float) and 0 <= share <= 1 else 1.0
+    fraction = base.metadata.get("fraction", 1.0)
+    return float(fraction) if isinstance(fraction, int | float) and 0 <= fraction <= 1 else 1.0
 
 
 def some(examples: Examples, count: int | None, seed: int = 0) -> Examples:
@@ -110,11 +118,11 @@ def answers(model: DynamicalModel, inputs: Inputs, batch_size: int = 512) -> tup
     outputs, states = [], []
     device, readout = device_of(model), model.outputs.readout
     for start in range(0, len(inputs), batch_size):
-        part = model.trajectory(inputs[start : start + batch_size].to(device))
-        last = part.states[-1]
+        trajectory = model.trajectory(inputs[start : start + batch_size].to(device))
+        last = trajectory.states[-1]
         last = last.mean((-2, -1)) if last.ndim == 5 else last.flatten(2)
-        outputs.append(part.at_readout(readout).cpu())
-        states.append(at_readout(last, part.mask, readout).cpu())
+        outputs.append(trajectory.at_readout(readout).cpu())
+        states.append(at_readout(last, trajectory.mask, readout).cpu())
     return torch.cat(outputs), torch.cat(states)
 
 
@@ -125,8 +133,8 @@ def base_scores(task: Task, examples: Examples, metric: str | Metric = "score") 
         DynamoError: an unknown metric.
     """
     measure = metric_named(metric) if isinstance(metric, str) else metric
-    found = (answers(base.model, examples.inputs)[0] for base in task.models)
-    return [measure(outputs, examples.targets, examples.inputs.mask, task.space) for outputs in found]
+    outputs = (answers(base.model, examples.inputs)[0] for base in task.models)
+    return [measure(own, examples.targets, examples.inputs.mask, task.space) for own in outputs]
 
 
 def sign_of(metric: str | Metric) -> int:
@@ -134,6 +142,11 @@ def sign_of(metric: str | Metric) -> int:
     return -1 if metric == "loss" else 1
 
 
-def is_share(metric: str | Metric, space: OutputSpace) -> bool:
-    """Whether a metric is a share of right answers, of which one can be a multiple of another."""
+def name_of(metric: str | Metric) -> str:
+    """What a metric is called."""
+    return metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
+
+
+def is_accuracy(metric: str | Metric, space: OutputSpace) -> bool:
+    """Whether a metric is an accuracy, of which one value can be a multiple of another."""
     return metric in ("score", task_score) and space.kind == "classes"

@@ -46,10 +46,10 @@ def rival_named(name: str) -> Rival:
 def distance_matrix(
     name: str,
     recordings: Sequence[Recording],
+    *,
     examples: int | None = 512,
     seed: int = 0,
     progress: Progress = silent,
-    *,
     spaces: Sequence[OutputSpace] | None = None,
     pooling: int | None = 4,
 ) -> Floats:
@@ -77,9 +77,9 @@ def distance_matrix(
         numbers of sites or different output spaces, or too little data for the measure.
     """
     rival = rival_named(name)
-    sites = readers(rival, recordings, spaces, examples, seed, pooling)
+    sites = readers(rival, recordings, spaces, examples=examples, seed=seed, pooling=pooling)
     done, pairs = count(1), len(sites) * len(recordings) * (len(recordings) - 1) // 2
     total = np.zeros((len(recordings), len(recordings)))
     for read in sites:
-        total += pairwise(rival, read, len(recordings), lambda: progress(next(done), pairs))
+        total += pairwise(rival, read, len(recordings), step=lambda: progress(next(done), pairs))
     return total / len(sites)

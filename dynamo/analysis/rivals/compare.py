@@ -122,6 +122,7 @@ def compare(
     fit: Fit,
     population: Population,
     label: str,
+    *,
     methods: Sequence[str] | None = None,
     examples: int | None = 512,
     kind: Kind = "classical",
@@ -222,7 +223,9 @@ def _measured(
 
     def distances(models: Sequence[int], tick: Progress = silent) -> Floats:
         spaces = [population[number].outputs for number in models]
-        return distance_matrix(name, [recordings[number] for number in models], None, seed, tick, spaces=spaces)
+        return distance_matrix(
+            name, [recordings[number] for number in models], examples=None, seed=seed, progress=tick, spaces=spaces
+        )
 
     order = np.random.default_rng(seed).permutation(len(recordings)).tolist()
     distances(order[:2])

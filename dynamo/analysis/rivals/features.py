@@ -27,6 +27,7 @@ def readers(
     rival: Rival,
     recordings: Sequence[Recording],
     spaces: Sequence[OutputSpace] | None,
+    *,
     examples: int | None,
     seed: int,
     pooling: int | None,

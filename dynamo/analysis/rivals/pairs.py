@@ -74,7 +74,9 @@ class PairFigures:
     spreads: Mapping[str, Spread]
 
 
-def pair_figures(distances: ArrayLike, groups: Sequence[object], permutations: int = 999, seed: int = 0) -> PairFigures:
+def pair_figures(
+    distances: ArrayLike, groups: Sequence[object], *, permutations: int = 999, seed: int = 0
+) -> PairFigures:
     """Compare distances with known groups.
 
     Args:
@@ -168,7 +170,7 @@ def violation_rate(distances: Floats, groups: Numbers) -> float:
     return fmean(rates)
 
 
-def neighbour_accuracy(distances: Floats, groups: Numbers, neighbours: int = NEIGHBOURS, seed: int = 0) -> float:
+def neighbour_accuracy(distances: Floats, groups: Numbers, *, neighbours: int = NEIGHBOURS, seed: int = 0) -> float:
     """Leave-one-out accuracy of the vote of the nearest; a tie of votes goes to the group with the nearest model.
 
     Equally near neighbours come in a random order, so that the order of the models tells nothing.

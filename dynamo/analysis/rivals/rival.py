@@ -54,6 +54,7 @@ def pairwise(
     rival: Rival,
     read: Callable[[int], Any],
     models: int,
+    *,
     step: Callable[[], None] = lambda: None,
     memory: int | None = None,
 ) -> Floats:

@@ -1,21 +1,18 @@
 """``dynamo analyse alignment``: do several meta-models draw the same map?"""
 
 from pathlib import Path
-from statistics import median
 
 import click
+
+from dynamo.commands._shared import colour_option, count_option, keep, results_folder, seed_option
 
 
 @click.command()
 @click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN RUN2 ...")
-@click.option(
-    "--colour-by", default=None, metavar="LABEL", help="the label that colours the map [default: one is chosen]"
-)
+@colour_option("the map")
 @click.option("--scale/--no-scale", default=True, show_default=True, help="bring all maps to the same size first")
-@click.option(
-    "--permutations", type=click.IntRange(min=1), default=199, show_default=True, help="shuffles of the models"
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="of the shuffles")
+@count_option("--permutations", 199, "shuffles of the models")
+@seed_option("the shuffles")
 @click.option(
     "--out",
     "-o",
@@ -28,7 +25,6 @@ def command(
 ) -> None:
     """Lay the maps of two or more runs of the same models over one another: how stable is each model's place?"""
     from dynamo.analysis.geometry.alignment import align, maps_of
-    from dynamo.commands._shared import keep, results_folder
     from dynamo.contracts.errors import DynamoError
     from dynamo.fit.fit import Fit
     from dynamo.report import terminal
@@ -42,33 +38,10 @@ def command(
     maps = maps_of(fits)
     folder = results_folder(runs[0], out, "alignment")
     with terminal.progress() as stages:
-        found = align(maps, scale, permutations, seed, stages("shuffles", permutations))
-    label = colour_by or colouring(fits[0].metadata)
-    values = fits[0].values_of(label) if label is not None else None
-    names = fits[0].names
-    figure = plot_alignment(found, names, label, values, f"{len(names)} models")
-    pairs = [f"{first + 1} to {second + 1}" for first, second in found.pairs]
-    numbers = zip(pairs, found.pairs, found.distances.tolist(), strict=True)
-    keep(
-        folder,
-        "runs",
-        ("pair of runs", "run", "other run", "median distance", "correlation of distances"),
-        [
-            (
-                pair,
-                str(runs[first]),
-                str(runs[second]),
-                median(own),
-                float(found.correlations[first, second]),
-            )
-            for pair, (first, second), own in numbers
-        ],
-    )
-    click.echo(
-        f"\nmedian distance between a model's places in two runs: {found.distance:.3f} of the map's spread; "
-        f"{median(found.shuffled.tolist()):.3f} with models shuffled (p = {found.p_value:.3g})\n"
-    )
-    rows = list(zip(names, found.residuals, found.model_distances, *found.distances, strict=True))
-    order = (-found.model_distances).argsort(kind="stable")
-    columns = ("model", "residual", "median distance", *pairs)
-    keep(folder, "alignment", columns, [rows[number] for number in order], figure)
+        tick = stages("shuffles", permutations)
+        result = align(maps, scale=scale, permutations=permutations, seed=seed, progress=tick)
+    names, key = fits[0].names, colour_by or colouring(fits[0].metadata)
+    values = None if key is None else fits[0].values_of(key)
+    keep(folder, "runs", result.runs_table(runs))
+    click.echo(f"\n{result.describe()}\n")
+    keep(folder, "alignment", result.table(names), plot_alignment(result, names, key, values, f"{len(names)} models"))

@@ -88,14 +88,14 @@ def command(
             lambda theta: fit.model_at(theta.tolist(), task.head),
             places,
             inputs,
-            held,
-            task.dataset.tokens,
-            starts,
-            rounds,
-            seed,
-            tick,
-            slow,
-            BaseView.of(fit, models, task.numbers) if seen else None,
+            held=held,
+            tokens=task.dataset.tokens,
+            starts=starts,
+            rounds=rounds,
+            seed=seed,
+            progress=tick,
+            slow=slow,
+            view=BaseView.of(fit, models, task.numbers) if seen else None,
         )
     columns = ["place", "kind", "parts", "stable", "saddles", "slow", *FIGURES.values()]
     keep(folder, "attractors", columns, _rows(result), plot_over_the_map(result))

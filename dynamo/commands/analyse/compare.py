@@ -56,7 +56,7 @@ def command(
     folder = results_folder(run, out, "compare")
     with terminal.progress() as stages:
         names = None if methods is None else [name.strip() for name in methods.split(",")]
-        result = compare(fit, models, label, names, examples, kind, seed, stages)
+        result = compare(fit, models, label, methods=names, examples=examples, kind=kind, seed=seed, progress=stages)
     clusterers, groups, growth = [], [], []
     for method in result.methods:
         growth += [[method.name, *step] for step in method.growth]

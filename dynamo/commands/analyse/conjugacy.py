@@ -57,9 +57,11 @@ def command(
     with terminal.progress() as stages:
         tick = stages("following the dynamics", len(models))
         counts = [int(part) for part in numbers]
-        found = conjugacy(fit, models, groups, counts, held, examples, starts, seed=seed, progress=tick)
+        found = conjugacy(
+            fit, models, groups, steps=counts, held=held, examples=examples, starts=starts, seed=seed, progress=tick
+        )
         tick = stages("carrying models to one another", len(models))
-        carried = transport(fit, models, groups, examples, progress=tick)
+        carried = transport(fit, models, groups, examples=examples, progress=tick)
     write_csv(
         folder / "carried.csv",
         ["model", *carried.names],

@@ -77,16 +77,27 @@ def command(
     model, dataset = _subject(fit, models, at, base, head)
     folder = results_folder(run, out, "fixed-points")
     inputs = dataset.test.inputs[:sequences]
-    x = constant_input(model, held, inputs, dataset.tokens)
-    visited = sample_states(model, inputs, starts, noise, seed)
+    x = constant_input(model, held, inputs, tokens=dataset.tokens)
+    visited = sample_states(model, inputs, starts, noise=noise, seed=seed)
     with terminal.progress() as stages:
         tick = stages("looking for fixed points", starts)
-        found = find_fixed_points(model, x, visited, method, tolerance, slow_tolerance, seed=seed, progress=tick)
+        found = find_fixed_points(
+            model,
+            x,
+            visited,
+            method=method,
+            tolerance=tolerance,
+            slow_tolerance=slow_tolerance,
+            seed=seed,
+            progress=tick,
+        )
     if len(found) == 0:
         click.echo(f"{told(found)}\nnothing is written: try more --starts, --noise, or a larger --slow-tolerance")
         return
     near = linearise(model, x, found.states)
-    shown = portrait(model, x, inputs, found.states[~found.is_outlier] if not bool(found.is_outlier.all()) else None)
+    shown = portrait(
+        model, x, inputs, points=found.states[~found.is_outlier] if not bool(found.is_outlier.all()) else None
+    )
     title = f"{'base model' if base else 'meta-model at'} {at}, input held at {held}"
     keep(folder, "fixed-points", *table(found, near), plot_fixed_points(shown, found, near, title))
     write_bytes(folder / "fixed-points.html", turning_page(shown, found, near, title).encode())

@@ -62,7 +62,9 @@ def command(
     folder = results_folder(run, out, "words")
     with terminal.progress() as stages:
         tick = stages("kicking", None)
-        found = word_map(fit, models, lists, positive_class, size, starts, head, seed=seed, progress=tick)
+        found = word_map(
+            fit, models, lists, positive=positive_class, size=size, starts=starts, head=head, seed=seed, progress=tick
+        )
     plane = found.landscape
     label = colour_by or colouring(fit.metadata)
     columns = ["model", "task_score", "word_score", "rest", "separation", "base_task_score", "base_word_score"]

@@ -53,14 +53,14 @@ def draw_outlines(axes: Axes, places: Spectrum, result: Clusters) -> None:
     xy[:, :shown] = places.coordinates[:, :shown]
     radius = 0.035 * float(np.ptp(xy, axis=0).max())
     for number in range(result.count if result.count > 1 and radius > 0 else 0):
-        line = _around(xy[result.labels == number], radius)
+        line = _around(xy[result.numbers == number], radius)
         axes.plot(line[:, 0], line[:, 1], color="0.45", linewidth=1, zorder=0)
         top = line[line[:, 1].argmax()]
         axes.annotate(
             str(number + 1), top, (0, 3), textcoords="offset points", ha="center", color="0.35", fontsize="small"
         )
     what = "1 cluster" if result.count == 1 else f"{result.count} clusters"
-    left_out = int((result.labels < 0).sum())
+    left_out = int((result.numbers < 0).sum())
     axes.set_title(
         f"{what} ({result.method})" + (f", {left_out} models in none" if left_out else ""), fontsize="medium"
     )
