@@ -78,8 +78,18 @@ class Subject:
         self, model_at: Callable[[Floats], torch.nn.Module], places: Places, view: BaseView | None, rounds: int = 1
     ) -> tuple[AttractorAt, ...]:
         inputs = self.task.dataset.halves()[1][:SEQUENCES]
-        chosen = (self.held, self.task.dataset.tokens, self.starts, rounds, self.seed)
-        return attractors_over_the_map(model_at, places, inputs, *chosen, slow="nearest", view=view).attractors
+        return attractors_over_the_map(
+            model_at,
+            places,
+            inputs,
+            held=self.held,
+            tokens=self.task.dataset.tokens,
+            starts=self.starts,
+            rounds=rounds,
+            seed=self.seed,
+            slow="nearest",
+            view=view,
+        ).attractors
 
     def emulator(self, theta: Floats) -> torch.nn.Module:
         return self.fit.model_at(theta.tolist(), self.task.head)
@@ -121,7 +131,7 @@ def geometry(subject: Subject, label: str, best: Floats, points: int) -> tuple[s
     fit, task, population = subject.fit, subject.task, subject.population
     one, other = dict.fromkeys(subject.groups)
     ends = (f"{label}={one}", f"{label}={other}")
-    way, theta = places_between(fit, *ends, points), fit.theta.double().numpy()
+    way, theta = places_between(fit, *ends, points=points), fit.theta.double().numpy()
     near = [int(np.linalg.norm(theta - way.thetas[end], axis=1).argmin()) for end in (0, -1)]
     view = BaseView.of(fit, population, near)
     between = (f"{name} of the way" for name in way.names[1:-1])

@@ -17,8 +17,8 @@ Families. 16 networks that differ in one number, which should come out in order 
     frequency  a damped rotation of the plane by 0.1 to 1 radians a step, in 16 units, in a random frame of its own
 
 Settings, fixed before looking: 16 or 32 units; the preset `laptop` with AdamW at 3e-3, a meta-model of 64 units and
-800 steps, three seeds; rivals on 256 examples; all clusterers of dynamo.analysis.rivals.pairs; the first axis
-of classical scaling. "Shuffled" is the mean of 20 permutations of the labels. The rivals are measured once.
+800 steps, three seeds; rivals on 256 examples; the clusterers of dynamo.analysis.rivals.pairs, all of them; the first
+axis of classical scaling. "Shuffled" is the mean of 20 permutations of the labels. The rivals are measured once.
 
     python benchmarks/ground_truth.py --seeds 3
 """

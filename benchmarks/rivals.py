@@ -16,6 +16,7 @@ from pathlib import Path
 from dynamo import Fit
 from dynamo.analysis.rivals import RIVALS
 from dynamo.analysis.rivals.compare import Comparison, compare
+from dynamo.analysis.table import Table
 from dynamo.report.plots.compare import plot_compare
 from dynamo.report.run import write_figure
 
@@ -24,11 +25,16 @@ def cell(value: str | float | None) -> str:
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else value
 
 
+def records(table: Table) -> list[dict[str, object]]:
+    columns, rows = table
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
 def lines(run: str, result: Comparison) -> list[str]:
     """The rows of one run; the first line names the columns."""
     rows = [
         {"run": run, "models": str(len(result.names)), **found, **cost}
-        for found, cost in zip(result.table(), result.costs(), strict=True)
+        for found, cost in zip(records(result.table()), records(result.costs_table()), strict=True)
     ]
     head = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
     return head + ["| " + " | ".join(cell(value) for value in row.values()) + " |" for row in rows]

@@ -17,6 +17,11 @@ from dynamo.report.plots.compare import plot_compare
 KINDS = ["a", "a", "a", "b", "b", "b"]
 
 
+def records(table):
+    columns, rows = table
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
 @pytest.fixture(scope="module")
 def fitted() -> tuple[Fit, Population]:
     fit, population = problems.fitted(count=6)
@@ -71,18 +76,18 @@ def test_a_rival_that_fails_is_listed_with_the_reason(fitted, monkeypatch):
     assert "nan" in reasons["svcca"]
     assert reasons["procrustes"] == reasons["dynamo"] == ""
     assert all((method.figures is None) == bool(method.reason) for method in found.methods)
-    assert [row["note"] for row in found.costs()] == [method.reason for method in found.methods]
-    assert found.table()[1] == {**dict.fromkeys(found.table()[0]), "method": "cka"}
+    assert [row["note"] for row in records(found.costs_table())] == [method.reason for method in found.methods]
+    assert records(found.table())[1] == {**dict.fromkeys(found.table()[0]), "method": "cka"}
     assert "by nothing" in words(plot_compare(found))
 
 
 def test_the_tables_show_the_figures(fitted):
     found = compare(*fitted, "kind", methods=["procrustes"], examples=10)
-    row, figures = found.table()[1], found.methods[1].figures
+    row, figures = records(found.table())[1], found.methods[1].figures
     assert (row["auprc"], row["p"], row["violation rate"]) == (figures.auprc, figures.auprc_p, figures.violation_rate)
     assert (row["silhouette"], row["neighbour accuracy"]) == (figures.silhouette, figures.neighbour_accuracy)
     assert [row[f"ari {name}"] for name in CLUSTERERS] == list(figures.ari.values())
-    dynamo, rival = found.costs()
+    dynamo, rival = records(found.costs_table())
     assert (dynamo["fit seconds"], dynamo["seconds"], dynamo["recording seconds"]) == (fitted[0].seconds, None, None)
     assert (rival["fit seconds"], rival["seconds"]) == (None, found.methods[1].seconds)
     assert rival["recording seconds"] == found.recording_seconds
@@ -144,10 +149,10 @@ def test_errors(fitted):
     fit, population = fitted
     with pytest.raises(DynamoError, match="did you mean 'pwcca'"):
         compare(fit, population, "kind", methods=["pwca"])
-    with pytest.raises(DynamoError, match="no label 'kid': did you mean 'kind'"):
+    with pytest.raises(DynamoError, match="no metadata 'kid': did you mean 'kind'"):
         compare(fit, population, "kid", methods=[])
     some = attrs.evolve(fit, metadata=[*fit.metadata[:-1], {"number": 5}])
-    with pytest.raises(DynamoError, match="'m5' has no label 'kind'"):
+    with pytest.raises(DynamoError, match="'m5' has no metadata 'kind'"):
         compare(some, population, "kind", methods=[])
     with pytest.raises(DynamoError, match="6 models in 6 group"):
         compare(fit, population, "number", methods=[])

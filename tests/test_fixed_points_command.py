@@ -9,7 +9,6 @@ import torch
 import dynamics_problems as known
 from dynamo.analysis.dynamics.fixed_points import find_fixed_points
 from dynamo.cli import main
-from dynamo.commands.analyse.fixed_points import told
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +63,13 @@ def test_errors_of_the_command(run, tmp_path, capsys, options, message):
 
 def test_what_is_said_of_outliers_and_of_starts_that_led_nowhere():
     nothing = find_fixed_points(known.Explosion(2), torch.zeros(2), torch.tensor([[0.1, 0.1], [1e3, 0]]))
-    assert told(nothing) == (
+    assert nothing.describe() == (
         "fixed points: 0; slow points: 0; 2 of 2 starts led to no point, 1 of them to numbers that overflow"
     )
     found = find_fixed_points(
         known.Cube(2), torch.zeros(2), known.scattered(300, 2), visited=0.1 * known.scattered(50, 2).clamp(-1, 1)
     )
-    assert told(found).startswith("fixed points: 1; slow points: 0; 8 more far outside")
+    assert found.describe().startswith("fixed points: 1; slow points: 0; 8 more far outside")
 
 
 def test_help_is_light():

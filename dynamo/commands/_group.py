@@ -23,5 +23,5 @@ class LazyGroup(click.Group):
         """One of them."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        found: click.Command = import_module(f"{self.package}.{cmd_name.replace('-', '_')}").command
-        return found
+        command: click.Command = import_module(f"{self.package}.{cmd_name.replace('-', '_')}").command
+        return command

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from dynamo.commands._options import OptionsCommand
-from dynamo.commands._shared import SHOWN, colour_option, out_option, results_folder, threads_option
+from dynamo.commands._shared import colour_option, out_option, results_folder, show, threads_option
 
 
 @click.command(cls=OptionsCommand, options="dynamo.fit.embedding:EmbedOptions")
@@ -19,8 +19,9 @@ def command(run: Path, population: Path, out: Path | None, colour_by: str | None
     """Put the models in the folder POPULATION on the map of RUN, which stays as it is.
 
     Leaves embedding.csv and the map with the new models on it. A new model is foreign to the map where it is imitated
-    worse than base models would be from the places of their neighbours.
+    worse than base models would be from the thetas of their neighbours.
     """
+    from dynamo.analysis.geometry.new_models import embedding_table, summary_table
     from dynamo.analysis.geometry.spectrum import spectrum
     from dynamo.contracts.options import build_options
     from dynamo.fit.embedding import EmbedOptions, embed
@@ -37,30 +38,13 @@ def command(run: Path, population: Path, out: Path | None, colour_by: str | None
     check_key(fit.metadata, colour_by)
     folder = results_folder(run, out, "embed")
     with terminal.progress() as stages:
-        found = embed(fit, new, read_fidelity(run), settings, stages("embedding", None))
+        result = embed(fit, new, read_fidelity(run), settings, progress=stages("embedding", None))
     old = spectrum(fit.theta.double().numpy())
-    places = (found.theta - fit.theta.mean(0)).double().numpy() @ old.components.T
-    foreign = found.is_foreign.tolist()
-    keys = sorted({key for table in found.placed.metadata for key in table})
-    figures = ["hidden_r2", "agreement", "least_hidden_r2", "least_agreement", "foreign"]
-    axes = [*(f"theta_{i + 1}" for i in range(found.theta.shape[1])), *(f"pc_{i + 1}" for i in range(places.shape[1]))]
-    told = [
-        [name, *own, *limits, "yes" if strange else "no"]
-        for name, own, limits, strange in zip(
-            found.names, found.figures.tolist(), found.limits.tolist(), foreign, strict=True
-        )
-    ]
-    rows = [
-        [*row, *(table.get(key, "") for key in keys), *theta, *place]
-        for row, table, theta, place in zip(
-            told, found.placed.metadata, found.theta.tolist(), places.tolist(), strict=True
-        )
-    ]
-    write_csv(folder / "embedding.csv", ["name", *figures, *keys, *axes], rows)
-    label = colour_by or colouring(fit.metadata)
-    figure = plot_embedding(old, label, fit.values_of(label) if label else None, places, found.names, foreign)
+    coordinates = (result.theta - fit.theta.mean(0)).double().numpy() @ old.components.T
+    write_csv(folder / "embedding.csv", *embedding_table(result, coordinates))
+    key = colour_by or colouring(fit.metadata)
+    values = None if key is None else fit.values_of(key)
+    figure = plot_embedding(old, key, values, coordinates, result.names, result.is_foreign.tolist())
     write_figure(figure, folder, "embedding")
-    terminal.table(["name", *figures], told[:SHOWN])
-    if len(told) > SHOWN:
-        click.echo(f"… {len(told) - SHOWN} more rows")
+    show(summary_table(result))
     click.echo(f"embedding  {folder / 'embedding.csv'}\nmap        {folder / 'embedding.png'}")

@@ -11,7 +11,7 @@ from dynamo.commands._shared import colour_option, hold
 @click.argument("run", type=click.Path(path_type=Path))
 @colour_option("the map, which is drawn again")
 def command(run: Path, colour_by: str | None) -> None:
-    """Tell what a run found: fidelity of every model, spectrum, and how the groups of the metadata lie on the map."""
+    """Show the fidelity of every model, the spectrum, and how the groups of the metadata lie on the map."""
     from dynamo.fit.fidelity import read_fidelity
     from dynamo.fit.fit import Fit
     from dynamo.report import terminal

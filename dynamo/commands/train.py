@@ -29,7 +29,7 @@ from dynamo.contracts.options import build_options
     type=float,
     default=(1.0,),
     show_default=True,
-    help="share of the training data; give it again for more",
+    help="fraction of the training data; give it again for more",
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="networks of each kind")
 @click.option("--first-seed", type=click.IntRange(min=0), default=0, show_default=True, help="the first of the seeds")
@@ -42,7 +42,7 @@ def command(population: Path, options: dict[str, Any], **values: Any) -> None:
     """Train base models and add them to the folder POPULATION.
 
     Every architecture is trained on every fraction with every seed. Base models see the first half of the training
-    data (or the given share of it); the other half is kept, without labels, for the meta-model.
+    data (or the given fraction of it); the other half is kept, without labels, for the meta-model.
     """
     from dynamo.population.manifest import read_entries
     from dynamo.report import terminal

@@ -11,12 +11,12 @@ from dynamo.contracts.errors import DynamoError
 
 Kind = Literal["none", "point", "discrete", "line", "ring", "plane", "cloud"]
 
-#: Points nearer than this share of the scale are one.
+#: Points nearer than this fraction of the scale are one.
 MERGE = 1e-3
-#: Points are of one piece if steps of at most this share of the scale lead from one to the other; a piece that is not
-#: larger than this is a point.
+#: Points are of one piece if steps of at most this fraction of the scale lead from one to the other; a piece that is
+#: not larger than this is a point.
 APART = 0.15
-#: Without a scale, differences below this share of the coordinates are taken for round-off.
+#: Without a scale, differences below this fraction of the coordinates are taken for round-off.
 ROUND_OFF = 1e-6
 #: With fewer distinct points than this nothing is called continuous.
 FEW = 8
@@ -24,7 +24,7 @@ FEW = 8
 OFTEN = 3
 #: A set is a line if it is this many times as long as wide, a plane if it is this many times as wide as thick.
 ELONGATED = 3.0
-#: A ring is empty inside up to this share of its radius, and has no gap above this share of a turn.
+#: A ring is empty inside up to this fraction of its radius, and has no gap above this fraction of a turn.
 HOLLOW, OPENING = 0.5, 1 / 6
 
 
@@ -49,7 +49,7 @@ class AttractorGeometry:
     Attributes:
         kind: the shape.
         points: the distinct points, ``[P, H]``.
-        piece: the number of the piece that each belongs to, ``[P]``; 0 has most points.
+        piece: the index of the piece that each belongs to, ``[P]``; 0 has most points.
         number: of separate points (``none``, ``point``, ``discrete``) or of pieces.
         dimension: participation ratio of the covariance of the points: its linear dimension, which a bend raises.
         local_dimension: median over points of the participation ratio of their neighbourhood.
@@ -58,7 +58,7 @@ class AttractorGeometry:
         turning: the angle through which the curve turns in all, in radians; 2π for a flat ring.
         flatness: second over third standard deviation along the principal axes.
         hollow: 5th percentile over median of the distance from the middle of the unrolled set; about 0.3 for a disc.
-        opening: the largest gap between directions from there, as a share of a turn.
+        opening: the largest gap between directions from there, as a fraction of a turn.
         arc: the position of each point along the curve, from 0 to ``length``, ``[P]``; NaN outside the piece measured.
         tangents: unit vectors along the curve at each point, ``[P, H]``; NaN outside the piece measured.
         curve: the nodes of the curve, ``[M, H]``.
@@ -133,12 +133,18 @@ def attractor_geometry(
         drift: F(x, h) − h at each of them, ``[P, H]``.
         readout: the gradient of each output with respect to the state at each of them, ``[P, K, H]``. Of logits, only
             what tells classes apart should be left: subtract their mean over classes.
-        scale: the size of what the model visits, such as the largest distance between visited states; below a small
-            share of it nothing is told apart.
+        scale: the size of what the model visits, such as the largest distance between visited states; points nearer
+            to each other than a small fraction of it are not told apart.
 
     Raises:
         DynamoError: points that are not ``[P, H]`` or not finite, a drift or readout that does not fit them, or a
-        scale that is not above 0.
+            scale that is not above 0.
+
+    Example:
+        >>> angles = np.linspace(0, 2 * np.pi, 100, endpoint=False)
+        >>> ring = attractor_geometry(np.stack([np.cos(angles), np.sin(angles)], axis=1))
+        >>> ring.kind, round(ring.length, 1)
+        ('ring', 6.3)
     """
     given = np.asarray(points, dtype=np.float64)
     _check(given, drift, readout, scale)
@@ -178,23 +184,23 @@ def attractor_geometry(
             alignment = _alignment(reads, curve.tangents)
     still = 0.0 if kind == "point" else float("nan")
     return AttractorGeometry(
-        kind,
-        given,
-        piece,
-        number,
-        _participation(axes**2),
-        _local_dimension(main) if kind in ("line", "ring", "plane", "cloud") else float("nan"),
-        curve.length if curve else still,
-        curve.width if curve else still,
-        curve.turning if curve else float("nan"),
-        float(axes[1] / axes[2]) if len(axes) > 2 and axes[2] > 0 else float("inf") if len(main) > 2 else float("nan"),
-        hollow,
-        opening,
-        arc,
-        tangents,
-        curve.nodes if curve else given[:0],
-        drift_along,
-        alignment,
+        kind=kind,
+        points=given,
+        piece=piece,
+        number=number,
+        dimension=_participation(axes**2),
+        local_dimension=_local_dimension(main) if kind in ("line", "ring", "plane", "cloud") else float("nan"),
+        length=curve.length if curve else still,
+        width=curve.width if curve else still,
+        turning=curve.turning if curve else float("nan"),
+        flatness=_flatness(axes) if len(main) > 2 else float("nan"),
+        hollow=hollow,
+        opening=opening,
+        arc=arc,
+        tangents=tangents,
+        curve=curve.nodes if curve else given[:0],
+        drift=drift_along,
+        alignment=alignment,
     )
 
 
@@ -216,11 +222,11 @@ def _distances(points: Floats) -> Floats:
 
 
 def _distinct(distances: Floats, within: float) -> Integers:
-    """The numbers of points of which none is within a distance of an earlier one."""
+    """The indices of points of which none is within a distance of an earlier one."""
     kept: list[int] = []
-    for number, row in enumerate(distances):
+    for index, row in enumerate(distances):
         if not kept or row[kept].min() > within:
-            kept.append(number)
+            kept.append(index)
     return np.array(kept, dtype=np.int64)
 
 
@@ -231,9 +237,9 @@ def _pieces(distances: Floats, step: float) -> Integers:
 
     if len(distances) == 0:
         return np.zeros(0, dtype=np.int64)
-    count, found = connected_components(csr_array(distances <= step), directed=False)
-    order = np.argsort(-np.bincount(found, minlength=count), kind="stable")
-    return np.asarray(np.argsort(order)[found], dtype=np.int64)
+    count, pieces = connected_components(csr_array(distances <= step), directed=False)
+    order = np.argsort(-np.bincount(pieces, minlength=count), kind="stable")
+    return np.asarray(np.argsort(order)[pieces], dtype=np.int64)
 
 
 def _diameter(distances: Floats, chosen: Booleans) -> float:
@@ -244,8 +250,13 @@ def _deviations(points: Floats) -> Floats:
     """Standard deviations along the principal axes, in descending order."""
     if len(points) < 2:
         return np.zeros(0)
-    found = np.linalg.svd(points - points.mean(0), compute_uv=False) / np.sqrt(len(points))
-    return np.asarray(np.where(found > 1e-9 * found[0], found, 0.0))
+    deviations = np.linalg.svd(points - points.mean(0), compute_uv=False) / np.sqrt(len(points))
+    return np.asarray(np.where(deviations > 1e-9 * deviations[0], deviations, 0.0))
+
+
+def _flatness(deviations: Floats) -> float:
+    """Second over third of the deviations; infinite where there is no third."""
+    return float(deviations[1] / deviations[2]) if len(deviations) > 2 and deviations[2] > 0 else float("inf")
 
 
 def _participation(variances: Floats) -> float:

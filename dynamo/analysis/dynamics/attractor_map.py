@@ -1,4 +1,4 @@
-"""How do the attractors change over the map? Fixed and slow points at many thetas (section 5, Figure 8).
+"""How do the attractors change over the map? Fixed and slow points at many places (section 5, Figure 8).
 
 All thetas share the state space of the meta-model, so that attractors at two of them can be laid over each other.
 """
@@ -18,12 +18,27 @@ from dynamo.analysis.dynamics.fixed_points import find_fixed_points, sample_stat
 from dynamo.analysis.dynamics.linearisation import linearise
 from dynamo.analysis.dynamics.slow_points import fixed_within_reach, nearly_fixed, slow_points
 from dynamo.analysis.networks.over_the_map import Places, neighbours, over_the_map
+from dynamo.analysis.rivals.pairs import PairFigures, pair_figures
+from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.trajectory import Inputs
 from dynamo.system.progress import Progress, silent
 
 Slow = Literal["rest", "nearest"]
+
+#: Columns of the table, and the attributes of the geometry that they show.
+FIGURES = {
+    "extent": "extent",
+    "length": "length",
+    "width": "width",
+    "elongation": "elongation",
+    "curvature": "curvature",
+    "dim": "dimension",
+    "local_dim": "local_dimension",
+    "crossing": "crossing_time",
+    "alignment": "alignment",
+}
 
 
 @attrs.frozen(eq=False)
@@ -55,6 +70,11 @@ class AttractorAt:
         """How many fixed points are unstable in some direction."""
         return int((self.unstable > 0).sum())
 
+    def row(self) -> list[object]:
+        """The place's row of :meth:`AttractorMap.table`."""
+        figures = [getattr(self.shape, figure) for figure in FIGURES.values()]
+        return [self.name, self.shape.kind, self.shape.number, self.stable, self.saddles, len(self.slow), *figures]
+
 
 @attrs.frozen(eq=False)
 class AttractorMap:
@@ -62,8 +82,9 @@ class AttractorMap:
 
     Attributes:
         places: where.
-        attractors: what was found at each.
-        pairs: which places are neighbours; each place was solved with the fixed points of its neighbours as starts.
+        attractors: the attractor at each.
+        pairs: which places are neighbours, by index; each place was solved with the fixed points of its neighbours as
+            starts.
         scale: the largest distance between two states that are visited at one place; the unit of the distances.
         chamfer: mean distance from a point of one attractor to the nearest of the other, the mean of both ways,
             ``[M, M]``; NaN where one has no points.
@@ -80,8 +101,40 @@ class AttractorMap:
     @property
     def bifurcations(self) -> tuple[tuple[int, int], ...]:
         """The neighbours between which the number of stable fixed points or of saddles changes."""
-        kinds = [(found.stable, found.saddles) for found in self.attractors]
+        kinds = [(attractor.stable, attractor.saddles) for attractor in self.attractors]
         return tuple(pair for pair in self.pairs if kinds[pair[0]] != kinds[pair[1]])
+
+    def table(self) -> Table:
+        """A row for each place: its fixed and slow points, and the figures of their shape."""
+        columns = ["place", "kind", "parts", "stable", "saddles", "slow", *FIGURES]
+        return columns, [attractor.row() for attractor in self.attractors]
+
+    def group_figures(self) -> PairFigures | None:
+        """How far the chamfer distances between the models' attractors tell their groups apart; None where there are
+        not two groups, one of them of two models, or where some model has no attractor.
+        """
+        models = [index for index, group in enumerate(self.places.groups) if group is not None]
+        groups = [self.places.groups[index] for index in models]
+        distances = self.chamfer[np.ix_(models, models)]
+        if not 2 <= len(set(groups)) < len(groups) or not np.isfinite(distances).all():
+            return None
+        return pair_figures(distances, groups)
+
+    def describe(self) -> str:
+        """Between which places the fixed points change, and whether attractors of one group are alike."""
+        changes = self.bifurcations if self.places.in_order else ()
+        names, figures = self.places.names, self.group_figures()
+        sentences = [f"the fixed points change between {names[one]} and {names[other]}" for one, other in changes]
+        if figures is not None:
+            sentences += [
+                f"{group}: mean chamfer distance {spread.within:.3f} within, {spread.between:.3f} to other groups"
+                for group, spread in figures.spreads.items()
+            ]
+            sentences.append(
+                f"pairs of one group found by their distance: average precision {figures.auprc:.2f} "
+                f"(chance {figures.auprc_chance:.2f}, p {figures.auprc_p:.3f})"
+            )
+        return "\n".join(sentences)
 
 
 def attractors_over_the_map(
@@ -119,7 +172,15 @@ def attractors_over_the_map(
 
     Raises:
         DynamoError: models that are not recurrent, a constant input or a kind of slow points that is not known, or
-        fewer than two starts.
+            fewer than two starts.
+
+    Example:
+        >>> from dynamo.analysis import places_at
+        >>> inputs = population.dataset(population[0]).test.inputs[:32]
+        >>> model_at = lambda theta: fit.model_at(theta.tolist())
+        >>> result = attractors_over_the_map(model_at, places_at(fit, ["all"]), inputs, starts=10, rounds=1)
+        >>> result.attractors[0].name
+        'all'
     """
     if slow not in get_args(Slow):
         raise DynamoError(f"no slow points are called {slow!r}: {did_you_mean(slow, get_args(Slow))}")
@@ -142,22 +203,27 @@ def attractors_over_the_map(
     attractors = []
     for name, model, points in zip(places.names, models, fixed, strict=True):
         x = constant_input(model, held, inputs, tokens=tokens)
-        others = (slow_points if slow == "rest" else nearly_fixed)(model, x, inputs, starts, seed)
-        attractors.append(_attractor(name, ConstantInput(model, x), points, others, scale, view))
-    chamfer, hausdorff = set_distances([found.shape.points for found in attractors])
+        others = (slow_points if slow == "rest" else nearly_fixed)(model, x, inputs, starts=starts, seed=seed)
+        attractors.append(_attractor(name, ConstantInput(model, x), points, others, scale=scale, view=view))
+    chamfer, hausdorff = set_distances([attractor.shape.points for attractor in attractors])
     return AttractorMap(
-        places, tuple(attractors), tuple(neighbours(places.thetas)), scale, chamfer / scale, hausdorff / scale
+        places=places,
+        attractors=tuple(attractors),
+        pairs=tuple(neighbours(places.thetas)),
+        scale=scale,
+        chamfer=chamfer / scale,
+        hausdorff=hausdorff / scale,
     )
 
 
 def _attractor(
-    name: str, dynamics: ConstantInput, fixed: Floats, slow: Floats, scale: float, view: BaseView | None
+    name: str, dynamics: ConstantInput, fixed: Floats, slow: Floats, *, scale: float, view: BaseView | None
 ) -> AttractorAt:
     points, unstable = np.concatenate([fixed, slow]), np.zeros(0, dtype=np.int64)
     if len(fixed):
         unstable = linearise(dynamics.model, dynamics.x, fixed).unstable.numpy()
     if len(points) == 0:
-        return AttractorAt(name, fixed, unstable, slow, attractor_geometry(points))
+        return AttractorAt(name=name, fixed=fixed, unstable=unstable, slow=slow, shape=attractor_geometry(points))
     states = dynamics.states(points)
     if view is None:
         seen, drift, gradient = points, dynamics(states) - states, readout_gradient(dynamics.model, states)
@@ -165,7 +231,7 @@ def _attractor(
         images = view(states)
         seen, drift, gradient = images.numpy(), view(dynamics(states)) - images, view.readout_gradient(images)
     shape = attractor_geometry(seen, drift.cpu().numpy(), readout=gradient, scale=scale)
-    return AttractorAt(name, seen[: len(fixed)], unstable, seen[len(fixed) :], shape)
+    return AttractorAt(name=name, fixed=seen[: len(fixed)], unstable=unstable, slow=seen[len(fixed) :], shape=shape)
 
 
 def set_distances(sets: Sequence[Floats]) -> tuple[Floats, Floats]:

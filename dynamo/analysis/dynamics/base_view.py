@@ -32,23 +32,23 @@ class BaseView:
     models: tuple[RecurrentModel, ...]
 
     @classmethod
-    def of(cls, fit: Fit, population: Population, numbers: Sequence[int] | None = None) -> "BaseView":
+    def of(cls, fit: Fit, population: Population, indices: Sequence[int] | None = None) -> "BaseView":
         """The view of a fit's base models, or of some of them.
 
         Args:
             fit: the fit, of base models with one site and flat states.
             population: its base models, in the same order.
-            numbers: which of them; those that share a head.
+            indices: which of them; those that share a head.
 
         Raises:
             DynamoError: no models, or models that are not recurrent.
         """
-        chosen = range(len(population)) if numbers is None else numbers
+        chosen = range(len(population)) if indices is None else indices
         if len(chosen) == 0:
             raise DynamoError("a view needs at least one base model")
-        models = [recurrent(population[number].model) for number in chosen]
+        models = [recurrent(population[index].model) for index in chosen]
         return cls(
-            tuple(deepcopy(fit.emulator.maps_of(number)[0]).cpu().double() for number in chosen),
+            tuple(deepcopy(fit.emulator.maps_of(index)[0]).cpu().double() for index in chosen),
             tuple(deepcopy(model).cpu().double().eval().requires_grad_(False) for model in models),
         )
 

@@ -14,6 +14,8 @@ from dynamo.analysis.dynamics.constant_input import constant_input, recurrent
 from dynamo.analysis.dynamics.fixed_points import find_fixed_points, sample_states
 from dynamo.analysis.dynamics.linearisation import linearise
 from dynamo.analysis.dynamics.slow_points import fixed_within_reach
+from dynamo.analysis.dynamics.transport import Transport
+from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel, RecurrentModel, StateMap
 from dynamo.contracts.trajectory import Inputs
@@ -23,7 +25,7 @@ from dynamo.population.population import Population
 from dynamo.population.recording import run
 from dynamo.system.progress import Progress, silent
 
-#: Where the meta-model stands: at θ_n, at the mean θ of n's group, at those of the other groups (the mean over them).
+#: The places of the meta-model: θ_n, the mean θ of n's group, those of the other groups (the mean over them).
 PLACES = ("own theta", "own centroid", "other centroid")
 
 
@@ -60,7 +62,7 @@ def residual(
     for what, states in (("base model's", own), ("meta-model's", images)):
         if not bool(states[inputs.mask].isfinite().all()):
             raise DynamoError(f"the {what} states are NaN or infinite on these inputs")
-    found = []
+    residuals = []
     for k in steps:
         real = inputs.mask[:, k:]
         last = images.shape[1] - k
@@ -69,8 +71,8 @@ def residual(
             h = base.step(x[:, step : last + step][real], h)
         miss = (h - images[:, k:][real]).double().square().sum()
         unit = (own[:, k:] - own[:, :last])[real].double().square().sum()
-        found.append(float(miss / unit))
-    return np.array(found)
+        residuals.append(float(miss / unit))
+    return np.array(residuals)
 
 
 @attrs.frozen(eq=False)
@@ -84,7 +86,7 @@ class Conjugacy:
         steps: the numbers of steps.
         residual: see :func:`residual`, ``[N, 3, K]``.
         fixed_points: how many fixed points the meta-model has there under the input that is held, ``[N, 3]``.
-        speed: root mean square of F_n(x, V_n h*) − V_n h* over these points h*, as a share of the same at the states
+        speed: root mean square of F_n(x, V_n h*) − V_n h* over these points h*, divided by the same at the states
             V_n h that the meta-model visits at θ_n, ``[N, 3]``: 0 where fixed points become fixed points, 1 where they
             become points like any other.
         spectra: mean distance between the leading eigenvalues of the meta-model's Jacobian at h* and those of
@@ -101,9 +103,35 @@ class Conjugacy:
 
     @property
     def ordered(self) -> Floats:
-        """The share of models with a residual that is smaller at their own centroid than at the others, ``[K]``."""
+        """The fraction of models with a residual that is smaller at their own centroid than at the others, ``[K]``."""
         _, centroid, other = np.moveaxis(self.residual, 1, 0)
         return np.asarray((centroid < other).mean(0))
+
+    def table(self, carried: Transport, key: str = "group") -> Table:
+        """A row for each base model and place.
+
+        Args:
+            carried: what the state maps carry over, of the same models.
+            key: of the metadata whose values are the groups.
+        """
+        columns = ["model", key, "place", *(f"residual_{k}" for k in self.steps), "fixed_points", "speed", "spectra"]
+        columns += ["dimension", "rank", "condition", "lost"]
+        rows: list[list[object]] = []
+        for index, (name, group, one) in enumerate(zip(self.names, self.groups, carried.inverses, strict=True)):
+            for where, place in enumerate(PLACES):
+                figures = (float(figure[index, where]) for figure in (self.fixed_points, self.speed, self.spectra))
+                inverse = (one.dimension, one.rank, one.condition, one.lost)
+                rows.append([name, group, place, *self.residual[index, where].tolist(), *figures, *inverse])
+        return columns, rows
+
+    def describe(self) -> str:
+        """The mean residuals at each number of steps."""
+        means = zip(self.steps, np.moveaxis(self.residual.mean(0), 1, 0), self.ordered, strict=True)
+        return "\n".join(
+            f"{k} step(s): mean residual {own:.3f} at θ_n, {centroid:.3f} at the own centroid, {other:.3f} at the "
+            f"others; own below other for {ordered:.0%} of the models"
+            for k, (own, centroid, other), ordered in means
+        )
 
 
 @torch.no_grad()
@@ -137,25 +165,71 @@ def conjugacy(
         progress: called with (models done, models).
 
     Raises:
-        DynamoError: models that are not recurrent, not one group a model, or what :func:`residual` finds.
+        DynamoError: models that are not recurrent, not one group a model, or what :func:`residual` raises.
+
+    Example:
+        >>> result = conjugacy(fit, population, fit.values_of("fraction"), steps=[1], examples=20, starts=4)
+        >>> result.residual.shape == (len(population), 3, 1)
+        True
     """
     names = tuple(str(group) for group in groups)
     if len(names) != len(population):
         raise DynamoError(f"there are {len(population)} base models, and groups of {len(names)}")
     centroids = {name: fit.theta[[own == name for own in names]].mean(0) for name in sorted(set(names))}
-    figures = np.full((len(names), len(PLACES), len(steps) + 3), np.nan)
-    for number, base in enumerate(population):
+    residuals = np.full((len(names), len(PLACES), len(steps)), np.nan)
+    fixed_points, speeds, spectra = np.full((3, len(names), len(PLACES)), np.nan)
+    for index, (base, group) in enumerate(zip(population, names, strict=True)):
         dataset = population.dataset(base)
         inputs = dataset.halves()[1][:examples]
-        pair = _Pair.of(fit, number, base, inputs, held or _usual(inputs, dataset.tokens), dataset.tokens)
-        thetas = [[fit.theta[number]], [centroids[names[number]]]]
-        thetas.append([theta for name, theta in centroids.items() if name != names[number]])
-        for place, some in enumerate(thetas):
-            rows = [pair.figures(fit.model_at(theta, pair.head), steps, starts, leading, seed) for theta in some]
-            if rows:
-                figures[number, place] = np.ma.masked_invalid(rows).mean(0).filled(np.nan)
-        progress(number + 1, len(names))
-    return Conjugacy(tuple(fit.names), names, tuple(steps), figures[:, :, :-3], *np.moveaxis(figures[:, :, -3:], 2, 0))
+        pair = _Pair.of(fit, index, base, inputs=inputs, held=held, tokens=dataset.tokens)
+        others = [centroid for name, centroid in centroids.items() if name != group]
+        for place, thetas in enumerate(([fit.theta[index]], [centroids[group]], others)):
+            if not thetas:
+                continue
+            models = (fit.model_at(theta, pair.head) for theta in thetas)
+            figures = _Figures.mean(
+                [pair.figures(model, steps=steps, starts=starts, leading=leading, seed=seed) for model in models]
+            )
+            residuals[index, place] = figures.residual
+            fixed_points[index, place] = figures.fixed_points
+            speeds[index, place] = figures.speed
+            spectra[index, place] = figures.spectra
+        progress(index + 1, len(names))
+    return Conjugacy(
+        names=tuple(fit.names),
+        groups=names,
+        steps=tuple(steps),
+        residual=residuals,
+        fixed_points=fixed_points,
+        speed=speeds,
+        spectra=spectra,
+    )
+
+
+@attrs.frozen
+class _Figures:
+    """The figures of :class:`Conjugacy` for one base model and the meta-model at one θ; NaN where not defined."""
+
+    residual: tuple[float, ...]
+    fixed_points: float
+    speed: float = float("nan")
+    spectra: float = float("nan")
+
+    @classmethod
+    def mean(cls, several: "Sequence[_Figures]") -> "_Figures":
+        """The means of the numbers that are finite."""
+        return cls(
+            residual=tuple(map(_mean, zip(*(one.residual for one in several), strict=True))),
+            fixed_points=_mean([one.fixed_points for one in several]),
+            speed=_mean([one.speed for one in several]),
+            spectra=_mean([one.spectra for one in several]),
+        )
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    """The mean of the finite ones; NaN where there are none."""
+    known = [number for number in numbers if np.isfinite(number)]
+    return sum(known) / len(known) if known else float("nan")
 
 
 @attrs.frozen(eq=False)
@@ -175,27 +249,39 @@ class _Pair:
     typical: float
 
     @classmethod
-    def of(cls, fit: Fit, number: int, base: BaseModel, inputs: Inputs, held: str, tokens: Sequence[str]) -> "_Pair":
-        model, state_map = recurrent(base.model), deepcopy(fit.emulator.maps_of(number)[0]).cpu()
+    def of(
+        cls, fit: Fit, index: int, base: BaseModel, *, inputs: Inputs, held: str | None, tokens: Sequence[str]
+    ) -> "_Pair":
+        held = held or _usual(inputs, tokens)
+        model, state_map = recurrent(base.model), deepcopy(fit.emulator.maps_of(index)[0]).cpu()
         images = state_map(run(fit.model_at(base.name), inputs).states[0])[inputs.mask]
-        typical = _speed(model, constant_input(model, held, inputs, tokens=tokens), images)
-        return cls(model, state_map, fit.emulator.group_of(number), inputs, held, tokens, typical)
+        return cls(
+            base=model,
+            state_map=state_map,
+            head=fit.emulator.group_of(index),
+            inputs=inputs,
+            held=held,
+            tokens=tokens,
+            typical=_speed(model, constant_input(model, held, inputs, tokens=tokens), images),
+        )
 
-    def figures(self, model: DynamicalModel, steps: Sequence[int], starts: int, leading: int, seed: int) -> list[float]:
-        """The residuals, the number of fixed points, the speed and the distance of spectra for a meta-model."""
+    def figures(self, model: DynamicalModel, *, steps: Sequence[int], starts: int, leading: int, seed: int) -> _Figures:
+        """The figures for a meta-model."""
         there = recurrent(model)
         x, base_x = (constant_input(one, self.held, self.inputs, tokens=self.tokens) for one in (there, self.base))
-        fixed = fixed_within_reach(find_fixed_points(there, x, sample_states(there, self.inputs, starts, seed=seed)))
-        found = [
-            *residual(self.base, self.state_map, there, inputs=self.inputs, steps=steps).tolist(),
-            float(len(fixed)),
-        ]
+        visited = sample_states(there, self.inputs, starts, seed=seed)
+        fixed = fixed_within_reach(find_fixed_points(there, x, visited))
+        residuals = residual(self.base, self.state_map, there, inputs=self.inputs, steps=steps)
+        figures = _Figures(tuple(residuals.tolist()), float(len(fixed)))
         if len(fixed) == 0:
-            return [*found, np.nan, np.nan]
+            return figures
         images = self.state_map(torch.from_numpy(fixed).to(base_x.dtype)[:, None])[:, 0]
         spectra = (linearise(there, x, fixed).eigenvalues, linearise(self.base, base_x, images).eigenvalues)
-        distance = spectral_distance(spectra[0].numpy(), spectra[1].numpy(), leading)
-        return [*found, _speed(self.base, base_x, images) / self.typical, distance]
+        return attrs.evolve(
+            figures,
+            speed=_speed(self.base, base_x, images) / self.typical,
+            spectra=spectral_distance(spectra[0].numpy(), spectra[1].numpy(), leading),
+        )
 
 
 def _usual(inputs: Inputs, tokens: Sequence[str]) -> str:

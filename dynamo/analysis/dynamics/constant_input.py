@@ -29,7 +29,7 @@ class ConstantInput:
 
     Raises:
         DynamoError: a model without ``step``, an x that is not finite numbers of the model's size, or a model that
-        cannot compute in double precision.
+            cannot compute in double precision.
     """
 
     def __init__(self, model: DynamicalModel, x: Tensor | ArrayLike) -> None:
@@ -48,10 +48,10 @@ class ConstantInput:
         Raises:
             DynamoError: another shape, no states, or numbers that are not finite.
         """
-        found = self._vectors(states, (None, self.size), "states of this model are vectors")
-        if len(found) == 0:
+        given = self._vectors(states, (None, self.size), "states of this model are vectors")
+        if len(given) == 0:
             raise DynamoError("there are no states: give at least one")
-        return found
+        return given
 
     @torch.no_grad()
     def __call__(self, h: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class ConstantInput:
         wanted = [part.clone().requires_grad_() for part in ([h, x] if in_input else [h])]
         with torch.enable_grad():
             moved = model.step(wanted[-1] if in_input else x, wanted[0])
-        found = [h.new_zeros(len(h), self.size, part.shape[1]) for part in wanted]
+        jacobians = [h.new_zeros(len(h), self.size, part.shape[1]) for part in wanted]
         units = torch.eye(self.size, dtype=h.dtype, device=h.device)
         together = max(1, ROWS // len(h))
         for first in range(0, self.size, together):
@@ -97,26 +97,27 @@ class ConstantInput:
             parts = torch.autograd.grad(
                 moved, wanted, some if batched else some[0], True, is_grads_batched=batched, allow_unused=True
             )
-            for whole, part in zip(found, parts, strict=True):
+            for whole, part in zip(jacobians, parts, strict=True):
                 if part is not None:
                     whole[:, first : first + together] = part.transpose(0, 1) if batched else part[:, None]
-        return found
+        return jacobians
 
     def _vectors(self, values: Tensor | ArrayLike, shape: tuple[int | None, ...], what: str) -> Tensor:
         given = values.detach() if isinstance(values, Tensor) else np.asarray(values)
         try:
-            found = torch.as_tensor(given).to(self.device, torch.float64, copy=True)
+            vectors = torch.as_tensor(given).to(self.device, torch.float64, copy=True)
         except TypeError:
             raise DynamoError(f"{what} of numbers, not {type(values).__name__}") from None
-        if len(found.shape) != len(shape) or found.shape[-1] != shape[-1]:
+        if len(vectors.shape) != len(shape) or vectors.shape[-1] != shape[-1]:
             wanted = ", ".join("any number" if size is None else str(size) for size in shape)
-            raise DynamoError(f"{what} of shape [{wanted}], as its encode() and step() have them; got {[*found.shape]}")
-        if not bool(found.isfinite().all()):
+            got = [*vectors.shape]
+            raise DynamoError(f"{what} of shape [{wanted}], as its encode() and step() have them; got {got}")
+        if not bool(vectors.isfinite().all()):
             raise DynamoError(f"{what} of finite numbers; some of these are NaN or infinite")
-        return found
+        return vectors
 
     def _try(self) -> None:
-        """One step with its derivatives, so that what does not work is found before the search starts."""
+        """Take one step with its derivatives, so that what does not work is seen before the search starts."""
         h = self.model.initial_state(1).to(self.device, torch.float64)
         try:
             moved = self(h)
@@ -175,6 +176,11 @@ def constant_input(model: DynamicalModel, name: str, inputs: Inputs, *, tokens: 
 
     Raises:
         DynamoError: a model without ``step``, or a name or a word that is not known.
+
+    Example:
+        >>> inputs = population.dataset(population[0]).test.inputs
+        >>> bool((constant_input(fit.model_at(fit.theta[0]), "zeros", inputs) == 0).all())
+        True
     """
     model, device = recurrent(model), device_of(model)
     if name == "zeros":

@@ -30,7 +30,7 @@ class Curve:
     tangents: Floats
 
     def reversed(self) -> "Curve":
-        """The same curve, run the other way."""
+        """The same curve in the other direction."""
         return attrs.evolve(self, nodes=self.nodes[::-1], arc=self.length - self.arc, tangents=-self.tangents)
 
 
@@ -76,15 +76,15 @@ def _measured(points: Floats, nodes: Floats, closed: bool) -> Curve:
     starts = nodes if closed else nodes[:-1]
     steps = ends - starts
     sizes = np.linalg.norm(steps, axis=1)
-    share = ((points[:, None] - starts) * steps).sum(2) / sizes**2  # [P, segments]
+    position = ((points[:, None] - starts) * steps).sum(2) / sizes**2  # [P, segments]
     low, high = np.zeros(len(steps)), np.ones(len(steps))
     if not closed:
         low[0], high[-1] = -np.inf, np.inf
-    share = np.clip(share, low, high)
-    offsets = np.linalg.norm(points[:, None] - starts - share[:, :, None] * steps, axis=2)
+    position = np.clip(position, low, high)
+    offsets = np.linalg.norm(points[:, None] - starts - position[:, :, None] * steps, axis=2)
     nearest = offsets.argmin(1)
     rows = np.arange(len(points))
-    along = share[rows, nearest]
+    along = position[rows, nearest]
     arc = np.concatenate([[0.0], np.cumsum(sizes)])[nearest] + along * sizes[nearest]
     directions = steps / sizes[:, None]
     corners = directions + np.roll(directions, 1, axis=0)
@@ -96,10 +96,10 @@ def _measured(points: Floats, nodes: Floats, closed: bool) -> Curve:
     before = directions if closed else directions[:-1]
     after = np.roll(directions, -1, axis=0) if closed else directions[1:]
     return Curve(
-        nodes,
-        float(sizes.sum() if closed else np.ptp(arc)),
-        float(np.sqrt(12 * (offsets[rows, nearest] ** 2).mean())),
-        float(np.arccos(np.clip((before * after).sum(1), -1, 1)).sum()),
-        arc if closed else arc - arc.min(),
-        tangents / np.maximum(np.linalg.norm(tangents, axis=1, keepdims=True), 1e-300),
+        nodes=nodes,
+        length=float(sizes.sum() if closed else np.ptp(arc)),
+        width=float(np.sqrt(12 * (offsets[rows, nearest] ** 2).mean())),
+        turning=float(np.arccos(np.clip((before * after).sum(1), -1, 1)).sum()),
+        arc=arc if closed else arc - arc.min(),
+        tangents=tangents / np.maximum(np.linalg.norm(tangents, axis=1, keepdims=True), 1e-300),
     )

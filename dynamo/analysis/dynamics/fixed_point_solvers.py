@@ -1,10 +1,11 @@
-"""Ways to solve F(x, h) = h from many starts at once. Each start goes its own way, whatever the others are.
+"""Ways to solve F(x, h) = h from many starts at once. Each start is followed on its own, whatever the others are.
 
 All lower the speed q = ½‖F(x, h) − h‖² (D. Sussillo and O. Barak, 2013). ``newton`` and ``nearest`` are of second order
 with exact Jacobians; ``gradient`` and ``lbfgs`` are of first order, many times slower, and there for comparison.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import attrs
 import torch
@@ -12,11 +13,11 @@ from torch import Tensor
 
 from dynamo.analysis.dynamics.constant_input import ConstantInput
 
-#: No step is longer than this share of the size of the states: of ‖h‖, or of ‖h‖ or ‖F(x, h)‖ at the start. Longer ones
-#: find fewer points, and lead far out to where the gates of a GRU are shut and every state seems fixed.
+#: No step is longer than this fraction of the size of the states: of ‖h‖, or of ‖h‖ or ‖F(x, h)‖ at the start. Longer
+#: ones find fewer points, and lead far out to where the gates of a GRU are shut and every state seems fixed.
 LONGEST = 0.25
-#: Directions that I − J shrinks to less than this share of its usual stretch are left alone: a singular Jacobian does
-#: no harm, and on a line of fixed points no step goes along the line.
+#: Directions that I − J shrinks to less than this fraction of its usual stretch are left alone: a singular Jacobian
+#: does no harm, and on a line of fixed points no step goes along the line.
 SINGULAR = 1e-5
 #: Newton's method gives up a start that has gone this many sizes away from zero: it seldom comes back.
 FAR = 3.0
@@ -25,47 +26,60 @@ FAR = 3.0
 RESCUE, SETTLING = 40, 100
 #: Steps by which fixed points are polished in the end.
 POLISHING = 2
-#: ``nearest`` stops where so many steps in a row lower q by less than this share: at a least value of q above zero.
+#: ``nearest`` stops where so many steps in a row lower q by less than this fraction: at a least value of q above zero.
 STALLED, PATIENCE = 1e-3, 5
 
-#: States ``[S, H]`` and their speeds ``[S]``, from the map, starts, the q that is enough, and the most iterations.
-Solve = Callable[[ConstantInput, Tensor, float, int], tuple[Tensor, Tensor]]
+
+class Solve(Protocol):
+    """A way to solve F(x, h) = h."""
+
+    def __call__(
+        self, dynamics: ConstantInput, starts: Tensor, /, *, tolerance: float, iterations: int
+    ) -> tuple[Tensor, Tensor]:
+        """States ``[S, H]`` and their speeds ``[S]``.
+
+        Args:
+            dynamics: the map.
+            starts: ``[S, H]``.
+            tolerance: the q that is low enough.
+            iterations: the most.
+        """
 
 
 def newton(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Newton's method; starts that it leads nowhere are left to :func:`nearest`, and where that runs far away, they
     follow the map itself for some steps, which stays where states are, and then Newton's method again.
     """
-    found, speed = newton_alone(dynamics, starts, tolerance=tolerance, iterations=iterations)
+    states, speed = newton_alone(dynamics, starts, tolerance=tolerance, iterations=iterations)
     lost = (~(speed < tolerance)).nonzero()[:, 0]
     if len(lost):
-        found[lost], speed[lost] = nearest(dynamics, starts[lost], tolerance=tolerance, iterations=RESCUE)
-        astray = lost[~(found[lost].norm(dim=1) < FAR * _size(dynamics, starts[lost]))]
+        states[lost], speed[lost] = nearest(dynamics, starts[lost], tolerance=tolerance, iterations=RESCUE)
+        astray = lost[~(states[lost].norm(dim=1) < FAR * _size(dynamics, starts[lost]))]
         settled = starts[astray]
         for _ in range(SETTLING if len(astray) else 0):
             settled = dynamics(settled)
         settled, settled_speed = newton_alone(dynamics, settled, tolerance=tolerance, iterations=iterations)
         good = settled_speed < tolerance
-        found[astray[good]], speed[astray[good]] = settled[good], settled_speed[good]
-    return found, speed
+        states[astray[good]], speed[astray[good]] = settled[good], settled_speed[good]
+    return states, speed
 
 
 def newton_alone(
     dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterations: int
 ) -> tuple[Tensor, Tensor]:
     """Newton's method with steps of bounded length; a start that goes far away is given up, with an infinite speed."""
-    found, speed, size = starts.clone(), dynamics.speed(starts), _size(dynamics, starts)
+    states, speed, size = starts.clone(), dynamics.speed(starts), _size(dynamics, starts)
     active = _going(speed, tolerance).nonzero()[:, 0]
     for _ in range(iterations):
         if len(active) == 0:
             break
-        h = found[active]
+        h = states[active]
         step, _ = _step(h, dynamics(h), dynamics.rough_jacobian(h), torch.zeros_like(speed[active]), size[active])
-        found[active] = h + step
-        near = found[active].norm(dim=1) < FAR * size[active]
-        speed[active] = dynamics.speed(found[active]).where(near, torch.inf)
+        states[active] = h + step
+        near = states[active].norm(dim=1) < FAR * size[active]
+        speed[active] = dynamics.speed(states[active]).where(near, torch.inf)
         active = active[_going(speed[active], tolerance)]
-    return found, speed
+    return states, speed
 
 
 def nearest(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
@@ -73,49 +87,49 @@ def nearest(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterat
 
     The damping starts high and is lowered only where q falls by less than half in a whole step. So fast directions
     settle first, as under gradient descent, and a start does not run along a slow one if it need not: with a loose
-    tolerance the slow points that are found lie as widely spread as the starts.
+    tolerance the slow points lie as widely spread as the starts.
     """
-    found, speed = starts.clone(), dynamics.speed(starts)
+    states, speed = starts.clone(), dynamics.speed(starts)
     size, damping, stalled = _size(dynamics, starts), torch.ones_like(speed), torch.zeros_like(speed)
     active = _going(speed, tolerance).nonzero()[:, 0]
     fresh = torch.ones_like(active, dtype=torch.bool)
-    moved, jacobian = torch.empty_like(found[active]), found.new_empty(len(active), *2 * found.shape[1:])
+    moved, jacobian = torch.empty_like(states[active]), states.new_empty(len(active), *2 * states.shape[1:])
     for _ in range(iterations):
         if len(active) == 0:
             break
-        h, q = found[active], speed[active]
+        h, q = states[active], speed[active]
         if bool(fresh.any()):
             moved[fresh], jacobian[fresh] = dynamics(h[fresh]), dynamics.rough_jacobian(h[fresh])
         step, cut = _step(h, moved, jacobian, damping[active], size[active])
         tried = h + step
         reached = dynamics.speed(tried)
         fresh = reached < q
-        found[active], speed[active] = torch.where(fresh[:, None], tried, h), torch.where(fresh, reached, q)
+        states[active], speed[active] = torch.where(fresh[:, None], tried, h), torch.where(fresh, reached, q)
         change = torch.where(~fresh, 8.0, torch.where((reached > q / 2) & ~cut, 0.1, 1.0))
         damping[active] = (damping[active] * change).clamp(min=1e-16)
         slow = fresh & (reached > (1 - STALLED) * q)
         stalled[active] = torch.where(slow, stalled[active] + 1, torch.where(fresh, 0.0, stalled[active]))
         going = _going(speed[active], tolerance) & (stalled[active] < PATIENCE) & (damping[active] < 1e8)
         active, fresh, moved, jacobian = active[going], fresh[going], moved[going], jacobian[going]
-    return found, speed
+    return states, speed
 
 
 def gradient(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Gradient descent on q, as in section 5; the rate of each start grows while q falls and is halved where not."""
-    found, speed = starts.clone(), dynamics.speed(starts)
+    states, speed = starts.clone(), dynamics.speed(starts)
     rate = torch.full_like(speed, 0.1)
     active = _going(speed, tolerance).nonzero()[:, 0]
     for _ in range(iterations):
         if len(active) == 0:
             break
-        h, q = found[active], speed[active]
+        h, q = states[active], speed[active]
         tried = h - rate[active, None] * dynamics.gradient(h)
         reached = dynamics.speed(tried)
         falls = reached < q
-        found[active], speed[active] = torch.where(falls[:, None], tried, h), torch.where(falls, reached, q)
+        states[active], speed[active] = torch.where(falls[:, None], tried, h), torch.where(falls, reached, q)
         rate[active] *= torch.where(falls, 1.1, 0.5)
         active = active[_going(speed[active], tolerance) & (rate[active] > 1e-12)]
-    return found, speed
+    return states, speed
 
 
 def lbfgs(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
@@ -130,26 +144,26 @@ def lbfgs(dynamics: ConstantInput, starts: Tensor, *, tolerance: float, iteratio
         if intermediate_result.fun < tolerance:
             raise StopIteration
 
-    found = starts.clone()
+    states = starts.clone()
     options = {"maxiter": iterations, "maxfun": 2 * iterations, "ftol": 0.0, "gtol": 0.0}
-    for number in _going(dynamics.speed(starts), tolerance).nonzero()[:, 0].tolist():
+    for index in _going(dynamics.speed(starts), tolerance).nonzero()[:, 0].tolist():
         done = minimize(
-            value, starts[number].cpu().numpy(), jac=True, method="L-BFGS-B", callback=enough, options=options
+            value, starts[index].cpu().numpy(), jac=True, method="L-BFGS-B", callback=enough, options=options
         )
-        found[number] = torch.as_tensor(done.x)
-    return found, dynamics.speed(found)
+        states[index] = torch.as_tensor(done.x)
+    return states, dynamics.speed(states)
 
 
-def polish(dynamics: ConstantInput, states: Tensor) -> tuple[Tensor, Tensor]:
+def polish(dynamics: ConstantInput, fixed: Tensor) -> tuple[Tensor, Tensor]:
     """States that are fixed already, after a few more of Newton's steps, and their speeds."""
-    found, speed = states.clone(), dynamics.speed(states)
+    states, speed = fixed.clone(), dynamics.speed(fixed)
     anywhere = torch.full_like(speed, torch.inf)
     for _ in range(POLISHING):
-        step, _ = _step(found, dynamics(found), dynamics.rough_jacobian(found), torch.zeros_like(speed), anywhere)
-        reached = dynamics.speed(found + step)
+        step, _ = _step(states, dynamics(states), dynamics.rough_jacobian(states), torch.zeros_like(speed), anywhere)
+        reached = dynamics.speed(states + step)
         better = reached < speed
-        found[better], speed[better] = (found + step)[better], reached[better]
-    return found, speed
+        states[better], speed[better] = (states + step)[better], reached[better]
+    return states, speed
 
 
 @attrs.frozen
@@ -159,7 +173,7 @@ class Method:
     Attributes:
         solve: the function.
         iterations: after how many a start is given up.
-        between: what follows the midpoints of the points found, where it goes all the way to isolated points, which may
+        between: what follows the midpoints of the points, where it goes all the way to isolated points, which may
             then be polished too; None where it does not.
     """
 

@@ -14,14 +14,18 @@ from torch import Tensor
 
 from dynamo.analysis.dynamics.constant_input import ConstantInput
 from dynamo.analysis.dynamics.fixed_point_solvers import METHODS, Method, Solve, polish
+from dynamo.analysis.dynamics.linearisation import Linearisation
+from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.recording import run
 from dynamo.system.progress import Progress, silent
 
-#: An outlier is outside the box of visited states by more than this share of the box's longest side.
+#: An outlier is outside the box of visited states by more than this fraction of the box's longest side.
 BEYOND = 0.5
+#: So many eigenvalues and outputs at most are columns of the table.
+EIGENVALUES, OUTPUTS = 3, 6
 #: Rounds of midpoints after a method that looks for isolated points.
 ROUNDS = 3
 #: How many numbers the Jacobians of the starts that are solved together have.
@@ -42,7 +46,7 @@ class FixedPoints:
         counts: how many starts led to each, ``[P]``; 0 for a point that was found from midpoints alone.
         is_outlier: whether the point lies far from where states are, ``[P]``. There the gates of a GRU are shut and any
             state seems fixed: such points say nothing of the model's work.
-        ends: the number of the point to which each start led, ``[S]``; -1 where to none.
+        ends: the index of the point to which each start led, ``[S]``; -1 where to none.
         exploded: how many starts ended in states that are not finite.
     """
 
@@ -63,6 +67,50 @@ class FixedPoints:
         """How many starts led to no point."""
         return int((self.ends < 0).sum())
 
+    def table(self, near: Linearisation) -> Table:
+        """A row for each point: what it is, its leading eigenvalues and its first outputs.
+
+        Args:
+            near: the map linearised at the points, in the same order.
+        """
+        moduli, outputs = near.eigenvalues.abs()[:, :EIGENVALUES], near.outputs[:, :OUTPUTS]
+        columns = ["point", "kind", "q", "starts", "outlier", "stable", "unstable directions", "time constant"]
+        columns += [f"modulus {index + 1}" for index in range(moduli.shape[1])]
+        columns += [f"output {index + 1}" for index in range(outputs.shape[1])]
+        rows: list[list[object]] = [
+            [
+                index,
+                "fixed" if bool(self.is_fixed[index]) else "slow",
+                f"{float(self.speed[index]):.1e}",
+                int(self.counts[index]),
+                "yes" if bool(self.is_outlier[index]) else "",
+                "yes" if bool(near.is_stable[index]) else "",
+                int(near.unstable[index]),
+                float(near.time_constants[index, 0]),
+                *moduli[index].tolist(),
+                *outputs[index].tolist(),
+            ]
+            for index in range(len(self))
+        ]
+        return columns, rows
+
+    def describe(self, near: Linearisation | None = None) -> str:
+        """How many points there are of each kind, in sentences.
+
+        Args:
+            near: the map linearised at the points, which tells how many are stable.
+        """
+        fixed = self.is_fixed & ~self.is_outlier
+        slow = int((~self.is_fixed & ~self.is_outlier).sum())
+        kinds = f" ({int((fixed & near.is_stable).sum())} of them stable)" if near is not None else ""
+        sentences = [f"fixed points: {int(fixed.sum())}{kinds}; slow points: {slow}"]
+        if outliers := int(self.is_outlier.sum()):
+            sentences.append(f"{outliers} more far outside the states that the model visits (outlier in the table)")
+        if self.unconverged:
+            overflow = f", {self.exploded} of them to numbers that overflow" if self.exploded else ""
+            sentences.append(f"{self.unconverged} of {len(self.ends)} starts led to no point{overflow}")
+        return "; ".join(sentences)
+
 
 def sample_states(model: DynamicalModel, inputs: Inputs, count: int, *, noise: float = 0.0, seed: int = 0) -> Tensor:
     """States that a model passes through, drawn at random over all real steps of all inputs.
@@ -79,7 +127,12 @@ def sample_states(model: DynamicalModel, inputs: Inputs, count: int, *, noise: f
 
     Raises:
         DynamoError: fewer than one state is asked for, negative noise, a model with several sites, or states that are
-        not finite.
+            not finite.
+
+    Example:
+        >>> inputs = population.dataset(population[0]).test.inputs
+        >>> sample_states(population[0].model, inputs, 5).shape
+        torch.Size([5, 8])
     """
     if count < 1 or not noise >= 0:
         raise DynamoError(f"asked for {count} states with noise {noise}: give at least 1 and noise of at least 0")
@@ -118,8 +171,7 @@ def find_fixed_points(
     """Find the states h with F(x, h) = h, or nearly so.
 
     Every start is followed on its own until q is below the tolerance. After ``newton``, the midpoints of pairs of the
-    fixed points that were found are tried as starts too, since saddles lie between attractors, and so on with the new
-    ones.
+    fixed points are tried as starts too, since saddles lie between attractors, and so on with the new ones.
 
     Where much of a line is nearly fixed, ``newton`` finds the few points on it that are truly fixed. For the line
     itself (Figure 8) take ``nearest``, with the q that counts as nearly fixed for a tolerance.
@@ -129,7 +181,8 @@ def find_fixed_points(
         x: the constant input ``[E]``, as ``encode`` gives it; zeros in section 5.
         starts: states to start from, ``[S, H]``; see :func:`sample_states`.
         method: ``newton``, ``nearest``, ``gradient`` or ``lbfgs``; see
-        :mod:`dynamo.analysis.dynamics.fixed_point_solvers`. tolerance: q below which a point is fixed.
+            :mod:`dynamo.analysis.dynamics.fixed_point_solvers`.
+        tolerance: q below which a point is fixed.
         slow_tolerance: q below which a point is slow.
         iterations: after how many a start is given up; None for what suits the method.
         merge: points nearer to each other than this are one.
@@ -143,7 +196,13 @@ def find_fixed_points(
 
     Raises:
         DynamoError: a model without ``step``, an unknown method, an x or states of the wrong shape or not finite,
-        tolerances that are not 0 < tolerance ≤ slow_tolerance, or no iterations.
+            tolerances that are not 0 < tolerance ≤ slow_tolerance, or no iterations.
+
+    Example:
+        >>> model, inputs = population[0].model, population.dataset(population[0]).test.inputs
+        >>> points = find_fixed_points(model, torch.zeros(8), sample_states(model, inputs, 20))
+        >>> len(points) == len(points.is_fixed)
+        True
     """
     if method not in METHODS:
         raise DynamoError(f"no method is called {method!r}: {did_you_mean(method, METHODS)}")
@@ -163,25 +222,25 @@ def find_fixed_points(
     counts = torch.bincount(ends[ends >= 0], minlength=len(states))
     fixed = (speed < tolerance) & ~_outliers(states, box)
     rounds = (ROUNDS if chosen.between else 0) if midpoints is None else midpoints
-    between, between_speed = search.between(states[fixed], len(given), rounds, seed)
+    between, between_speed = search.between(states[fixed], most=len(given), rounds=rounds, seed=seed)
     states, speed = torch.cat([states, between]), torch.cat([speed, between_speed])
     counts = torch.cat([counts, counts.new_zeros(len(between))])
     order = torch.arange(len(states), device=states.device)
     outliers = _outliers(states, box)
     for key in (counts, speed < tolerance, ~outliers):  # the last sort counts most
         order = order[key[order].sort(descending=True, stable=True).indices]
-    place = order.argsort()
-    ends = torch.where(ends >= 0, place[ends], -1) if len(place) else ends
+    ranks = order.argsort()
+    ends = torch.where(ends >= 0, ranks[ends], -1) if len(ranks) else ends
     states, speed = states[order], speed[order]
     return FixedPoints(
-        dynamics.x.cpu(),
-        states.cpu(),
-        speed.cpu(),
-        (speed < tolerance).cpu(),
-        counts[order].cpu(),
-        outliers[order].cpu(),
-        ends.cpu(),
-        exploded,
+        x=dynamics.x.cpu(),
+        states=states.cpu(),
+        speed=speed.cpu(),
+        is_fixed=(speed < tolerance).cpu(),
+        counts=counts[order].cpu(),
+        is_outlier=outliers[order].cpu(),
+        ends=ends.cpu(),
+        exploded=exploded,
     )
 
 
@@ -197,11 +256,13 @@ class _Search:
     merge: float
 
     def run(self, solve: Solve, starts: Tensor, progress: Progress = silent) -> tuple[Tensor, Tensor, Tensor, int]:
-        """The distinct points, their speeds, the number of the point to which each start led (-1: none), and how many
+        """The distinct points, their speeds, the index of the point to which each start led (-1: none), and how many
         starts overflowed.
         """
         states, speed = _in_parts(
-            lambda part: solve(self.dynamics, part, self.tolerance, self.iterations), starts, progress
+            lambda part: solve(self.dynamics, part, tolerance=self.tolerance, iterations=self.iterations),
+            starts,
+            progress,
         )
         good = (speed < self.slow_tolerance).nonzero()[:, 0]
         ends = torch.full_like(speed, -1, dtype=torch.int64)
@@ -215,7 +276,7 @@ class _Search:
         ends[good] = again[ends[good]]
         return states[chosen], speed[chosen], ends, exploded
 
-    def between(self, known: Tensor, most: int, rounds: int, seed: int) -> tuple[Tensor, Tensor]:
+    def between(self, known: Tensor, *, most: int, rounds: int, seed: int) -> tuple[Tensor, Tensor]:
         """Further fixed points and their speeds, from midpoints between known ones.
 
         A round that leads to something new from more than half of its starts is the last: that is a continuum.
@@ -249,19 +310,19 @@ def _in_parts(
         parts.append(work(part))
         done += len(part)
         progress(done, len(states))
-    found, speed = (torch.cat(column) for column in zip(*parts, strict=True))
-    return found, speed
+    reached, speed = (torch.cat(column) for column in zip(*parts, strict=True))
+    return reached, speed
 
 
 def _distinct(states: Tensor, speed: Tensor, merge: float) -> tuple[Tensor, Tensor]:
-    """Which states stand for all of them, the slowest first, and the number among these that each belongs to."""
+    """The indices of states that differ, the slowest first, and for every state the one of these that it belongs to."""
     chosen: list[int] = []
     belongs = torch.full_like(speed, -1, dtype=torch.int64)
-    for number in speed.argsort(stable=True).tolist():
-        if belongs[number] < 0:
-            near = (belongs < 0) & ((states - states[number]).norm(dim=1) < merge)
+    for index in speed.argsort(stable=True).tolist():
+        if belongs[index] < 0:
+            near = (belongs < 0) & ((states - states[index]).norm(dim=1) < merge)
             belongs[near] = len(chosen)
-            chosen.append(number)
+            chosen.append(index)
     return torch.tensor(chosen, dtype=torch.int64, device=states.device), belongs
 
 

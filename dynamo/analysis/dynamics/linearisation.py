@@ -94,6 +94,11 @@ def linearise(model: DynamicalModel, x: Tensor | ArrayLike, states: Tensor | Arr
 
     Raises:
         DynamoError: a model without ``step``, an x or states of the wrong shape, or Jacobians that are not finite.
+
+    Example:
+        >>> near = linearise(population[0].model, torch.zeros(8), torch.zeros(1, 8))
+        >>> near.eigenvalues.shape
+        torch.Size([1, 8])
     """
     dynamics = ConstantInput(model, x)
     h = dynamics.states(states)
@@ -103,7 +108,16 @@ def linearise(model: DynamicalModel, x: Tensor | ArrayLike, states: Tensor | Arr
     modes = [_modes(one) for one in jacobian.numpy()]
     values, right, left = (torch.from_numpy(np.stack(part)) for part in zip(*modes, strict=True))
     outputs = dynamics.readout(h)
-    return Linearisation(dynamics.x.cpu(), h.cpu(), outputs.cpu(), jacobian, input_jacobian, values, right, left)
+    return Linearisation(
+        x=dynamics.x.cpu(),
+        states=h.cpu(),
+        outputs=outputs.cpu(),
+        jacobian=jacobian,
+        input_jacobian=input_jacobian,
+        eigenvalues=values,
+        right=right,
+        left=left,
+    )
 
 
 def _modes(matrix: Floats) -> tuple[Complexes, Complexes, Complexes]:

@@ -13,7 +13,7 @@ from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.recording import run
 
-#: How far the flow is shown beyond the states and points, as a share of their range.
+#: How far the flow is shown beyond the states and points, as a fraction of their range.
 MARGIN = 0.1
 
 
@@ -28,7 +28,7 @@ class Portrait:
         axes: the components, of length 1, ``[3, H]``.
         shares: their shares of the variance, ``[3]``.
         trajectories: the coordinates of some trajectories, each ``[T, 3]``, without padding.
-        sides: the places of the flow along the first and the second component, each ``[G]``.
+        sides: the coordinates of the flow's grid along the first and the second component, each ``[G]``.
         flow: the part of F(x, h) − h in the plane of these two, at the states h of the plane through the mean,
             ``[G, G, 2]``, the second component running fastest. Off the plane the flow is another.
     """
@@ -62,11 +62,16 @@ def portrait(
         inputs: typical inputs; the trajectories are those on the first of them.
         points: further states that the flow should reach to, ``[P, H]`` with P above 0.
         trajectories: how many are shown.
-        grid: places of the flow along each side.
+        grid: points of the flow along each side.
 
     Raises:
         DynamoError: a model without ``step``, an x or points of the wrong shape, states that are not finite, or a grid
-        of fewer than 2 places.
+            of fewer than 2 points.
+
+    Example:
+        >>> inputs = population.dataset(population[0]).test.inputs[:20]
+        >>> portrait(population[0].model, torch.zeros(8), inputs, grid=5).flow.shape
+        (5, 5, 2)
     """
     if grid < 2:
         raise DynamoError(f"a flow on {grid} places a side: give at least 2")
@@ -77,10 +82,11 @@ def portrait(
     if not np.isfinite(visited).all():
         raise DynamoError("the model's states are NaN or infinite on these inputs")
     mean = visited.mean(0)
-    _, deviations, found = np.linalg.svd(visited - mean, full_matrices=False)
+    _, deviations, components = np.linalg.svd(visited - mean, full_matrices=False)
     axes, shares = np.zeros((3, len(mean))), np.zeros(3)
-    count = min(3, len(found))
-    axes[:count] = found[:count] * np.sign(found[np.arange(len(found)), np.abs(found).argmax(1)])[:count, None]
+    count = min(3, len(components))
+    largest = components[np.arange(len(components)), np.abs(components).argmax(1)]
+    axes[:count] = components[:count] * np.sign(largest)[:count, None]
     shares[:count] = deviations[:count] ** 2 / max(float((deviations**2).sum()), 1e-300)
     own = tuple((states[row][mask] - mean) @ axes.T for row, mask in enumerate(trajectory.mask.numpy()[:trajectories]))
     shown = [*own]
@@ -89,7 +95,14 @@ def portrait(
     low, high = np.concatenate(shown).min(0), np.concatenate(shown).max(0)
     room = np.where(high > low, MARGIN * (high - low), 1.0)
     sides = np.linspace(low - room, high + room, grid).T
-    places = np.stack(np.meshgrid(sides[0], sides[1], indexing="ij"), -1)
-    plane = torch.from_numpy(mean + places.reshape(-1, 2) @ axes[:2]).to(dynamics.device)
+    flat = np.stack(np.meshgrid(sides[0], sides[1], indexing="ij"), -1)
+    plane = torch.from_numpy(mean + flat.reshape(-1, 2) @ axes[:2]).to(dynamics.device)
     moves = (dynamics(plane) - plane).cpu().numpy() @ axes[:2].T
-    return Portrait(mean, axes, shares, own, (sides[0], sides[1]), moves.reshape(grid, grid, 2))
+    return Portrait(
+        mean=mean,
+        axes=axes,
+        shares=shares,
+        trajectories=own,
+        sides=(sides[0], sides[1]),
+        flow=moves.reshape(grid, grid, 2),
+    )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dynamo.analysis.arrays import Floats
+from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import StateMap
 from dynamo.fit.fidelity import unexplained
@@ -20,7 +21,7 @@ from dynamo.population.population import Population
 from dynamo.population.recording import run
 from dynamo.system.progress import Progress, silent
 
-#: Directions whose image is narrower than this share of the widest one are lost.
+#: Directions whose image is narrower than this fraction of the widest one are lost.
 LOST = 1e-3
 
 
@@ -81,7 +82,15 @@ def inverse(state_map: StateMap, visited: Tensor, share: float = 0.95) -> Invers
     back = torch.linalg.pinv(images, rtol=LOST) @ states
     lost = (images @ back - states).square().sum() / states.square().sum()
     condition = float(widths[0]) / narrow if narrow > 0 else float("inf")
-    return Inverse(len(axes), kept, condition, float(lost), back, centre, mean)
+    return Inverse(
+        dimension=len(axes),
+        rank=kept,
+        condition=condition,
+        lost=float(lost),
+        matrix=back,
+        centre=centre,
+        mean=mean,
+    )
 
 
 @attrs.frozen(eq=False)
@@ -107,6 +116,16 @@ class Transport:
         np.fill_diagonal(chosen, False)
         return float(self.carried[chosen].mean()) if chosen.any() else float("nan")
 
+    def table(self) -> Table:
+        """``carried``: a row for each model that states come from, a column for each that they are carried to."""
+        rows = zip(self.names, self.carried.tolist(), strict=True)
+        return ["model", *self.names], [[name, *carried] for name, carried in rows]
+
+    def describe(self) -> str:
+        """The means within groups and between them."""
+        within, between = self.mean(within=True), self.mean(within=False)
+        return f"V_m V_n⁺ leaves unexplained {within:.3f} within groups, {between:.3f} between"
+
 
 @torch.no_grad()
 def transport(
@@ -130,26 +149,36 @@ def transport(
 
     Raises:
         DynamoError: states at several sites or that are not flat, or not one group a model.
+
+    Example:
+        >>> result = transport(fit, population, fit.values_of("fraction"), examples=20)
+        >>> result.carried.shape == (len(population), len(population))
+        True
     """
     if len(groups) != len(population):
         raise DynamoError(f"there are {len(population)} base models, and groups of {len(groups)}")
     shapes = fit.emulator.meta_model.state_shapes
     if len(shapes) != 1 or len(shapes[0]) != 1:
         raise DynamoError(f"state maps can be inverted for one site with flat states; this fit's states are {shapes}")
-    maps = [deepcopy(fit.emulator.maps_of(number)[0]).cpu() for number in range(len(population))]
+    maps = [deepcopy(fit.emulator.maps_of(index)[0]).cpu() for index in range(len(population))]
     runs: dict[int, list[Tensor]] = {}
     inverses, carried = [], np.zeros((len(maps), len(maps)))
-    for number, (base, name) in enumerate(zip(population, fit.names, strict=True)):
+    for index, (base, name) in enumerate(zip(population, fit.names, strict=True)):
         dataset = population.dataset(base)
         inputs = dataset.halves()[1][:examples]
         if id(dataset) not in runs:
             runs[id(dataset)] = [run(other.model, inputs).states[0] for other in population]
         states = runs[id(dataset)]
-        inverses.append(inverse(maps[number], run(fit.model_at(name), inputs).states[0][inputs.mask], share))
-        pulled = inverses[-1](states[number])
-        carried[number] = [
+        inverses.append(inverse(maps[index], run(fit.model_at(name), inputs).states[0][inputs.mask], share))
+        pulled = inverses[-1](states[index])
+        carried[index] = [
             float(unexplained(state_map(pulled), target, inputs.mask))
             for state_map, target in zip(maps, states, strict=True)
         ]
-        progress(number + 1, len(maps))
-    return Transport(tuple(fit.names), tuple(str(group) for group in groups), tuple(inverses), carried)
+        progress(index + 1, len(maps))
+    return Transport(
+        names=tuple(fit.names),
+        groups=tuple(str(group) for group in groups),
+        inverses=tuple(inverses),
+        carried=carried,
+    )

@@ -14,6 +14,7 @@ from dynamo.analysis.dynamics.words import TABLE_3, WordLists, WordScore, word_s
 from dynamo.analysis.networks.landscape import Landscape, landscape
 from dynamo.analysis.networks.over_the_map import over_the_map
 from dynamo.analysis.networks.task import task_of
+from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.fit.fit import Fit
@@ -27,13 +28,17 @@ class Correlation:
 
     Attributes:
         rho: the correlation.
-        p: share of permutations, the true order counted as one, with a correlation at least as large in size.
+        p: fraction of permutations, the true order counted as one, with a correlation at least as large in size.
         count: how many pairs of numbers.
     """
 
     rho: float
     p: float
     count: int
+
+    def describe(self) -> str:
+        """The figures in words."""
+        return f"Spearman {self.rho:.2f}, p {self.p:.3f}, {self.count} pairs"
 
 
 @attrs.frozen(eq=False)
@@ -50,7 +55,7 @@ class WordMap:
         base_models: of the base models themselves; None for those of another head or without a point.
         over_models: word score and accuracy of the meta-model at the θ_n.
         over_base_models: those of the base models themselves.
-        over_grid: those on the grid. Neighbours on a grid resemble each other, so shuffled places would be too easy to
+        over_grid: those on the grid. Neighbours on a grid resemble each other, so a shuffled grid would be too easy to
             beat: the permutations are all cyclic shifts of the grid.
     """
 
@@ -64,6 +69,57 @@ class WordMap:
     over_models: Correlation
     over_base_models: Correlation
     over_grid: Correlation
+
+    def table(self) -> Table:
+        """A row for each base model: scores of the task and of words, of the meta-model at its θ_n and its own."""
+        figures, plane = ["word_score", "rest", "separation"], self.landscape
+        columns = ["model", "task_score", *figures, "base_task_score", *(f"base_{figure}" for figure in figures)]
+        models = zip(
+            plane.names,
+            plane.emulator_scores.tolist(),
+            self.emulators,
+            plane.base_scores.tolist(),
+            self.base_models,
+            strict=True,
+        )
+        return columns, [
+            [name, task, *_figures(emulator), base_task, *_figures(base)]
+            for name, task, emulator, base_task, base in models
+        ]
+
+    def readouts_table(self) -> Table:
+        """The readout of the meta-model at each θ_n after each word."""
+        words = [*self.lists.positive, *self.lists.negative, *self.lists.neutral]
+        return ["model", *words], [
+            [name, *(one.readouts[word] for word in words)]
+            for name, one in zip(self.landscape.names, self.emulators, strict=True)
+            if one is not None
+        ]
+
+    def grid_table(self) -> Table:
+        """The scores at each place of the grid."""
+        plane = self.landscape
+        grid = zip(
+            plane.frame.coordinates(plane.thetas).reshape(-1, 2).tolist(),
+            plane.scores.ravel().tolist(),
+            self.scores.ravel().tolist(),
+            self.rest.ravel().tolist(),
+            strict=True,
+        )
+        return ["pc_1", "pc_2", "task_score", "word_score", "rest"], [
+            [*coordinates, task, word, rest] for coordinates, task, word, rest in grid
+        ]
+
+    def describe(self) -> str:
+        """What the vocabulary lacks, and how word scores and accuracies go together."""
+        sentences = [f"not in the vocabulary: {', '.join(self.missing)}"] if self.missing else []
+        for where, correlation in (
+            ("meta-model at θ_n", self.over_models),
+            ("base models", self.over_base_models),
+            ("grid", self.over_grid),
+        ):
+            sentences.append(f"word score and task score, {where}: {correlation.describe()}")
+        return "\n".join(sentences)
 
 
 @attrs.frozen(eq=False)
@@ -108,7 +164,15 @@ def word_map(
     Raises:
         DynamoError: models that are not recurrent, inputs that are not tokens, and what
             :func:`dynamo.analysis.networks.landscape.landscape` and
-            :meth:`~dynamo.analysis.dynamics.words.WordLists.within` find.
+            :meth:`~dynamo.analysis.dynamics.words.WordLists.within` raise.
+
+    Example:
+        Word scores need models that read words:
+
+        >>> word_map(fit, population)
+        Traceback (most recent call last):
+            ...
+        dynamo.contracts.errors.DynamoError: word scores need a data set of tokens that says which words they are
     """
     task = task_of(fit, population, head)
     recurrent(fit.model_at(fit.theta[0], task.head))
@@ -130,37 +194,44 @@ def word_map(
         )
         return _Answer(fixed, scored)
 
-    places = np.concatenate([plane.thetas.reshape(size * size, -1), theta])
-    found = over_the_map(
-        places,
-        lambda place, own, near: answer(fit.model_at(place.tolist(), task.head), near),
+    thetas = np.concatenate([plane.thetas.reshape(size * size, -1), theta])
+    answers = over_the_map(
+        thetas,
+        lambda one, last, near: answer(fit.model_at(one.tolist(), task.head), near),
         rounds=1,
         progress=part(progress, 0, count),
     )
-    answers = [one.score for one in found]
     own: dict[int, WordScore | None] = {}
-    for done, (number, base) in enumerate(zip(task.numbers, task.models, strict=True)):
-        own[number] = answer(base.model, ()).score
-        progress(len(places) + done + 1, count)
-    on_grid, emulators = answers[: size * size], answers[size * size :]
-    base_models = [own.get(number) for number in range(len(theta))]
+    for done, (index, base) in enumerate(zip(task.indices, task.models, strict=True)):
+        own[index] = answer(base.model, ()).score
+        progress(len(thetas) + done + 1, count)
+    on_grid, emulators = [one.score for one in answers[: size * size]], [one.score for one in answers[size * size :]]
+    base_models = [own.get(index) for index in range(len(theta))]
     scores = _numbers(on_grid, "score").reshape(size, size)
+    over_models, over_base_models = (
+        shuffled_correlation(_numbers(words, "score"), accuracies, permutations=permutations, seed=seed)
+        for words, accuracies in ((emulators, plane.emulator_scores), (base_models, plane.base_scores))
+    )
     return WordMap(
-        plane,
-        known,
-        missing,
-        scores,
-        _numbers(on_grid, "rest").reshape(size, size),
-        tuple(emulators),
-        tuple(base_models),
-        shuffled_correlation(_numbers(emulators, "score"), plane.emulator_scores, permutations=permutations, seed=seed),
-        shuffled_correlation(_numbers(base_models, "score"), plane.base_scores, permutations=permutations, seed=seed),
-        shifted_correlation(scores, plane.scores),
+        landscape=plane,
+        lists=known,
+        missing=missing,
+        scores=scores,
+        rest=_numbers(on_grid, "rest").reshape(size, size),
+        emulators=tuple(emulators),
+        base_models=tuple(base_models),
+        over_models=over_models,
+        over_base_models=over_base_models,
+        over_grid=shifted_correlation(scores, plane.scores),
     )
 
 
-def _numbers(found: Sequence[WordScore | None], figure: str) -> Floats:
-    return np.array([np.nan if one is None else getattr(one, figure) for one in found])
+def _numbers(scores: Sequence[WordScore | None], figure: str) -> Floats:
+    return np.array([np.nan if one is None else getattr(one, figure) for one in scores])
+
+
+def _figures(one: WordScore | None) -> list[object]:
+    return [None] * 3 if one is None else [one.score, one.rest, one.separation]
 
 
 def shuffled_correlation(one: Floats, other: Floats, *, permutations: int = 9999, seed: int = 0) -> Correlation:
@@ -181,7 +252,7 @@ def shuffled_correlation(one: Floats, other: Floats, *, permutations: int = 9999
 def shifted_correlation(one: Floats, other: Floats) -> Correlation:
     """Spearman's correlation of two fields on one grid; its p-value is over all cyclic shifts of one against the other.
 
-    Places without a number in one of the fields count as the middle rank.
+    Where one of the fields has no number, it counts as the middle rank.
 
     Raises:
         DynamoError: fields of different shapes.

@@ -32,9 +32,9 @@ class WordLists:
         lists, missing = [], []
         for field in attrs.fields(WordLists):
             asked = getattr(self, field.name)
-            found = {word: matching(tokens, word) if "*" in word else [word] * (word in tokens) for word in asked}
-            missing += [word for word in asked if not found[word]]
-            lists.append(tuple(dict.fromkeys(word for words in found.values() for word in words)))
+            known = {word: matching(tokens, word) if "*" in word else [word] * (word in tokens) for word in asked}
+            missing += [word for word in asked if not known[word]]
+            lists.append(tuple(dict.fromkeys(word for words in known.values() for word in words)))
             if not lists[-1]:
                 raise DynamoError(
                     f"the vocabulary of {len(tokens)} words has none of the {field.name} words "
@@ -47,7 +47,15 @@ class WordLists:
 
 
 def word_list(text: str) -> tuple[str, ...]:
-    """Words parted by spaces or commas."""
+    """The words of a text, separated by spaces or commas.
+
+    Args:
+        text: the words.
+
+    Example:
+        >>> word_list("good, bad it")
+        ('good', 'bad', 'it')
+    """
     return tuple(text.replace(",", " ").split())
 
 
@@ -71,8 +79,8 @@ class WordScore:
             after neutral words.
         readouts: the readout G(F(x, h*)) after each word.
         rest: the readout at h*, which should be near 0.
-        separation: the share of pairs of a positive and a negative word in which the positive one reads higher; unlike
-            the score it does not grow with the size of the readout.
+        separation: the fraction of pairs of a positive and a negative word in which the positive one reads higher;
+            unlike the score it does not grow with the size of the readout.
     """
 
     score: float
@@ -83,12 +91,12 @@ class WordScore:
 
 def valence(outputs: Tensor, space: OutputSpace, positive: int = -1) -> Tensor:
     """One number for outputs ``[..., K]``: the log-odds of the positive class, for two classes the difference of their
-    logits; of real outputs the one with that number.
+    logits; of real outputs the one with that index.
 
     Args:
         outputs: the outputs.
         space: their space.
-        positive: the number of the class (or output) that positive words speak for; −1 is the last.
+        positive: the index of the class (or output) that positive words speak for; −1 is the last.
 
     Raises:
         DynamoError: there is no such class.
@@ -99,9 +107,9 @@ def valence(outputs: Tensor, space: OutputSpace, positive: int = -1) -> Tensor:
         return outputs[..., positive]
     if space.size < 2:
         raise DynamoError(f"a valence needs two classes or more: the outputs are {space}")
-    number = positive % space.size
-    others = torch.cat([outputs[..., :number], outputs[..., number + 1 :]], -1)
-    return outputs[..., number] - others.logsumexp(-1)
+    index = positive % space.size
+    others = torch.cat([outputs[..., :index], outputs[..., index + 1 :]], -1)
+    return outputs[..., index] - others.logsumexp(-1)
 
 
 @torch.no_grad()
@@ -118,18 +126,27 @@ def word_score(
         positive: see :func:`valence`.
 
     Raises:
-        DynamoError: no points, readouts that are not finite, or what :meth:`WordLists.within` and :func:`valence` find.
+        DynamoError: no points, readouts that are not finite, or what :meth:`WordLists.within` and :func:`valence`
+            raise.
+
+    Example:
+        The words must be in the vocabulary:
+
+        >>> word_score(fit.model_at(fit.theta[0]), torch.zeros(1, 8), ["yes", "no"])
+        Traceback (most recent call last):
+            ...
+        dynamo.contracts.errors.DynamoError: the vocabulary of 2 words has none of the positive words ...
     """
     if len(states) == 0:
         raise DynamoError("there is no fixed or slow point to start from: search from more states")
     known, _ = lists.within(tokens)
     words = (*known.positive, *known.negative, *known.neutral)
-    places = {token: number for number, token in enumerate(tokens)}
+    ids = {token: index for index, token in enumerate(tokens)}
     like = model.initial_state(1)
     states = states.to(like)
     rest = valence(model.readout(states), model.outputs, positive)
     neutral = int(rest.abs().argmin())
-    x = model.encode(torch.tensor([[places[word]] for word in words], device=like.device))[:, 0]
+    x = model.encode(torch.tensor([[ids[word]] for word in words], device=like.device))[:, 0]
     kicked = valence(model.readout(model.step(x, states[neutral].expand(len(x), -1))), model.outputs, positive)
     if not bool(kicked.isfinite().all()):
         raise DynamoError(f"the readout after {words[int((~kicked.isfinite()).nonzero()[0, 0])]!r} is NaN or infinite")
@@ -137,8 +154,8 @@ def word_score(
     up, down, flat = kicked.double().tensor_split(ends)
     above = (up[:, None] > down).double() + (up[:, None] == down).double() / 2
     return WordScore(
-        float(up.sum() - down.sum() - flat.abs().sum()),
-        dict(zip(words, kicked.tolist(), strict=True)),
-        float(rest[neutral]),
-        float(above.mean()),
+        score=float(up.sum() - down.sum() - flat.abs().sum()),
+        readouts=dict(zip(words, kicked.tolist(), strict=True)),
+        rest=float(rest[neutral]),
+        separation=float(above.mean()),
     )

@@ -23,8 +23,8 @@ class Measure:
     """One figure of agreement.
 
     Attributes:
-        name: one of ``MEASURES``. ``ARI`` and ``AMI``: adjusted Rand index and adjusted mutual information of groups and
-            clusters (1 = the same, 0 = chance). ``silhouette``: the mean silhouette of the groups (−1 to 1).
+        name: one of ``MEASURES``. ``ARI`` and ``AMI``: adjusted Rand index and adjusted mutual information of groups
+            and clusters (1 = the same, 0 = chance). ``silhouette``: the mean silhouette of the groups (−1 to 1).
             ``neighbours``: the fraction of models whose group their nearest other models vote for.
         value: on all models.
         low, high: its 95 % interval, from half-samples; NaN where no group has more than two models.

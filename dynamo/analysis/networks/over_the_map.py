@@ -96,8 +96,8 @@ def places_at(fit: Fit, subsets: Sequence[str]) -> Places:
 
 
 def neighbours(thetas: AnyFloats) -> list[tuple[int, int]]:
-    """A tree of least total length between thetas ``[M, d]``: pairs of indices (from, to). From the first θ on, the next
-    is always the nearest to those already in the tree (Prim 1957).
+    """A tree of least total length between thetas ``[M, d]``: pairs of indices (from, to). From the first θ on,
+    the next is always the nearest to those already in the tree (Prim 1957).
     """
     distances = np.linalg.norm(thetas[:, None] - thetas, axis=2)
     nearest, source = distances[0].copy(), np.zeros(len(thetas), dtype=int)

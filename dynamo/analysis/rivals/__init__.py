@@ -56,7 +56,7 @@ def distance_matrix(
     """The distances between all pairs of models by one measure; where models have several sites, their mean over sites.
 
     The positions that are compared are the real steps of the examples; padding is left out. Each model is prepared once
-    and then met with every other, unless what is kept of all models outgrows
+    and then compared with every other, unless what is kept of all models outgrows
     :data:`~dynamo.analysis.rivals.rival.MEMORY`.
 
     Args:
@@ -75,6 +75,11 @@ def distance_matrix(
     Raises:
         DynamoError: an unknown measure, fewer than two models, recordings on different inputs, models with different
         numbers of sites or different output spaces, or too little data for the measure.
+
+    Example:
+        >>> from dynamo.analysis.rivals.compare import common_recordings
+        >>> distance_matrix("cka", common_recordings(population, 20)).shape == (len(population), len(population))
+        True
     """
     rival = rival_named(name)
     sites = readers(rival, recordings, spaces, examples=examples, seed=seed, pooling=pooling)

@@ -12,6 +12,7 @@ from dynamo.analysis.arrays import Floats
 from dynamo.analysis.rivals import RIVALS, distance_matrix, rival_named
 from dynamo.analysis.rivals.mds import Kind, Layout, mds
 from dynamo.analysis.rivals.pairs import CLUSTERERS, PairFigures, pair_figures
+from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.trajectory import Inputs, collate
 from dynamo.fit.fit import Fit
@@ -74,54 +75,76 @@ class Comparison:
     """All methods on one population.
 
     Attributes:
-        label: what names the groups.
-        values: the label of each model.
+        by: the key of the metadata whose values name the groups.
+        values: that metadata of each model.
         names: of the models.
         methods: one result per method, DYNAMO's first.
         recording_seconds: wall time of the recordings that all rivals read.
         fit_seconds: wall time of DYNAMO's fit, on the machine that made it; None where the run does not tell.
     """
 
-    label: str
+    by: str
     values: Sequence[MetadataValue]
     names: Sequence[str]
     methods: tuple[MethodResult, ...]
     recording_seconds: float
     fit_seconds: float | None
 
-    def table(self) -> list[dict[str, str | float | None]]:
-        """What each method found: a row per method, by column; what it lacks is None."""
-        return [
-            {
-                "method": method.name,
-                **{column: _of(method.figures, name) for column, name in COLUMNS.items()},
-                **{f"ari {name}": method.figures.ari[name] if method.figures else None for name in CLUSTERERS},
-            }
+    def table(self) -> Table:
+        """A row for each method: its figures; None for what it lacks."""
+        columns = ["method", *COLUMNS, *(f"ari {name}" for name in CLUSTERERS)]
+        return columns, [[method.name, *_cells(method.figures)] for method in self.methods]
+
+    def costs_table(self) -> Table:
+        """A row for each method: the time that it took, or why it gave nothing. The recordings serve all rivals."""
+        columns = ["method", "seconds", "cpu seconds", "exponent", "recording seconds", "fit seconds", "note"]
+        rows: list[list[object]] = []
+        for method in self.methods:
+            recording, fit = (None, self.fit_seconds) if method.name == DYNAMO else (self.recording_seconds, None)
+            times = (method.seconds, method.cpu_seconds, method.exponent, recording, fit)
+            rows.append([method.name, *times, method.reason])
+        return columns, rows
+
+    def clusterers_table(self) -> Table:
+        """A row for each method and clusterer: the adjusted Rand index and its p-value."""
+        return ["method", "clusterer", "ari", "p"], [
+            [method.name, name, ari, method.figures.ari_p[name]]
             for method in self.methods
+            if method.figures is not None
+            for name, ari in method.figures.ari.items()
         ]
 
-    def costs(self) -> list[dict[str, str | float | None]]:
-        """What each method took, or why it gave nothing: a row per method, by column. The recordings serve all rivals
-        together.
-        """
-        return [
-            {
-                "method": method.name,
-                "seconds": method.seconds,
-                "cpu seconds": method.cpu_seconds,
-                "exponent": method.exponent,
-                "recording seconds": None if method.name == DYNAMO else self.recording_seconds,
-                "fit seconds": self.fit_seconds if method.name == DYNAMO else None,
-                "note": method.reason,
-            }
+    def groups_table(self) -> Table:
+        """A row for each method and group: how wide the group is."""
+        return ["method", "group", "within", "between", "ratio"], [
+            [method.name, group, spread.within, spread.between, spread.ratio]
             for method in self.methods
+            if method.figures is not None
+            for group, spread in method.figures.spreads.items()
         ]
+
+    def growth_table(self) -> Table:
+        """The seconds that each rival took for some numbers of models."""
+        return ["method", "models", "seconds"], [
+            [method.name, models, seconds] for method in self.methods for models, seconds in method.growth
+        ]
+
+    def distances_tables(self) -> dict[str, Table]:
+        """The distances between all models, by the name of the method."""
+        return {
+            method.name: (
+                ["", *self.names],
+                [[name, *row] for name, row in zip(self.names, method.distances.tolist(), strict=True)],
+            )
+            for method in self.methods
+            if method.distances is not None and method.figures is not None
+        }
 
 
 def compare(
     fit: Fit,
     population: Population,
-    label: str,
+    by: str,
     *,
     methods: Sequence[str] | None = None,
     examples: int | None = 512,
@@ -137,7 +160,7 @@ def compare(
     Args:
         fit: the fit.
         population: its base models, in the order of the thetas.
-        label: what names the groups.
+        by: the key of the metadata whose values name the groups.
         methods: the names of rivals; None for all.
         examples: inputs on which the rivals compare models; None for all.
         kind: of the layouts.
@@ -145,15 +168,20 @@ def compare(
         progress: a stage for each rival, in pairs of models.
 
     Raises:
-        DynamoError: an unknown method, a label that some models lack, groups that give no figures, or fewer than three
-        models.
+        DynamoError: an unknown method, metadata that some models lack, groups that give no figures, or fewer than three
+            models.
+
+    Example:
+        >>> result = compare(fit, population, "fraction", methods=["cka"], examples=20)
+        >>> [method.name for method in result.methods]
+        ['dynamo', 'cka']
     """
     chosen = list(RIVALS) if methods is None else list(dict.fromkeys(methods))
     for name in chosen:
         rival_named(name)
     if [base.name for base in population] != fit.names:
         raise DynamoError("the population's models are not those of the fit, in its order: use fit.open_population()")
-    values = fit.values_of(label)
+    values = fit.values_of(by)
     judged = partial(_judged, values=values, kind=kind, seed=seed)
     results = [judged(MethodResult(DYNAMO, theta_distances(fit)))]
     started = perf_counter()
@@ -165,15 +193,21 @@ def compare(
         except Exception as error:  # what a rival or its library raises is not known
             reason = str(error) if isinstance(error, DynamoError) else f"{type(error).__name__}: {error}"
             results.append(MethodResult(name, reason=reason))
-    return Comparison(label, values, fit.names, tuple(results), recording_seconds, fit.seconds or None)
+    return Comparison(
+        by=by,
+        values=values,
+        names=fit.names,
+        methods=tuple(results),
+        recording_seconds=recording_seconds,
+        fit_seconds=fit.seconds or None,
+    )
 
 
 def theta_distances(fit: Fit) -> Floats:
     """DYNAMO's own distances ``[N, N]``: Euclidean, of the model embeddings."""
     from scipy.spatial.distance import pdist, squareform
 
-    found: Floats = squareform(pdist(fit.theta.double().numpy()))
-    return found
+    return np.asarray(squareform(pdist(fit.theta.double().numpy())))
 
 
 def common_recordings(population: Population, examples: int | None, seed: int = 0) -> list[Recording]:
@@ -181,8 +215,8 @@ def common_recordings(population: Population, examples: int | None, seed: int = 
 
     Args:
         population: the base models.
-        examples: how many, drawn in equal shares from the unlabelled halves of the population's data sets; None for all
-            of them.
+        examples: how many, drawn in equal numbers from the unlabelled halves of the population's data sets; None for
+            all of them.
         seed: of the draw.
 
     Raises:
@@ -193,16 +227,18 @@ def common_recordings(population: Population, examples: int | None, seed: int = 
         raise DynamoError(f"{examples} examples cannot serve {len(datasets)} data sets: take more")
     generator = torch.Generator().manual_seed(seed)
     parts: list[Inputs] = []
-    for number, dataset in enumerate(datasets):
+    for index, dataset in enumerate(datasets):
         _, probe = dataset.halves()
-        share = len(probe) if examples is None else (examples + number) // len(datasets)
-        parts.append(probe[torch.randperm(len(probe), generator=generator)[:share].sort().values])
+        count = len(probe) if examples is None else (examples + index) // len(datasets)
+        parts.append(probe[torch.randperm(len(probe), generator=generator)[:count].sort().values])
     inputs = collate(parts)
     return [Recording(inputs, run(base.model, inputs)) for base in population]
 
 
-def _of(part: object, name: str) -> float | None:
-    return None if part is None else float(getattr(part, name))
+def _cells(figures: PairFigures | None) -> list[object]:
+    if figures is None:
+        return [None] * (len(COLUMNS) + len(CLUSTERERS))
+    return [*(float(getattr(figures, name)) for name in COLUMNS.values()), *(figures.ari[name] for name in CLUSTERERS)]
 
 
 def _judged(result: MethodResult, values: Sequence[MetadataValue], kind: Kind, seed: int) -> MethodResult:
@@ -222,9 +258,9 @@ def _measured(
     """A rival's distances and times. A first call, with two models, is not counted: it loads the libraries."""
 
     def distances(models: Sequence[int], tick: Progress = silent) -> Floats:
-        spaces = [population[number].outputs for number in models]
+        spaces = [population[index].outputs for index in models]
         return distance_matrix(
-            name, [recordings[number] for number in models], examples=None, seed=seed, progress=tick, spaces=spaces
+            name, [recordings[index] for index in models], examples=None, seed=seed, progress=tick, spaces=spaces
         )
 
     order = np.random.default_rng(seed).permutation(len(recordings)).tolist()
@@ -235,7 +271,7 @@ def _measured(
         distances(sorted(order[:count]))
         growth.append((count, perf_counter() - started))
     started, processor = perf_counter(), process_time()
-    found = distances(range(len(order)), progress)
+    matrix = distances(range(len(order)), progress)
     seconds, cpu_seconds = perf_counter() - started, process_time() - processor
     growth.append((len(order), seconds))
-    return MethodResult(name, found, seconds=seconds, cpu_seconds=cpu_seconds, growth=tuple(growth))
+    return MethodResult(name, matrix, seconds=seconds, cpu_seconds=cpu_seconds, growth=tuple(growth))

@@ -13,7 +13,7 @@ def _answers(answers: NDArray[Any]) -> Prepared:
 
 
 def _disagreement(one: Prepared, other: Prepared) -> float:
-    """Decisions ``[n]``: the share that differs. Real outputs ``[n, K]``: the harmonic mean of 1 − R² of the one
+    """Decisions ``[n]``: the fraction that differs. Real outputs ``[n, K]``: the harmonic mean of 1 − R² of the one
     against the other and of the other against the one, which is finite where only one of them is constant.
     """
     (first,), (second,) = one, other
@@ -25,7 +25,7 @@ def _disagreement(one: Prepared, other: Prepared) -> float:
 
 OUTPUT_DISAGREEMENT = Rival(
     name="output-disagreement",
-    help="share of different decisions; for real outputs 1 − R², the harmonic mean of both directions",
+    help="fraction of different decisions; for real outputs 1 − R², the harmonic mean of both directions",
     prepare=_answers,
     compare=_disagreement,
     cost="O(n) a pair",

@@ -19,7 +19,7 @@ from dynamo.population.recording import Recording
 #: How many examples are read from a recording at a time.
 CHUNK = 256
 
-#: Gives one model's features by its number.
+#: Gives one model's features by its index.
 Read = Callable[[int], Any]
 
 
@@ -58,10 +58,10 @@ def _check_inputs(recordings: Sequence[Recording]) -> None:
             f"distances are between models, and there are {len(recordings)}: give at least two recordings"
         )
     first = recordings[0].inputs
-    for number, recording in enumerate(recordings):
+    for index, recording in enumerate(recordings):
         if recording.inputs is not first and not _same(recording.inputs, first):
             raise DynamoError(
-                f"recordings 0 and {number} were made on different inputs, and pairwise measures compare what models "
+                f"recordings 0 and {index} were made on different inputs, and pairwise measures compare what models "
                 "do on the same examples: compare the models of one data set at a time"
             )
 
@@ -85,10 +85,10 @@ def _draw(inputs: Inputs, examples: int | None, most: int | None, seed: int) -> 
 
 def _sites(recordings: Sequence[Recording]) -> int:
     counts = [len(recording.trajectory.states) for recording in recordings]
-    for number, count in enumerate(counts):
+    for index, count in enumerate(counts):
         if count != counts[0]:
             raise DynamoError(
-                f"model 0 has {counts[0]} sites, model {number} has {count}: states are compared site by site, so give "
+                f"model 0 has {counts[0]} sites, model {index} has {count}: states are compared site by site, so give "
                 "models with equally many blocks, or compare their answers (output-disagreement)"
             )
     return counts[0]
@@ -120,8 +120,8 @@ def _answers(recording: Recording, rows: Tensor, space: OutputSpace) -> NDArray[
     answers = at_readout(outputs, mask, space.readout)
     if space.readout == "every":
         answers = answers[mask]
-    found: NDArray[Any] = (answers.argmax(-1) if space.kind == "classes" else answers.double()).numpy()
-    return found
+    decided: NDArray[Any] = (answers.argmax(-1) if space.kind == "classes" else answers.double()).numpy()
+    return decided
 
 
 def _shared_space(rival: Rival, recordings: Sequence[Recording], spaces: Sequence[OutputSpace] | None) -> OutputSpace:
@@ -130,10 +130,10 @@ def _shared_space(rival: Rival, recordings: Sequence[Recording], spaces: Sequenc
             f"{rival.name} needs the output space of each of the {len(recordings)} models: give spaces="
             "[base.outputs for base in population]"
         )
-    for number, space in enumerate(spaces):
+    for index, space in enumerate(spaces):
         if space != spaces[0]:
             raise DynamoError(
-                f"model 0 answers with {spaces[0]}, model {number} with {space}: answers to different questions cannot "
+                f"model 0 answers with {spaces[0]}, model {index} with {space}: answers to different questions cannot "
                 "be compared"
             )
     return spaces[0]

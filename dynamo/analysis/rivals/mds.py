@@ -26,8 +26,8 @@ class Layout:
         coordinates: ``[N, components]``, centred, along their principal axes; each axis has its largest entry positive.
         stress: Kruskal's stress-1, √(Σ (d − d̂)² / Σ d²) over pairs, d being the distances of the points and d̂ the
             given ones (for ``non-metric``, the best increasing function of them); 0 = none, 0.2 = poor.
-        non_euclidean: Σ |λ| of the negative eigenvalues as a share of all, of the doubly centred squared distances; 0 =
-            the given distances are those of points in some Euclidean space.
+        non_euclidean: Σ |λ| of the negative eigenvalues as a fraction of all, of the doubly centred squared distances;
+            0 = the given distances are those of points in some Euclidean space.
     """
 
     kind: Kind
@@ -46,6 +46,11 @@ def mds(distances: ArrayLike, components: int = 2, kind: Kind = "classical") -> 
 
     Raises:
         DynamoError: no matrix of distances, or as many components as models.
+
+    Example:
+        >>> layout = mds([[0, 3, 4], [3, 0, 5], [4, 5, 0]])
+        >>> layout.coordinates.shape, layout.stress < 1e-6
+        ((3, 2), True)
     """
     given = checked(distances)
     if not 1 <= components < len(given):
@@ -84,7 +89,7 @@ def checked(distances: ArrayLike) -> Floats:
 
     Raises:
         DynamoError: it is not square, not finite, not symmetric, has negative entries, or does not have a zero diagonal
-        (within 1e-6 of its largest entry).
+            (within 1e-6 of its largest entry).
     """
     given = np.asarray(distances, dtype=np.float64)
     if given.ndim != 2 or given.shape[0] != given.shape[1] or len(given) < 2:
@@ -130,8 +135,8 @@ def _stress(given: Floats, points: Floats, kind: Kind) -> float:
     from scipy.spatial.distance import pdist, squareform
     from sklearn.isotonic import IsotonicRegression
 
-    wanted, found = squareform(given, checks=False), pdist(points)
+    wanted, reached = squareform(given, checks=False), pdist(points)
     if kind == "non-metric":
-        wanted = IsotonicRegression().fit_transform(wanted, found)
-    size = float((found**2).sum())
-    return float(np.sqrt(((found - wanted) ** 2).sum() / size)) if size else 0.0
+        wanted = IsotonicRegression().fit_transform(wanted, reached)
+    size = float((reached**2).sum())
+    return float(np.sqrt(((reached - wanted) ** 2).sum() / size)) if size else 0.0

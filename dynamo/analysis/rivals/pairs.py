@@ -50,15 +50,15 @@ class PairFigures:
         auprc: area under the precision-recall curve (average precision) of finding a group's own pairs among all pairs
             with one of its models, by their distance; the mean over groups (ReSi: M. Klabunde et al., 2024,
             arXiv:2408.00531).
-        auprc_chance: the share of own pairs; random distances of few models give somewhat more.
-        auprc_p: share of label permutations (the true labels counted as one) that reach it.
-        violation_rate: share of comparisons of a pair within a group with a pair of that group and another in which
+        auprc_chance: the fraction of own pairs; random distances of few models give somewhat more.
+        auprc_p: fraction of permutations of the groups (the true order counted as one) that reach it.
+        violation_rate: fraction of comparisons of a pair within a group with a pair of that group and another in which
             the first is not the nearer; the mean over groups (ReSi); 0 = perfect, 0.5 = chance, all equal = 1.
         silhouette: mean silhouette (P. Rousseeuw, 1987), −1 to 1.
         neighbour_accuracy: leave-one-out accuracy of the vote of the :data:`NEIGHBOURS` nearest.
         ari: adjusted Rand index (L. Hubert and P. Arabie, 1985) of every clusterer of :data:`CLUSTERERS`, given the
             number of groups and nothing else of them.
-        ari_p: share of label permutations that reach it.
+        ari_p: fraction of permutations of the groups that reach it.
         spreads: the spread of each group.
     """
 
@@ -82,11 +82,16 @@ def pair_figures(
     Args:
         distances: ``[N, N]``, see :func:`dynamo.analysis.rivals.mds.checked`.
         groups: the group of each model.
-        permutations: of the labels, for the p-values.
+        permutations: of the groups, for the p-values.
         seed: of the permutations, of the clusterers and of the order of equally near neighbours.
 
     Raises:
         DynamoError: no matrix of distances, not one group per model, fewer than two groups, or as many as models.
+
+    Example:
+        >>> distances = np.abs(np.subtract.outer([0.0, 1.0, 5.0, 6.0], [0.0, 1.0, 5.0, 6.0]))
+        >>> pair_figures(distances, ["a", "a", "b", "b"], permutations=19).auprc
+        1.0
     """
     from sklearn.metrics import adjusted_rand_score, silhouette_score
 
@@ -101,8 +106,8 @@ def pair_figures(
         )
     rng = np.random.default_rng(seed)
     shuffled = [rng.permutation(numbers) for _ in range(permutations)]
-    found = clusterings(given, len(names), seed)
-    scores = {name: float(adjusted_rand_score(numbers, clusters)) for name, clusters in found.items()}
+    by_clusterer = clusterings(given, len(names), seed)
+    scores = {name: float(adjusted_rand_score(numbers, clusters)) for name, clusters in by_clusterer.items()}
     pairs = _sorted_pairs(given)
     area = _area(pairs, numbers)
     return PairFigures(
@@ -116,7 +121,7 @@ def pair_figures(
         ari=scores,
         ari_p={
             name: _p_value(_together(numbers, clusters), [_together(order, clusters) for order in shuffled])
-            for name, clusters in found.items()
+            for name, clusters in by_clusterer.items()
         },
         spreads={str(name): _spread(given, numbers == number) for number, name in enumerate(names)},
     )
@@ -125,7 +130,7 @@ def pair_figures(
 def clusterings(distances: Floats, clusters: int, seed: int = 0) -> dict[str, Numbers]:
     """The cluster of each model, from every clusterer of :data:`CLUSTERERS`.
 
-    They see the models in a random order, so that ties are not broken in favour of models that stand side by side.
+    They see the models in a random order, so that ties are not broken in favour of models that are listed side by side.
     """
     order = np.random.default_rng(seed).permutation(len(distances))
     mixed, back = distances[np.ix_(order, order)], np.argsort(order)
@@ -155,9 +160,11 @@ def _area(pairs: tuple[Short, Short, Short], groups: Numbers) -> float:
         listed = np.flatnonzero((one == group) | (other == group))
         own = is_own[listed]
         if own.any():
-            last = np.flatnonzero(np.diff(rank[listed], append=-1))  # of pairs with equal distances; found together
-            found = np.cumsum(own)[last]
-            areas.append(float((np.diff(found, prepend=0) * found / (last + 1)).sum() / own.sum()))
+            last = np.flatnonzero(
+                np.diff(rank[listed], append=-1)
+            )  # of pairs with equal distances: they count together
+            hits = np.cumsum(own)[last]
+            areas.append(float((np.diff(hits, prepend=0) * hits / (last + 1)).sum() / own.sum()))
     return fmean(areas)
 
 
@@ -177,23 +184,23 @@ def neighbour_accuracy(distances: Floats, groups: Numbers, *, neighbours: int = 
     """
     order = np.random.default_rng(seed).permutation(len(distances))
     right = 0
-    for number, row in enumerate(distances):
-        others = order[order != number]
+    for index, row in enumerate(distances):
+        others = order[order != index]
         near = groups[others[np.argsort(row[others], kind="stable")[:neighbours]]]
         votes = [int((near == group).sum()) for group in near]
-        right += int(near[np.argmax(votes)] == groups[number])
+        right += int(near[np.argmax(votes)] == groups[index])
     return right / len(distances)
 
 
 def _pairs(distances: Floats, groups: Numbers) -> list[tuple[Floats, Floats]]:
     """For each group of two models or more, the distances within it and those from it to others."""
-    found = []
+    pairs = []
     for group in np.unique(groups):
         inside = groups == group
         own = distances[np.ix_(inside, inside)]
         if len(own) > 1:
-            found.append((own[np.triu_indices(len(own), 1)], distances[np.ix_(inside, ~inside)].ravel()))
-    return found
+            pairs.append((own[np.triu_indices(len(own), 1)], distances[np.ix_(inside, ~inside)].ravel()))
+    return pairs
 
 
 def _spread(distances: Floats, inside: Booleans) -> Spread:
@@ -208,15 +215,15 @@ def _together(groups: Numbers, clusters: Numbers) -> float:
 
 
 def _p_value(true: float, shuffled: Sequence[float]) -> float:
-    """B. Phipson and G. Smyth, 2010: the true labels are one of the permutations, so that p is never 0."""
+    """B. Phipson and G. Smyth, 2010: the true order is one of the permutations, so that p is never 0."""
     return (1 + sum(value >= true - 1e-12 for value in shuffled)) / (1 + len(shuffled))
 
 
 def _agglomerative(distances: Floats, clusters: int, seed: int, linkage: str) -> Numbers:
     from sklearn.cluster import AgglomerativeClustering
 
-    found = AgglomerativeClustering(clusters, metric="precomputed", linkage=linkage).fit_predict(distances)
-    return np.asarray(found)
+    clusterer = AgglomerativeClustering(clusters, metric="precomputed", linkage=linkage)
+    return np.asarray(clusterer.fit_predict(distances))
 
 
 def _spectral(distances: Floats, clusters: int, seed: int) -> Numbers:

@@ -66,8 +66,8 @@ def pairwise(
         models: how many there are.
         step: called after each pair.
         memory: bytes of prepared models to hold at a time (``MEMORY`` where it is None), but never fewer than two
-            models. Where not all fit, each of b blocks of models meets each other one, and models are prepared about
-            b/2 times.
+            models. Where not all fit, each of b blocks of models is compared with each other block, and models are
+            prepared about b/2 times.
     """
     distances = np.zeros((models, models))
     room = (MEMORY if memory is None else memory) // 2

@@ -36,10 +36,10 @@ def plot_compare(result: Comparison, title: str = "") -> Figure:
         axes.set_visible(False)
     if is_scale(result.values):
         scale = ScalarMappable(Normalize(*_limits(result.values)), "viridis")
-        top.colorbar(scale, ax=list(panels), label=result.label, shrink=0.7)
+        top.colorbar(scale, ax=list(panels), label=result.by, shrink=0.7)
     else:
         handles, labels = panels[0].get_legend_handles_labels()
-        top.legend(handles, labels, title=result.label, frameon=False, loc="outside right upper")
+        top.legend(handles, labels, title=result.by, frameon=False, loc="outside right upper")
     draw_clusterers(bottom.subplots(), result.methods)
     if title:
         figure.suptitle(title)
