@@ -310,7 +310,7 @@ def test_the_command_chooses(run, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--by", "kinds"], "did you mean 'kind'"),
-        (["--by", "odd"], "model 'm0' has no metadata 'odd'"),
+        (["--by", "odd"], "1 of 8 models have no metadata 'odd'"),
         (["--by", "name", "--clusters", "2"], "8 models in 8 groups"),
         (["--clusters", "many"], "neither a number nor 'choose'"),
         (["--clusters", "8"], "8 models cannot be in 8 clusters"),

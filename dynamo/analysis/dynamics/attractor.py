@@ -143,8 +143,8 @@ def attractor_geometry(
     Example:
         >>> angles = np.linspace(0, 2 * np.pi, 100, endpoint=False)
         >>> ring = attractor_geometry(np.stack([np.cos(angles), np.sin(angles)], axis=1))
-        >>> ring.kind, round(ring.length, 1)
-        ('ring', 6.3)
+        >>> ring.kind, round(ring.length)
+        ('ring', 6)
     """
     given = np.asarray(points, dtype=np.float64)
     _check(given, drift, readout, scale)
