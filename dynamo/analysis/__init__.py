@@ -13,6 +13,7 @@ _MODULES = {
     "dynamics.linearisation": ("linearise",),
     "dynamics.portrait": ("portrait",),
     "dynamics.slow_points": ("nearly_fixed", "slow_points"),
+    "dynamics.state_space": ("state_space",),
     "dynamics.transport": ("transport",),
     "dynamics.word_map": ("word_map",),
     "dynamics.words": ("word_list", "word_score"),
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from dynamo.analysis.dynamics.portrait import portrait as portrait
     from dynamo.analysis.dynamics.slow_points import nearly_fixed as nearly_fixed
     from dynamo.analysis.dynamics.slow_points import slow_points as slow_points
+    from dynamo.analysis.dynamics.state_space import state_space as state_space
     from dynamo.analysis.dynamics.transport import transport as transport
     from dynamo.analysis.dynamics.word_map import word_map as word_map
     from dynamo.analysis.dynamics.words import word_list as word_list

@@ -46,7 +46,7 @@ population_option = click.option(
     "--population",
     type=click.Path(path_type=Path),
     default=None,
-    help="the folder of the base models [default: where the run found them]",
+    help="the folder of the base models [default: the one that the run was fitted to]",
 )
 
 

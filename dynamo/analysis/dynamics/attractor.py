@@ -20,7 +20,7 @@ APART = 0.15
 ROUND_OFF = 1e-6
 #: With fewer distinct points than this nothing is called continuous.
 FEW = 8
-#: Separate points are each found at least this many times, on average.
+#: Separate points are each given at least this many times, on average.
 OFTEN = 3
 #: A set is a line if it is this many times as long as wide, a plane if it is this many times as wide as thick.
 ELONGATED = 3.0
@@ -128,7 +128,7 @@ def attractor_geometry(
     the way in which the coordinate that changes most grows.
 
     Args:
-        points: fixed and slow points, ``[P, H]``, each as often as it was found: it tells separate points from a
+        points: fixed and slow points, ``[P, H]``, each as often as starts led to it: that tells separate points from a
             thinly sampled continuum.
         drift: F(x, h) − h at each of them, ``[P, H]``.
         readout: the gradient of each output with respect to the state at each of them, ``[P, K, H]``. Of logits, only

@@ -68,7 +68,7 @@ def _nodes(points: Floats, position: Floats, count: int, closed: bool) -> Floats
     """The means of the points in stretches of one length; a stretch without points has no node."""
     low, high = position.min(), position.max()
     stretch = np.minimum(((position - low) / (high - low) * count).astype(int), count - 1)
-    return np.stack([points[stretch == number].mean(0) for number in range(count) if (stretch == number).any()])
+    return np.stack([points[stretch == index].mean(0) for index in range(count) if (stretch == index).any()])
 
 
 def _measured(points: Floats, nodes: Floats, closed: bool) -> Curve:

@@ -34,7 +34,7 @@ ROOM = 2**23
 
 @attrs.frozen(eq=False)
 class FixedPoints:
-    """The fixed and slow points that were found at one constant input. Tensors are on the CPU.
+    """The fixed and slow points at one constant input. Tensors are on the CPU.
 
     Fixed points come before slow ones and outliers last; among them those to which more starts led come first.
 
@@ -43,7 +43,7 @@ class FixedPoints:
         states: the points, ``[P, H]`` float64.
         speed: q = ½‖F(x, h) − h‖² at each, ``[P]``.
         is_fixed: whether q is below the tolerance (fixed) or only below the slow tolerance (slow), ``[P]``.
-        counts: how many starts led to each, ``[P]``; 0 for a point that was found from midpoints alone.
+        counts: how many starts led to each, ``[P]``; 0 for a point that only midpoints led to.
         is_outlier: whether the point lies far from where states are, ``[P]``. There the gates of a GRU are shut and any
             state seems fixed: such points say nothing of the model's work.
         ends: the index of the point to which each start led, ``[S]``; -1 where to none.

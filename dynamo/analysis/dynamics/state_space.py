@@ -58,6 +58,12 @@ def state_space(
 
     Raises:
         DynamoError: what the functions of these steps raise.
+
+    Example:
+        >>> inputs = population.dataset(population[0]).test.inputs[:50]
+        >>> result = state_space(fit.model_at(fit.theta[0]), inputs, starts=30, slow_tolerance=1e-3)
+        >>> result.points.describe(result.linearisation)
+        'fixed points: ...'
     """
     x = constant_input(model, held, inputs, tokens=tokens)
     visited = sample_states(model, inputs, starts, noise=noise, seed=seed)

@@ -43,7 +43,7 @@ class Correlation:
 
 @attrs.frozen(eq=False)
 class WordMap:
-    """Word scores over a plane of the map. Where no fixed or slow point was found they are NaN.
+    """Word scores over a plane of the map. Where there is no fixed or slow point they are NaN.
 
     Attributes:
         landscape: the plane with the accuracy of the meta-model there and at the base models' θ_n.

@@ -15,7 +15,7 @@ from dynamo.contracts.spaces import OutputSpace
 
 @attrs.frozen
 class WordLists:
-    """Words by their valence. ``*`` stands for any letters: ``positive*`` is every word that starts so."""
+    """Words by their valence. ``*`` matches any letters: ``positive*`` is every word with that start."""
 
     positive: tuple[str, ...]
     negative: tuple[str, ...]

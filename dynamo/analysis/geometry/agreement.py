@@ -138,7 +138,7 @@ def agreement(
     clusters = clusters or find_clusters(theta, "kmeans", len(names), seed=seed)
     if not len(theta) == len(codes) == len(clusters.numbers):
         raise DynamoError(
-            f"{len(theta)} models, {len(codes)} labels and {len(clusters.numbers)} clustered models differ"
+            f"{len(theta)} models, {len(codes)} groups and {len(clusters.numbers)} clustered models differ"
         )
     if not 1 <= neighbours < len(theta):
         raise DynamoError(f"{neighbours} neighbours were asked for: each model has 1 to {len(theta) - 1} others")
@@ -163,8 +163,18 @@ def agreement(
     if np.bincount(codes).max() <= 2:
         low = high = np.full(len(MEASURES), np.nan)  # each half-sample was the whole
     low = np.maximum(low, [0.0 if name == "neighbours" else -1.0 for name in MEASURES])
-    columns = (value, low, np.minimum(high, 1.0), shuffled.mean(axis=0), p_values)
-    measures = (Measure(name, *map(float, row)) for name, row in zip(MEASURES, np.column_stack(columns), strict=True))
+    high, chance = np.minimum(high, 1.0), shuffled.mean(axis=0)
+    measures = (
+        Measure(
+            name=name,
+            value=float(value[index]),
+            low=float(low[index]),
+            high=float(high[index]),
+            chance=float(chance[index]),
+            p_value=float(p_values[index]),
+        )
+        for index, name in enumerate(MEASURES)
+    )
     own_distances = (_distances(name, theta, distances, codes == code) for code, name in enumerate(names))
     return Agreement(tuple(measures), tuple(own_distances))
 
@@ -204,7 +214,7 @@ def _measure(distances: AnyFloats, codes: Integers, numbers: Integers, near: NDA
 
 def _half(codes: Integers, rng: np.random.Generator) -> NDArray[np.intp]:
     """Half of the models of each group, but at least two (one of one), in order."""
-    groups = (np.flatnonzero(codes == number) for number in range(int(codes.max()) + 1))
+    groups = (np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1))
     return np.sort(np.concatenate([rng.permutation(group)[: max(2, (len(group) + 1) // 2)] for group in groups]))
 
 

@@ -52,7 +52,7 @@ class Evidence:
     """What speaks against one cluster.
 
     Attributes:
-        numbers: the numbers of clusters that were tried, ``[K]``; for HDBSCAN the one that it found.
+        numbers: the numbers of clusters that were tried, ``[K]``; for HDBSCAN its own.
         scores: the mean silhouette of each number, ``[K]``.
         null: the same for points drawn from one Gaussian with the same mean and covariance, ``[draws, K]``.
         p_value: of one cluster: the fraction of draws with as large a gap above the mean score, this map counted in.
@@ -78,7 +78,7 @@ class Clusters:
     """The models in clusters.
 
     Attributes:
-        method: how they were found, one of ``dynamo.analysis.geometry.partitions.METHODS``.
+        method: of the clustering, one of ``dynamo.analysis.geometry.partitions.METHODS``.
         numbers: the cluster of each model, ``[N]``, numbered from 0 as they come; −1 for models that HDBSCAN leaves
             out.
         evidence: for the number of clusters; None where the number was given.
@@ -134,7 +134,7 @@ def find_clusters(
     Args:
         theta: the model embeddings ``[N, d]``.
         method: one of ``dynamo.analysis.geometry.partitions.METHODS``.
-        count: the number of clusters; None to choose it. HDBSCAN finds its own number, which is then tested.
+        count: the number of clusters; None to choose it. HDBSCAN chooses its own number, which is then tested.
         most: the largest number that is tried, at most N − 1; None for the smaller of 10 and N / 2, at least 2.
         draws: from the null.
         level: the p-value at which one cluster is given up.

@@ -21,7 +21,7 @@ from dynamo.training.emulator import ModelAt
 
 @attrs.frozen(eq=False)
 class Geodesic:
-    """The shortest way that was found, and the way that the search started from.
+    """The shortest way between two thetas, and the way that the search started from.
 
     Attributes:
         thetas: along it, with both ends, ``[S, d]``.

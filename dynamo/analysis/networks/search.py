@@ -31,7 +31,7 @@ Method = Literal["gradient", "cma", "random"]
 
 @attrs.frozen(eq=False)
 class Search:
-    """What a search found. All held-out scores are from the same examples.
+    """The outcome of a search. All held-out scores are from the same examples.
 
     Attributes:
         method: how places were chosen.

@@ -19,10 +19,10 @@ Kind = Literal["classical", "metric", "non-metric"]
 
 @attrs.frozen(eq=False)
 class Layout:
-    """Points whose Euclidean distances stand for given distances.
+    """Points whose Euclidean distances approximate given distances.
 
     Attributes:
-        kind: how they were found.
+        kind: the method.
         coordinates: ``[N, components]``, centred, along their principal axes; each axis has its largest entry positive.
         stress: Kruskal's stress-1, √(Σ (d − d̂)² / Σ d²) over pairs, d being the distances of the points and d̂ the
             given ones (for ``non-metric``, the best increasing function of them); 0 = none, 0.2 = poor.

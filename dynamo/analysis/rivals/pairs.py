@@ -123,7 +123,7 @@ def pair_figures(
             name: _p_value(_together(numbers, clusters), [_together(order, clusters) for order in shuffled])
             for name, clusters in by_clusterer.items()
         },
-        spreads={str(name): _spread(given, numbers == number) for number, name in enumerate(names)},
+        spreads={str(name): _spread(given, numbers == code) for code, name in enumerate(names)},
     )
 
 
