@@ -70,7 +70,7 @@ def test_between_stable_ends_nearly_fixed_points_lie_where_nothing_rests():
     assert (np.abs(rest[(np.abs(rest) > 0.4)]) > 0.6).all()
 
 
-@pytest.mark.parametrize(("change", "message"), [({"share": 0.0}, "above 0"), ({"starts": 0}, "at least 1")])
+@pytest.mark.parametrize(("change", "message"), [({"fraction": 0.0}, "above 0"), ({"starts": 0}, "at least 1")])
 def test_what_cannot_be_nearly_fixed(change, message):
     with pytest.raises(DynamoError, match=message):
         nearly_fixed(**{"model": Pushed(), "x": ZERO, "inputs": inputs(), "starts": 4} | change)

@@ -115,7 +115,11 @@ def test_models_of_several_data_sets_meet_on_inputs_of_all():
 
 def test_progress_names_the_method_and_its_pairs(fitted):
     seen = []
-    compare(*fitted, "kind", methods=["cka"], examples=10, progress=lambda *step: seen.append(step))
+
+    def stages(description, total):
+        return lambda done, whole, note="": seen.append((description, done, whole))
+
+    compare(*fitted, "kind", methods=["cka"], examples=10, progress=stages)
     assert seen[-1] == ("cka", 15, 15)
     assert len(seen) == 15
 
@@ -134,7 +138,7 @@ def test_the_picture_shows_every_layout_and_clusterer(fitted):
     assert len(panels) == 3 + 1
     drawn = np.concatenate([marks.get_offsets() for marks in panels[1].collections])
     np.testing.assert_allclose(drawn, found.methods[1].layout.coordinates)
-    numbers = attrs.evolve(found, label="score", values=[0.1 * n for n in range(6)] + [0.9])
+    numbers = attrs.evolve(found, by="score", values=[0.1 * n for n in range(6)] + [0.9])
     many = attrs.evolve(
         numbers,
         methods=tuple(

@@ -88,7 +88,7 @@ def test_words(run, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["attractors", "--points", "3"], "give one of --between A B, --by LABEL and --at PLACE"),
+        (["attractors", "--points", "3"], "give one of --between A B, --by KEY and --at PLACE"),
         (["attractors", "--at", "all", "--by", "fraction"], "give one of"),
         (["attractors", "--between", "fraction=1", "fraction=3"], "no model has fraction=3"),
         (["attractors", "--at", "all", "--input", "zero"], "did you mean 'zeros'"),
