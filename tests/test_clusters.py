@@ -239,7 +239,7 @@ def test_labels_that_cannot_be_compared_are_told():
         agreement(theta, ["a"] * 12)
     with pytest.raises(DynamoError, match="12 models in 12 groups"):
         agreement(theta, range(12))
-    with pytest.raises(DynamoError, match="12 models, 11 labels"):
+    with pytest.raises(DynamoError, match="12 models, 11 groups"):
         agreement(theta, codes[:-1])
     with pytest.raises(DynamoError, match="12 neighbours were asked for: each model has 1 to 11"):
         agreement(theta, codes, neighbours=12)
