@@ -3,16 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PACKAGES := dynamo plugins tests benchmarks examples
+PACKAGES := dynamo plugins tests benchmarks examples docs
 
 DEMO ?= demo
 
-.PHONY: help demo test test-slow lint format figure3 clean
+.PHONY: help demo test test-slow lint docs format figure3 clean
 
 help:
 	@echo "make demo       train a small population on handwritten digits and draw its map (in ./$(DEMO))"
-	@echo "make test       style, types, import rules and the test suite"
+	@echo "make test       style, types, import rules, docs and the test suite"
 	@echo "make test-slow  the tests that train for minutes"
+	@echo "make docs       build the docs as a site, in build/docs"
 	@echo "make format     put the code into the house style"
 	@echo "make figure3    the paper's Figure 3 on real texts (about an hour; see benchmarks/README.md)"
 
@@ -30,7 +31,7 @@ demo: $(READY)
 	  --dataset digits-rows --seeds 6 --epochs 12 --batch-size 32 --learning-rate 3e-3
 	$(BIN)/dynamo fit $(DEMO)/population --out $(DEMO)/run --preset laptop --steps 600 --colour-by architecture
 
-test: $(READY) lint
+test: $(READY) lint docs
 	$(BIN)/python -m pytest -q
 
 test-slow: $(READY)
@@ -41,6 +42,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check $(PACKAGES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+docs: $(READY)
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "the docs are in build/docs/index.html"
 
 format: $(READY)
 	$(BIN)/ruff check --fix $(PACKAGES)

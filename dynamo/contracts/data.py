@@ -19,8 +19,8 @@ class Examples:
 
     Attributes:
         inputs: the inputs, ``len(inputs)`` examples.
-        targets: classes ``[B]`` (or ``[B, T]`` with readout ``every``) as int64; real targets ``[B, K]`` (or ``[B, T,
-        K]``).
+        targets: classes ``[B]`` (or ``[B, T]`` with readout ``every``) as int64; real targets ``[B, K]`` (or
+            ``[B, T, K]``).
     """
 
     inputs: Inputs
