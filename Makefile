@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PACKAGES := dynamo plugins tests benchmarks examples docs
+PACKAGES := dynamo plugins tests benchmarks examples $(wildcard docs/*.py)
 
 DEMO ?= demo
 

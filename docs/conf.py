@@ -1,5 +1,6 @@
 """How the docs are built; `make docs` runs it with warnings as errors."""
 
+import re
 from typing import Any
 
 import click
@@ -39,6 +40,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_attr_annotations = False  # the signature has them
 toc_object_entries_show_parents = "hide"
 
 
@@ -52,8 +54,9 @@ def write_math(translator: Any, node: nodes.Element) -> None:
 
 def options_of(command: click.Command, context: click.Context) -> str:
     """The options of a command as a Markdown definition list."""
-    records = (parameter.get_help_record(context) for parameter in command.get_params(context))
-    return "\n\n".join(f"`{flags}`\n: {help or 'no help'}" for flags, help in filter(None, records))
+    options = (part for part in command.get_params(context) if isinstance(part, click.Option) and part.name != "help")
+    records = (option.get_help_record(context) for option in options)
+    return "\n\n".join(f"`{flags}`\n: {help}" for flags, help in filter(None, records))
 
 
 def as_text(help: str | None) -> str:
@@ -80,14 +83,28 @@ def write_commands(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = source[0].replace("% commands", describe(cli, "dynamo", None, 2))
 
 
-def escape_bars(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """Let |x| in a docstring be an absolute value, which reStructuredText takes for a substitution."""
-    lines[:] = ["``".join(part if n % 2 else part.replace("|", r"\|") for n, part in enumerate(line.split("``")))
-                for line in lines]
+def shorten(app: Sphinx, what: str, name: str, thing: object, options: object, arguments: str, returned: str) -> Any:
+    """A signature without the types of numbers in arrays: docstrings give shapes."""
+    texts = (
+        re.sub(r"ndarray\[tuple\[Any, \.\.\.\], dtype\[[^\]]*\]\]", "ndarray", text or "")
+        for text in (arguments, returned)
+    )
+    return tuple(text or None for text in texts)
+
+
+def as_written(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Let |x| be an absolute value, and the first line of a property a sentence, not "type: description"."""
+    if what == "property":
+        lines.insert(0, "")
+    lines[:] = [
+        "``".join(part if n % 2 else part.replace("|", r"\|") for n, part in enumerate(line.split("``")))
+        for line in lines
+    ]
 
 
 def setup(app: Sphinx) -> None:
     """Connect the above."""
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
     app.connect("source-read", write_commands)
-    app.connect("autodoc-process-docstring", escape_bars)
+    app.connect("autodoc-process-docstring", as_written, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", shorten)

@@ -1,4 +1,4 @@
-"""Make the pictures of the pages under `questions/`: small populations, their maps, and every `dynamo analyse` question.
+"""Make the pictures of the pages under `questions/`: small populations, their maps, and every question to them.
 
     python docs/make_pictures.py
 
@@ -34,7 +34,7 @@ RUNS = {
     "digits-1": "digits --preset laptop --colour-by fraction --seed 1",
     "digits-2": "digits --preset laptop --colour-by fraction --seed 2",
     "sentences-0": "sentences --preset laptop --colour-by fraction",
-    "memory-0": "memory --preset laptop",
+    "memory-0": "memory --preset laptop --steps 100",
 }
 
 #: Name of a picture, the command that draws it, and the file that the command leaves.
@@ -47,7 +47,7 @@ QUESTIONS = {
     "few-labels": ("analyse few-labels digits-0 --labels 100 --balanced --colour-by fraction", "few-labels.png"),
     "embed": ("embed digits-0 new --colour-by fraction", "embedding.png"),
     "compare": ("analyse compare digits-0 --by fraction --methods cka,procrustes,rsa,svcca", "compare.png"),
-    "fixed-points": ("analyse fixed-points memory-0 --at mean", "fixed-points.png"),
+    "fixed-points": ("analyse fixed-points memory-0 --at flip-flop-gru-100-s0 --base", "fixed-points.png"),
     "attractors": (
         "analyse attractors sentences-0 --between fraction=0.1 fraction=1 --slow nearest --seen --points 7",
         "points.png",

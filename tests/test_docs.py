@@ -12,9 +12,9 @@ from pathlib import Path
 import attrs
 import pytest
 from click import Context
-from command_line import dynamo as command
 
 import dynamo
+from command_line import dynamo as command
 from dynamo import Fit
 from dynamo.cli import cli
 from dynamo.contracts import hookspecs
