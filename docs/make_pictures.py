@@ -72,7 +72,8 @@ def shrink(source: Path, target: Path) -> None:
     picture = Image.open(source).convert("RGB")
     if picture.width > WIDTH:
         picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
-    picture.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
+    colours = picture.quantize(128, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+    colours.save(target, optimize=True)
 
 
 def make() -> None:
