@@ -1,5 +1,6 @@
 """How the docs are built; `make docs` runs it with warnings as errors."""
 
+import html
 import re
 from typing import Any
 
@@ -7,9 +8,13 @@ import click
 from docutils import nodes
 from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.util.logging import getLogger
 
 from dynamo.cli import cli
 from dynamo.version import __version__
+
+logger = getLogger(__name__)
 
 project = "DYNAMO"
 author = "The DYNAMO maintainers"
@@ -47,14 +52,20 @@ toc_object_entries_show_parents = "hide"
 def write_math(translator: Any, node: nodes.Element) -> None:
     """An equation as MathML, which browsers show by themselves: no script, and nothing is fetched."""
     is_block = isinstance(node, nodes.math_block)
-    made = latex2mathml.tex2mathml(node.astext(), as_block=is_block)
+    try:
+        made = latex2mathml.tex2mathml(node.astext(), as_block=is_block)
+    except latex2mathml.MathError as error:
+        logger.warning("cannot write this equation: %s", error, location=node)
+        made = html.escape(node.astext())
     translator.body.append(f'<div class="equation">{made}</div>' if is_block else made)
     raise nodes.SkipNode
 
 
 def options_of(command: click.Command, context: click.Context) -> str:
     """The options of a command as a Markdown definition list."""
-    options = (part for part in command.get_params(context) if isinstance(part, click.Option) and part.name != "help")
+    options = (
+        part for part in command.get_params(context) if isinstance(part, click.Option) and "--help" not in part.opts
+    )
     records = (option.get_help_record(context) for option in options)
     return "\n\n".join(f"`{flags}`\n: {help}" for flags, help in filter(None, records))
 
@@ -93,17 +104,26 @@ def shorten(app: Sphinx, what: str, name: str, thing: object, options: object, a
 
 
 def as_written(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """Let |x| be an absolute value, and the first line of a property a sentence, not "type: description"."""
-    if what == "property":
-        lines.insert(0, "")
-    lines[:] = [
-        "``".join(part if n % 2 else part.replace("|", r"\|") for n, part in enumerate(line.split("``")))
-        for line in lines
-    ]
+    """Let |x| be an absolute value, and what follows an exception in *Raises* belong to it, indented or not."""
+    raises = False
+    for number, line in enumerate(lines):
+        raises = line == "Raises:" or (raises and (not line or line.startswith(" ")))
+        if raises and line.strip() and line != "Raises:" and not re.match(r" +\w+: ", line):
+            line = "    " + line
+        parts = line.split("``")
+        lines[number] = "``".join(part if n % 2 else part.replace("|", r"\|") for n, part in enumerate(parts))
+
+
+def parse_property(self: GoogleDocstring) -> list[str]:
+    """Read the docstring of a property as that of a method: napoleon takes "A digest: ..." for a type."""
+    self._what = "method"
+    self._parse()
+    return []
 
 
 def setup(app: Sphinx) -> None:
     """Connect the above."""
+    GoogleDocstring._parse_attribute_docstring = parse_property
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
     app.connect("source-read", write_commands)
     app.connect("autodoc-process-docstring", as_written, priority=400)  # before napoleon
