@@ -1,8 +1,6 @@
 """What the documents say is so: every block of the docs runs, and all there is to document is documented."""
 
-import doctest
 import importlib
-import pkgutil
 import re
 import shlex
 import shutil
@@ -13,9 +11,7 @@ import attrs
 import pytest
 from click import Context
 
-import dynamo
 from command_line import dynamo as command
-from dynamo import Fit
 from dynamo.cli import cli
 from dynamo.contracts import hookspecs
 from dynamo.contracts.components import KINDS, SIGNATURES
@@ -39,8 +35,6 @@ NOT_RUN = 10
 PREPARED = {
     "population": "train population -a gru:hidden_size=6 -d digits-rows -f 1 -f 0.25 --seeds 4",
     "run": "fit population --out run --preset laptop",
-    "examples": "train examples -a gru:hidden_size=8 -d digits-rows -f 1 -f 0.5 --seeds 2",
-    "examples-run": "fit examples --out examples-run --preset laptop",
     "sentences": "train sentences -a gru:hidden_size=6 -d synthetic-sentiment:train_size=200,test_size=60 --seeds 4",
     "sentences-run": "fit sentences --out sentences-run --preset laptop",
 }
@@ -155,24 +149,6 @@ def test_blocks_that_are_not_run_say_why_and_are_counted():
     marked = [block for page in PAGES for block in blocks(page) if block.reason is not None]
     assert all(len(block.reason) > 10 for block in marked)
     assert sum("no-run-page" not in page.read_text() for page in PAGES for b in blocks(page) if b.reason) == NOT_RUN
-
-
-def examples():
-    """The doctests of all modules."""
-    finder = doctest.DocTestFinder(exclude_empty=True)
-    modules = (importlib.import_module(found.name) for found in pkgutil.walk_packages(dynamo.__path__, "dynamo."))
-    return [test for module in modules for test in finder.find(module) if test.examples]
-
-
-@pytest.mark.usefixtures("_small")
-@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
-def test_every_example_of_a_docstring_runs(example, prepared, tmp_path, monkeypatch):
-    """Examples may load `population`, and use a small `fit` and its `population` without saying where from."""
-    copy(prepared, ["population"] if 'load("population")' in example.docstring else [], tmp_path)
-    monkeypatch.chdir(tmp_path)
-    fit = Fit.load(prepared / "examples-run")
-    example.globs |= {"fit": fit, "population": fit.open_population()}
-    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0
 
 
 # What is documented. --------------------------------------------------------------------------------------------------
