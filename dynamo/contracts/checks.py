@@ -58,8 +58,8 @@ def check_declaration(model: Any, *, where: str) -> None:
         >>> gru.state_shapes = (256,)
         >>> check_declaration(gru, where="model 'gru'")
         Traceback (most recent call last):
-        dynamo.contracts.errors.PluginError: model 'gru' (dynamo_rnn.models.GRU) breaks the contract of base models: declaration: state_shapes \
-is (256,); set it to a tuple of shapes, one a site, such as ((64,),) for one site of 64 units
+        dynamo.contracts.errors.PluginError: model 'gru' (dynamo_rnn.models.GRU) breaks the contract of base models: \
+declaration: state_shapes is (256,); set it to a tuple of shapes, one a site, such as ((64,),) for one site of 64 units
     """
     _raise(declaration_fault(model), where, "base models", model)
 
@@ -115,8 +115,8 @@ def check_trajectory(model: DynamicalModel, inputs: Inputs, trajectory: Trajecto
         >>> cut = Trajectory((whole.states[0][:, :3],), whole.outputs[:, :3], whole.mask[:, :3])
         >>> check_trajectory(gru, batch, cut, where="model 'gru'")
         Traceback (most recent call last):
-        dynamo.contracts.errors.PluginError: model 'gru' (dynamo_rnn.models.GRU) breaks the contract of base models: mask: it is neither that \
-of the inputs nor one real step [B, 1] for the whole input
+        dynamo.contracts.errors.PluginError: model 'gru' (dynamo_rnn.models.GRU) breaks the contract of base models: \
+mask: it is neither that of the inputs nor one real step [B, 1] for the whole input
     """
     _raise(trajectory_fault(model, inputs, trajectory), where, "base models", model)
     tensors = (*trajectory.states, trajectory.outputs)
@@ -169,19 +169,14 @@ def iteration_fault(model: RecurrentModel, inputs: Inputs, trajectory: Trajector
     if after.shape != h.shape:
         return f"shape: step gives {tuple(after.shape)}; the contract says {tuple(h.shape)}"
     states = iterate(model.step, x[:, :STEPS], h)
-    for broken, got, wanted in (
-        (
-            "iteration: step, iterated from initial_state on encode(values), differs from the trajectory's states",
-            states,
-            expected,
-        ),
-        ("readout: readout(states) differs from the outputs of the trajectory", model.readout(expected), outputs),
-    ):
+    differs = "iteration: step, iterated from initial_state on encode(values), differs from the trajectory's states"
+    reads = "readout: readout(states) differs from the outputs of the trajectory"
+    for broken, got, wanted in ((differs, states, expected), (reads, model.readout(expected), outputs)):
         if got.shape != wanted.shape:
             return f"{broken} (shapes {tuple(got.shape)} and {tuple(wanted.shape)})"
-        difference, size = (got - wanted)[mask].abs(), wanted[mask].abs()
-        if not float(difference.max()) <= TOLERANCE * float(size.max()) + 1e-6:
-            return f"{broken} (largest difference {float(difference.max()):.3g}, largest value {float(size.max()):.3g})"
+        difference, size = (float(part[mask].detach().abs().max()) for part in (got - wanted, wanted))
+        if not difference <= TOLERANCE * size + 1e-6:
+            return f"{broken} (largest difference {difference:.3g}, largest value {size:.3g})"
     return ""
 
 
@@ -206,8 +201,8 @@ def check_divergence_values(divergence: Divergence, prediction: Tensor, target: 
         >>> cosine.is_metric = True
         >>> check_divergence_values(cosine, torch.randn(5, 3), torch.randn(5, 3), where="divergence 'cosine'")
         Traceback (most recent call last):
-        dynamo.contracts.errors.PluginError: divergence 'cosine' (dynamo_divergences.vectors.Cosine) breaks the contract of divergences: metric: it \
-declares one, and is zero between a and 2a
+        dynamo.contracts.errors.PluginError: divergence 'cosine' (dynamo_divergences.vectors.Cosine) breaks the \
+contract of divergences: metric: it declares one, and is zero between a and 2a
     """
     fault = _called(
         lambda: divergence_fault(divergence, prediction, target), where, "d(prediction, target)", divergence
@@ -259,8 +254,7 @@ def metric_fault(divergence: Divergence, a: Tensor, b: Tensor) -> str:
 
 def _raise(fault: str, where: str, what: str, culprit: Any) -> None:
     if fault:
-        kind = type(culprit)
-        raise PluginError(f"{where} ({kind.__module__}.{kind.__qualname__}) breaks the contract of {what}: {fault}")
+        raise PluginError(f"{_named(where, culprit)} breaks the contract of {what}: {fault}")
 
 
 def _called(call: Callable[[], Any], where: str, what: str, culprit: Any) -> Any:
@@ -270,7 +264,10 @@ def _called(call: Callable[[], Any], where: str, what: str, culprit: Any) -> Any
     except DynamoError:
         raise
     except Exception as error:
-        kind = type(culprit)
-        raise PluginError(
-            f"{where} ({kind.__module__}.{kind.__qualname__}) fails when {what} is called: {type(error).__name__}: {error}"
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise PluginError(f"{_named(where, culprit)} fails when {what} is called: {reason}") from error
+
+
+def _named(where: str, culprit: Any) -> str:
+    """What is at fault, with its class, whose module tells the plugin."""
+    return f"{where} ({type(culprit).__module__}.{type(culprit).__qualname__})"

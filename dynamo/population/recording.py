@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dynamo.contracts.checks import checked_trajectory
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
 from dynamo.population.population import Population
@@ -45,12 +45,25 @@ class Recording:
         trajectory: the model's trajectories on them.
         room: trajectories of several models, one model after the other, of which these are a part.
         start: where they start there.
+
+    Raises:
+        InvalidValueError: a trajectory of another number of examples or steps than the inputs.
     """
 
     inputs: Inputs
     trajectory: Trajectory
     room: Trajectory = attrs.field(default=attrs.Factory(lambda self: self.trajectory, takes_self=True))
     start: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        mask = self.trajectory.mask
+        tensors = (*self.trajectory.states, self.trajectory.outputs)
+        fits = len(mask) == len(self.inputs) and mask.shape[1] in (1, self.inputs.mask.shape[1])
+        if not fits or any(tensor.shape[:2] != mask.shape for tensor in tensors):
+            raise InvalidValueError(
+                f"a recording has {len(self.inputs)} inputs of {self.inputs.mask.shape[1]} steps; its trajectory has "
+                f"{[tuple(tensor.shape[:2]) for tensor in tensors]} examples and steps, and a mask {tuple(mask.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -179,7 +192,8 @@ def record(
         precision: of the states; float16 halves the room they take.
 
     Raises:
-        DynamoError: a model fails or breaks its contract on its first batch, its trajectory holds NaN or Inf, states leave the range of float16, or the disk is full.
+        DynamoError: a model fails or breaks its contract on its first batch, its trajectory holds NaN or Inf, states
+            leave the range of float16, or the disk is full.
     """
     probes = _probes(population)
     kinds = [(id(probe), base.state_shapes, base.outputs) for base, probe in zip(population, probes, strict=True)]
