@@ -202,7 +202,7 @@ def check_divergence_values(divergence: Divergence, prediction: Tensor, target: 
         >>> check_divergence_values(cosine, torch.randn(5, 3), torch.randn(5, 3), where="divergence 'cosine'")
         Traceback (most recent call last):
         dynamo.contracts.errors.PluginError: divergence 'cosine' (dynamo_divergences.vectors.Cosine) breaks the \
-contract of divergences: metric: it declares one, and is zero between a and 2a
+contract of divergences: zero: it declares a metric, and is zero between a and 2a
     """
     fault = _called(
         lambda: divergence_fault(divergence, prediction, target), where, "d(prediction, target)", divergence
@@ -210,8 +210,8 @@ contract of divergences: metric: it declares one, and is zero between a and 2a
     _raise(fault, where, "divergences", divergence)
 
 
-def divergence_fault(divergence: Any, prediction: Tensor, target: Tensor) -> str:
-    """What is wrong with a divergence, as far as a few vectors ``[N, D]`` show."""
+def divergence_declaration_fault(divergence: Any) -> str:
+    """What is wrong with what a divergence declares."""
     domains = get_args(get_type_hints(Divergence)["domain"])
     domain = getattr(divergence, "domain", None)
     if domain not in domains:
@@ -220,6 +220,14 @@ def divergence_fault(divergence: Any, prediction: Tensor, target: Tensor) -> str
         value = getattr(divergence, name, None)
         if not isinstance(value, bool):
             return f"declaration: {name} is {value!r}; it must be True or False"
+    return "declaration: a metric is symmetric" if divergence.is_metric and not divergence.is_symmetric else ""
+
+
+def divergence_fault(divergence: Divergence, prediction: Tensor, target: Tensor) -> str:
+    """What is wrong with a divergence, as far as a few vectors ``[N, D]`` show."""
+    fault = divergence_declaration_fault(divergence)
+    if fault:
+        return fault
     values = divergence(prediction, target)
     wanted = tuple(prediction.shape[:-1])
     if not isinstance(values, Tensor):
@@ -245,7 +253,7 @@ def metric_fault(divergence: Divergence, a: Tensor, b: Tensor) -> str:
     direct = divergence(a, b)
     for name, other in (("a + 1", a + 1), ("2a", 2 * a)):
         if bool((divergence(a, other) <= 1e-6 * direct.max()).any()):
-            return f"metric: it declares one, and is zero between a and {name}"
+            return f"zero: it declares a metric, and is zero between a and {name}"
     for middle in ((a + b) / 2, a.flip(0)):
         if bool((direct > (divergence(a, middle) + divergence(middle, b)) * (1 + 1e-5)).any()):
             return "triangle inequality: it declares a metric, and some d(a, c) exceeds d(a, b) + d(b, c)"

@@ -7,7 +7,7 @@ import attrs
 import torch
 
 from dynamo.contracts.components import Component, Kind
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import DynamoError, PluginError
 from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import RecurrentModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
@@ -71,6 +71,8 @@ def check_component(component: Component, options: Mapping[str, Any] | None = No
             case_text = ", ".join(str(argument) for argument in case.values())
             try:
                 component.make(options or {}, *case.values())
+            except PluginError as error:
+                raise AssertionError(f"building: {error}") from error
             except DynamoError as error:
                 if not case:
                     raise
