@@ -15,7 +15,14 @@ import pluggy
 
 from dynamo.contracts import hookspecs
 from dynamo.contracts.components import Component, Kind, check_made
-from dynamo.contracts.errors import DynamoError, InvalidValueError, PluginError, UnknownNameError, did_you_mean
+from dynamo.contracts.errors import (
+    DynamoError,
+    InvalidValueError,
+    PluginError,
+    UnknownNameError,
+    did_you_mean,
+    printable,
+)
 from dynamo.contracts.options import Spec
 
 T = TypeVar("T")
@@ -97,8 +104,13 @@ class Registry:
         """The component of that kind and name; see :meth:`find_owned`."""
         return self.find_owned(kind, name).component
 
-    def find_owned(self, kind: Kind, name: str) -> Owned:
+    def find_owned(self, kind: Kind, name: str, plugin: str = "") -> Owned:
         """The component of that kind and name, with its plugin.
+
+        Args:
+            kind: the kind.
+            name: the name.
+            plugin: the plugin that offered it before, where that is known, for the message.
 
         Raises:
             UnknownNameError: there is none; the message has the nearest names, and the broken plugins that may have
@@ -106,7 +118,9 @@ class Registry:
         """
         if (kind, name) in self._owned:
             return self._owned[kind, name]
-        raise UnknownNameError(f"no {kind} is called {name!r}: {did_you_mean(name, self.names(kind))}{self.skipped()}")
+        known = f"no {kind} is called {name!r}: {did_you_mean(name, self.names(kind))}"
+        before = f"; it was offered by the plugin {printable(plugin[:200])!r}: install that" if plugin else ""
+        raise UnknownNameError(f"{known}{before}{self.skipped()}")
 
     def skipped(self) -> str:
         """The broken plugins in words, to end a message with."""
@@ -212,7 +226,7 @@ def make(kind: Kind, spec: Spec | str, contract: type[T], *args: Any) -> T:
         True
     """
     spec = Spec.of(spec)
-    found = registry().find_owned(kind, spec.name)
+    found = registry().find_owned(kind, spec.name, spec.plugin)
     try:
         made = found.component.make(spec.options, *args)
         check_made(made, contract, found.component)
@@ -226,7 +240,8 @@ def make(kind: Kind, spec: Spec | str, contract: type[T], *args: Any) -> T:
 
 
 def full_spec(kind: Kind, spec: Spec | str) -> Spec:
-    """The spec with every option spelt out, defaults included; checks name and options without building.
+    """The spec with every option spelt out, defaults included, and the plugin that offers it; checks name and options
+    without building.
 
     Example:
         >>> from dynamo.registry import full_spec
@@ -234,4 +249,6 @@ def full_spec(kind: Kind, spec: Spec | str) -> Spec:
         'l2:squared=False,reduction=sum'
     """
     spec = Spec.of(spec)
-    return Spec(spec.name, component(kind, spec.name).full(spec.options))
+    found = registry().find_owned(kind, spec.name, spec.plugin)
+    plugin = "" if found.owner == IN_SESSION else found.owner
+    return Spec(spec.name, found.component.full(spec.options), plugin=plugin)

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 from dynamo.contracts.errors import DynamoError, InvalidValueError, PluginError, WrongTypeError
-from dynamo.contracts.options import NoOptions, build_options
+from dynamo.contracts.options import RESERVED, NoOptions, build_options
 
 Kind = Literal["architecture", "dataset", "meta-model", "state-map", "divergence", "head", "augmentation"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -49,7 +49,8 @@ class Component:
         options: the frozen attrs class of its options (see :func:`dynamo.contracts.options.option`).
 
     Raises:
-        InvalidValueError: a kind that there is not, or a name or a ``build`` of another form.
+        InvalidValueError: a kind that there is not, a name or a ``build`` of another form, or an option called ``name``
+            or ``plugin``.
         WrongTypeError: a ``build`` that cannot be called.
 
     Example:
@@ -64,6 +65,11 @@ class Component:
     build: Callable[..., Any] | str = attrs.field(validator=_check_build)
     help: str
     options: type = NoOptions
+
+    def __attrs_post_init__(self) -> None:
+        taken = {field.name for field in attrs.fields(self.options)} & set(RESERVED) if attrs.has(self.options) else ()
+        if taken:
+            raise InvalidValueError(f"{self}: an option cannot be called {' or '.join(map(repr, sorted(taken)))}")
 
     def builder(self) -> Callable[..., Any]:
         """The function or class behind :attr:`build`, imported where that is text.

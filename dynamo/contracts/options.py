@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 Check = Callable[[Any], bool]
 
+#: The keys of a spec's table that are no options.
+RESERVED = ("name", "plugin")
+
 
 def option(default: Any, help: str, *, check: Check | None = None, rule: str = "") -> Any:
     """One field of an options class: its default, a line of help, and what its values must satisfy.
@@ -126,6 +129,12 @@ class NoOptions:
 class Spec:
     """A component by name, with the options given for it; the rest keep their defaults.
 
+    Attributes:
+        name: of the component.
+        options: option name to value.
+        plugin: the plugin that offered it when a file was written, for the message where it is missing later; no part
+            of what the spec means.
+
     Example:
         >>> from dynamo import Spec
         >>> Spec("low-rank", {"rank": 8}) == Spec.of({"name": "low-rank", "rank": 8})
@@ -136,6 +145,7 @@ class Spec:
 
     name: str
     options: Mapping[str, Any] = attrs.field(factory=dict)
+    plugin: str = attrs.field(default="", eq=False, kw_only=True)
 
     @classmethod
     def parse(cls, text: str) -> "Spec":
@@ -167,11 +177,13 @@ class Spec:
             return cls.parse(value)
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise WrongTypeError(f"{value!r} names no component: give a table with the key 'name'")
-        return cls(value["name"], {key: item for key, item in value.items() if key != "name"})
+        options = {key: item for key, item in value.items() if key not in RESERVED}
+        return cls(value["name"], options, plugin=str(value.get("plugin", "")))
 
     def table(self) -> dict[str, Any]:
         """The form that TOML keeps; :meth:`of` reads it back."""
-        return {"name": self.name, **plain_table(self.options)}
+        plugin = {"plugin": self.plugin} if self.plugin else {}
+        return {"name": self.name, **plugin, **plain_table(self.options)}
 
     def __str__(self) -> str:
         if not self.options:
