@@ -40,7 +40,11 @@ def test_an_error_is_of_its_builtin_kind_and_says_what_it_was_given(kind, builti
 
 RAISED = {
     "an option's value": (lambda: component("divergence", "huber").make({"delta": 0}), ValueError, InvalidValueError),
-    "an option's type": (lambda: component("head", "mlp").configure({"hidden_size": "x"}), ValueError, InvalidValueError),
+    "an option's type": (
+        lambda: component("head", "mlp").configure({"hidden_size": "x"}),
+        ValueError,
+        InvalidValueError,
+    ),
     "an option's name": (lambda: component("head", "mlp").configure({"size": 1}), KeyError, UnknownNameError),
     "a component": (lambda: component("head", "nothing"), KeyError, UnknownNameError),
     "a spec's text": (lambda: Spec.parse("gru:hidden"), ValueError, InvalidValueError),
@@ -67,7 +71,8 @@ class TestSpaces:
             (lambda: OutputSpace("real", 0), "the size of an output space is at least 1, not 0"),
             (lambda: OutputSpace("real", 2.0), "a size is a whole number, not 2.0"),
             (lambda: OutputSpace("real", True), "a size is a whole number, not True"),
-            (lambda: InputSpace("token", (3,)), "the kind is 'token': did you mean 'tokens'? known: image, real, tokens"),
+            (lambda: InputSpace("token", (3,)), "the kind is 'token': did you mean 'tokens'? known: image, real, "
+             "tokens"),
             (lambda: InputSpace("real", 3), "a shape is a tuple of sizes, such as (3,), not 3"),
             (lambda: InputSpace("real", (3, 4)), "an input space of kind 'real' has a shape of one size, each at least "
              "1, not (3, 4)"),
