@@ -21,6 +21,12 @@ class Examples:
         inputs: the inputs, ``len(inputs)`` examples.
         targets: classes ``[B]`` (or ``[B, T]`` with readout ``every``) as int64; real targets ``[B, K]`` (or ``[B, T,
         K]``).
+
+    Example:
+        >>> from dynamo import Examples, Inputs
+        >>> inputs = Inputs(torch.zeros(4, 5, 3), torch.ones(4, 5, dtype=torch.bool))
+        >>> len(Examples(inputs, torch.tensor([0, 1, 1, 0]))[:3])
+        3
     """
 
     inputs: Inputs
@@ -43,6 +49,15 @@ class Dataset:
         train: labelled examples; :meth:`halves` splits them.
         test: examples that nobody trains on; fidelity and accuracy are measured here.
         tokens: the words behind the ids, where inputs are tokens.
+
+    Example:
+        >>> from dynamo import component
+        >>> task = component("dataset", "flip-flop").make({"bits": 2, "train_size": 10, "test_size": 4})
+        >>> str(task.inputs), str(task.outputs), len(task.train), len(task.test)
+        ('real input of shape (2,)', '2 real outputs (flip-flop)', 10, 4)
+        >>> labelled, unlabelled = task.halves()
+        >>> len(labelled), len(unlabelled)
+        (5, 5)
     """
 
     inputs: InputSpace

@@ -117,7 +117,13 @@ class Trajectory:
 
 
 def at_readout(outputs: Tensor, mask: Tensor, readout: str) -> Tensor:
-    """Of outputs ``[B, T, K]`` those that answer the task; see :meth:`Trajectory.at_readout`."""
+    """Of outputs ``[B, T, K]`` those that answer the task; see :meth:`Trajectory.at_readout`.
+
+    Example:
+        >>> from dynamo.contracts import at_readout
+        >>> at_readout(torch.arange(6.0).view(1, 3, 2), torch.tensor([[True, True, False]]), "last")
+        tensor([[2., 3.]])
+    """
     if readout == "every":
         return outputs
     last = mask.sum(1) - 1
@@ -222,6 +228,15 @@ def check_inputs(inputs: Inputs, *, where: str, vocabulary: int | None = None) -
     Raises:
         InvalidValueError: no examples, a zero-length or all-padding example, padding that is not on the right, ids out
             of range, NaN or Inf.
+
+    Example:
+        >>> from dynamo import Inputs
+        >>> from dynamo.contracts import check_inputs
+        >>> ids = Inputs(torch.tensor([[4, 9]]), torch.ones(1, 2, dtype=torch.bool))
+        >>> check_inputs(ids, where="the batch", vocabulary=9)
+        Traceback (most recent call last):
+        dynamo.contracts.errors.InvalidValueError: the batch: token id 9 at example 0, step 1 is beyond the \
+vocabulary of 9
     """
     if len(inputs) == 0:
         raise InvalidValueError(f"{where} has no examples")
@@ -248,7 +263,15 @@ def check_inputs(inputs: Inputs, *, where: str, vocabulary: int | None = None) -
 
 
 def collate(parts: Sequence[Inputs]) -> Inputs:
-    """Several batches as one, cut to the longest real sequence and padded on the right with zeros."""
+    """Several batches as one, cut to the longest real sequence and padded on the right with zeros.
+
+    Example:
+        >>> from dynamo import Inputs
+        >>> from dynamo.contracts import collate
+        >>> short, long = (Inputs(torch.ones(1, n, 2), torch.ones(1, n, dtype=torch.bool)) for n in (3, 5))
+        >>> collate([short, long]).values.shape
+        torch.Size([2, 5, 2])
+    """
     if not parts[0].is_sequence:
         return Inputs(_cat([part.values for part in parts]), _cat([part.mask for part in parts]))
     steps = max(part.longest for part in parts)
@@ -259,7 +282,15 @@ def collate(parts: Sequence[Inputs]) -> Inputs:
 
 
 def join(parts: Sequence[Trajectory], steps: int) -> Trajectory:
-    """Trajectories with states of one shape one after the other, cut or padded on the right to ``steps`` steps."""
+    """Trajectories with states of one shape one after the other, cut or padded on the right to ``steps`` steps.
+
+    Example:
+        >>> from dynamo import Trajectory
+        >>> from dynamo.contracts import join
+        >>> run = Trajectory((torch.zeros(2, 3, 4),), torch.zeros(2, 3, 1), torch.ones(2, 3, dtype=torch.bool))
+        >>> join([run, run], steps=5).states[0].shape
+        torch.Size([4, 5, 4])
+    """
     sites = zip(*(part.states for part in parts), strict=True)
     states = tuple(_cat([pad_time(state, steps) for state in site]) for site in sites)
     outputs = _cat([pad_time(part.outputs, steps) for part in parts])
@@ -272,7 +303,13 @@ def _cat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def pad_time(tensor: Tensor, steps: int) -> Tensor:
-    """``tensor [B, T, ...]`` cut or zero-padded on the right to ``steps`` steps."""
+    """``tensor [B, T, ...]`` cut or zero-padded on the right to ``steps`` steps.
+
+    Example:
+        >>> from dynamo.contracts import pad_time
+        >>> pad_time(torch.ones(1, 2), 4)
+        tensor([[1., 1., 0., 0.]])
+    """
     if tensor.shape[1] >= steps:
         return tensor[:, :steps]
     padding = tensor.new_zeros((tensor.shape[0], steps - tensor.shape[1], *tensor.shape[2:]))

@@ -62,6 +62,11 @@ def check_component(component: Component, options: Mapping[str, Any] | None = No
     Raises:
         AssertionError: a contract is broken; the message names it, and the spaces.
         DynamoError: a data set cannot be had (a file is missing, say).
+
+    Example:
+        >>> from dynamo import component
+        >>> from dynamo.testing import check_component
+        >>> check_component(component("head", "linear"))
     """
     check_options(component)
     refused = []

@@ -17,6 +17,11 @@ def check_divergence(divergence: Divergence) -> None:
 
     Raises:
         AssertionError: a contract is broken; the message names it.
+
+    Example:
+        >>> from dynamo import component
+        >>> from dynamo.testing import check_divergence
+        >>> check_divergence(component("divergence", "l1").make({}))
     """
     claim(isinstance(divergence, Divergence), f"contract: {type(divergence).__name__} is no Divergence")
     divergence = copy.deepcopy(divergence)

@@ -39,6 +39,11 @@ def check_model(
 
     Raises:
         AssertionError: a contract is broken; the message names it.
+
+    Example:
+        >>> from dynamo import InputSpace, OutputSpace, component
+        >>> from dynamo.testing import check_model
+        >>> check_model(component("architecture", "gru").make({}, InputSpace("real", (3,)), OutputSpace("classes", 2)))
     """
     claim(isinstance(model, DynamicalModel), f"contract: {type(model).__name__} is no DynamicalModel")
     inputs = (example_inputs(model.inputs) if inputs is None else inputs).to(own_device(model))
@@ -71,6 +76,12 @@ def check_recurrent_model(
 
     Raises:
         AssertionError: a contract is broken; the message names it.
+
+    Example:
+        >>> from dynamo import InputSpace, OutputSpace, component
+        >>> from dynamo.testing import check_recurrent_model
+        >>> rnn = component("architecture", "rnn")
+        >>> check_recurrent_model(rnn.make({"hidden_size": 4}, InputSpace("real", (3,)), OutputSpace("real", 2)))
     """
     claim(isinstance(model, RecurrentModel), f"contract: {type(model).__name__} is no RecurrentModel")
     check_model(model, inputs, rebuild=rebuild)
