@@ -113,7 +113,8 @@ def test_a_saved_fit_is_the_same_fit_without_its_population(fitted, tmp_path):
     table = tomllib.loads((tmp_path / "run.toml").read_text())
     assert table["population"]["fingerprint"] == fitted.source["fingerprint"]
     assert table["options"]["seed"] == 0
-    assert table["emulator"]["meta_model"] == {"name": "gru", "hidden_size": 6, "embedding_size": 3}
+    plugin = {"plugin": "rnn (dynamo-embedding)"}
+    assert table["emulator"]["meta_model"] == {"name": "gru", **plugin, "hidden_size": 6, "embedding_size": 3}
 
 
 def edit(folder, change):

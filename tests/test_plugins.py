@@ -13,6 +13,7 @@ import pytest
 
 from dynamo import Component, Divergence, DynamoError, Spec, hookimpl
 from dynamo import registry as dynamo_plugins
+from dynamo.contracts import InvalidValueError, PluginError
 from dynamo.registry import Registry, full_spec, make, read_entry_points, register, registry
 
 ROOT = Path(__file__).parent.parent
@@ -185,6 +186,61 @@ class TestRegister:
             register(component())
 
 
+class TestLazyBuilders:
+    def test_a_builder_is_a_callable_or_its_place(self):
+        for build in ("dynamo_divergences.vectors:L2", lambda options: "built"):
+            offered = Component("divergence", "mine", build, "help", registry().find("divergence", "l2").options)
+            assert offered.make({}) == "built" or isinstance(offered.make({}), Divergence)
+
+    def test_a_place_may_be_a_method_of_a_class(self):
+        from dynamo_rnn.models import GRU
+
+        assert registry().find("architecture", "gru").builder() == GRU.build
+
+    @pytest.mark.parametrize(
+        ("build", "message"),
+        [
+            ("no_such_module:build", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"),
+            ("dynamo_divergences.vectors:L7", "cannot be imported: AttributeError: .*'L7'"),
+            ("module_that_fails:build", "cannot be imported: ZeroDivisionError: division by zero"),
+            ("math:pi", "a float, which cannot be called"),
+        ],
+    )
+    def test_a_place_without_a_builder_names_component_and_plugin(self, monkeypatch, tmp_path, build, message):
+        (tmp_path / "module_that_fails.py").write_text("1 / 0")
+        monkeypatch.syspath_prepend(tmp_path)
+        found = Registry()
+        found.add(plugin(Component("divergence", "l0", build, "help")), "zero (dynamo-zero)")
+        monkeypatch.setattr(dynamo_plugins, "registry", lambda: found)
+        with pytest.raises(PluginError, match=message) as error:
+            make("divergence", "l0", Divergence)
+        assert str(error.value).startswith(f"plugin 'zero (dynamo-zero)': divergence 'l0' is built by {build!r}, ")
+
+    def test_what_a_builders_module_says_itself_is_passed_on(self, monkeypatch, tmp_path):
+        source = "from dynamo import DynamoError\nraise DynamoError('install torchvision')"
+        (tmp_path / "module_that_needs.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(DynamoError, match=r"^install torchvision$"):
+            Component("head", "mine", "module_that_needs:build", "help").make({})
+
+    @pytest.mark.parametrize(
+        "build", ["", "module", "module:", ":function", "mod ule:function", "module:a-b", "a..b:c"]
+    )
+    def test_a_text_that_is_no_place_is_refused_at_once(self, build):
+        with pytest.raises(InvalidValueError, match=r"head 'mine': build is .*; write 'module:function'"):
+            Component("head", "mine", build, "help")
+
+    def test_every_place_of_the_built_in_plugins_has_a_builder(self):
+        texts = [item.component for item in registry().owned() if isinstance(item.component.build, str)]
+        assert len(texts) >= 38
+        assert all(callable(component.builder()) for component in texts)
+
+    def test_listing_imports_no_builder(self):
+        found = listed()
+        assert not found["torch"]
+        assert not any(found["builders"].values()), found["builders"]
+
+
 class TestMaking:
     def test_make_builds_from_a_spec_and_its_options(self):
         made = make("divergence", "l2:squared=no", Divergence)
@@ -210,6 +266,10 @@ print(json.dumps({
     "owned": [[item.component.kind, item.component.name, item.owner] for item in registry().owned()],
     "broken": [item.owner for item in registry().broken],
     "torch": "torch" in sys.modules,
+    "builders": {
+        item.component.build: item.component.build.partition(":")[0] in sys.modules
+        for item in registry().owned() if isinstance(item.component.build, str)
+    },
 }))
 """
 

@@ -2,7 +2,7 @@
 
 import click
 
-from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.errors import PluginError, UnknownNameError, did_you_mean
 
 
 @click.command()
@@ -12,14 +12,21 @@ def command(name: str | None) -> None:
     from dynamo.registry import registry
     from dynamo.report import terminal
 
-    owned = registry().owned()
+    found = registry()
+    owned = found.owned()
     chosen = [item for item in owned if name in (None, item.component.name)]
     if not chosen:
+        for broken in found.broken:
+            if name in (broken.owner, broken.owner.partition(" ")[0]):
+                raise PluginError(
+                    f"plugin {broken.owner!r} is broken, and none of its components can be used: {broken.reason}"
+                )
         known = {item.component.name for item in owned}
-        raise DynamoError(f"no component is called {name!r}: {did_you_mean(str(name), known)}")
+        hint = did_you_mean(str(name), known)
+        raise UnknownNameError(f"no component is called {name!r}: {hint}{found.skipped()}")
     terminal.components_table(chosen)
     if name is not None:
         for item in chosen:
             terminal.options_table(item.component)
-    for broken in registry().broken:
+    for broken in found.broken:
         click.echo(f"skipped plugin {broken.owner}: {broken.reason}", err=True)

@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING
 from dynamo.lazy import lazy_names
 
 _MODULES = {
+    "checks": ("check_declaration", "check_divergence_values", "check_trajectory", "checked_trajectory"),
     "components": ("Component", "Kind", "KINDS", "SIGNATURES"),
     "data": ("Dataset", "Examples"),
-    "errors": ("DynamoError", "did_you_mean", "has_control_characters", "printable"),
+    "errors": (
+        "DynamoError",
+        "InvalidValueError",
+        "MissingFileError",
+        "PluginError",
+        "UnknownNameError",
+        "UnusableFileError",
+        "WrongTypeError",
+        "did_you_mean",
+        "has_control_characters",
+        "printable",
+    ),
     "files": ("read_arrays", "read_bytes", "sha256", "write_bytes"),
     "hookspecs": ("hookimpl",),
-    "options": ("NoOptions", "Spec", "build_options", "fraction", "option", "positive"),
+    "options": ("NoOptions", "Spec", "at_least", "build_options", "fraction", "option", "positive", "seed"),
     "protocols": (
         "Augmentation",
         "Divergence",
@@ -25,7 +37,17 @@ _MODULES = {
         "StateMap",
     ),
     "spaces": ("InputSpace", "OutputSpace"),
-    "trajectory": ("Inputs", "Trajectory", "at_readout", "check_inputs", "collate", "join", "pad_time"),
+    "trajectory": (
+        "Inputs",
+        "Trajectory",
+        "as_inputs",
+        "at_readout",
+        "check_inputs",
+        "collate",
+        "iterate",
+        "join",
+        "pad_time",
+    ),
 }
 _WHERE = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 
@@ -34,6 +56,10 @@ __all__ = list(_WHERE)
 __getattr__, __dir__ = lazy_names(__name__, _WHERE)
 
 if TYPE_CHECKING:
+    from dynamo.contracts.checks import check_declaration as check_declaration
+    from dynamo.contracts.checks import check_divergence_values as check_divergence_values
+    from dynamo.contracts.checks import check_trajectory as check_trajectory
+    from dynamo.contracts.checks import checked_trajectory as checked_trajectory
     from dynamo.contracts.components import KINDS as KINDS
     from dynamo.contracts.components import SIGNATURES as SIGNATURES
     from dynamo.contracts.components import Component as Component
@@ -41,6 +67,12 @@ if TYPE_CHECKING:
     from dynamo.contracts.data import Dataset as Dataset
     from dynamo.contracts.data import Examples as Examples
     from dynamo.contracts.errors import DynamoError as DynamoError
+    from dynamo.contracts.errors import InvalidValueError as InvalidValueError
+    from dynamo.contracts.errors import MissingFileError as MissingFileError
+    from dynamo.contracts.errors import PluginError as PluginError
+    from dynamo.contracts.errors import UnknownNameError as UnknownNameError
+    from dynamo.contracts.errors import UnusableFileError as UnusableFileError
+    from dynamo.contracts.errors import WrongTypeError as WrongTypeError
     from dynamo.contracts.errors import did_you_mean as did_you_mean
     from dynamo.contracts.errors import has_control_characters as has_control_characters
     from dynamo.contracts.errors import printable as printable
@@ -51,10 +83,12 @@ if TYPE_CHECKING:
     from dynamo.contracts.hookspecs import hookimpl as hookimpl
     from dynamo.contracts.options import NoOptions as NoOptions
     from dynamo.contracts.options import Spec as Spec
+    from dynamo.contracts.options import at_least as at_least
     from dynamo.contracts.options import build_options as build_options
     from dynamo.contracts.options import fraction as fraction
     from dynamo.contracts.options import option as option
     from dynamo.contracts.options import positive as positive
+    from dynamo.contracts.options import seed as seed
     from dynamo.contracts.protocols import Augmentation as Augmentation
     from dynamo.contracts.protocols import Divergence as Divergence
     from dynamo.contracts.protocols import DynamicalModel as DynamicalModel
@@ -67,8 +101,10 @@ if TYPE_CHECKING:
     from dynamo.contracts.spaces import OutputSpace as OutputSpace
     from dynamo.contracts.trajectory import Inputs as Inputs
     from dynamo.contracts.trajectory import Trajectory as Trajectory
+    from dynamo.contracts.trajectory import as_inputs as as_inputs
     from dynamo.contracts.trajectory import at_readout as at_readout
     from dynamo.contracts.trajectory import check_inputs as check_inputs
     from dynamo.contracts.trajectory import collate as collate
+    from dynamo.contracts.trajectory import iterate as iterate
     from dynamo.contracts.trajectory import join as join
     from dynamo.contracts.trajectory import pad_time as pad_time

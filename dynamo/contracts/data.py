@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import InvalidValueError
 from dynamo.contracts.spaces import LARGEST, InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs, check_inputs
 
@@ -20,7 +20,13 @@ class Examples:
     Attributes:
         inputs: the inputs, ``len(inputs)`` examples.
         targets: classes ``[B]`` (or ``[B, T]`` with readout ``every``) as int64; real targets ``[B, K]`` (or
-            ``[B, T, K]``).
+        K]``).
+
+    Example:
+        >>> from dynamo import Examples, Inputs
+        >>> inputs = Inputs(torch.zeros(4, 5, 3), torch.ones(4, 5, dtype=torch.bool))
+        >>> len(Examples(inputs, torch.tensor([0, 1, 1, 0]))[:3])
+        3
     """
 
     inputs: Inputs
@@ -43,6 +49,15 @@ class Dataset:
         train: labelled examples; :meth:`halves` splits them.
         test: examples that nobody trains on; fidelity and accuracy are measured here.
         tokens: the words behind the ids, where inputs are tokens.
+
+    Example:
+        >>> from dynamo import component
+        >>> task = component("dataset", "flip-flop").make({"bits": 2, "train_size": 10, "test_size": 4})
+        >>> str(task.inputs), str(task.outputs), len(task.train), len(task.test)
+        ('real input of shape (2,)', '2 real outputs (flip-flop)', 10, 4)
+        >>> labelled, unlabelled = task.halves()
+        >>> len(labelled), len(unlabelled)
+        (5, 5)
     """
 
     inputs: InputSpace
@@ -55,12 +70,12 @@ class Dataset:
         """Check the examples against the spaces.
 
         Raises:
-            DynamoError: spaces of absurd size, what :func:`dynamo.contracts.trajectory.check_inputs` finds, or targets
-                that do not fit the output space.
+            InvalidValueError: spaces of absurd size, what :func:`dynamo.contracts.trajectory.check_inputs` finds, or
+                targets that do not fit the output space.
         """
         for what, size in (("an input", self.inputs.size), ("an output", self.outputs.size)):
             if size > LARGEST:
-                raise DynamoError(
+                raise InvalidValueError(
                     f"data set {name!r} has {what} of size {size:,}; {LARGEST:,} is the most: number words and classes "
                     "from 0 on"
                 )
@@ -74,15 +89,15 @@ class Dataset:
             if self.outputs.kind == "real":
                 wanted = (*wanted, self.outputs.size)
             if tuple(targets.shape) != wanted:
-                raise DynamoError(
+                raise InvalidValueError(
                     f"{where} has targets of shape {tuple(targets.shape)}; its output space asks for {wanted}"
                 )
             if self.outputs.kind == "real" and not bool(targets.isfinite().all()):
-                raise DynamoError(f"{where} has targets that are NaN or infinite")
+                raise InvalidValueError(f"{where} has targets that are NaN or infinite")
             if self.outputs.kind == "classes" and not (
                 0 <= int(targets.min()) <= int(targets.max()) < self.outputs.size
             ):
-                raise DynamoError(f"{where} has classes outside 0 to {self.outputs.size - 1}")
+                raise InvalidValueError(f"{where} has classes outside 0 to {self.outputs.size - 1}")
 
     def halves(self, seed: int = 0) -> tuple[Examples, Inputs]:
         """The training examples in two (section 4): one half for base models, the other, without labels, for the
@@ -92,10 +107,10 @@ class Dataset:
         on it and smaller fractions are contained in larger ones.
 
         Raises:
-            DynamoError: fewer than two training examples.
+            InvalidValueError: fewer than two training examples.
         """
         if len(self.train) < 2:
-            raise DynamoError(
+            raise InvalidValueError(
                 f"a data set needs at least 2 training examples to be split in halves; this one has {len(self.train)}"
             )
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))

@@ -14,13 +14,16 @@ sites with one step each. So the mean over time in equations 1 and 2 and the mea
 one operation: a mean over sites and real steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import InvalidValueError, WrongTypeError
+from dynamo.contracts.spaces import InputSpace
 
 
 @attrs.frozen(eq=False)
@@ -30,6 +33,15 @@ class Inputs:
     Attributes:
         values: token ids ``[B, T]`` (int64), real sequences ``[B, T, D]``, or images ``[B, C, H, W]``.
         mask: ``[B, T]`` bool, True on real steps. Sequences are padded on the right. Images have T = 1.
+
+    Raises:
+        InvalidValueError: a mask that is not bool ``[B, T]``, or does not fit the values.
+
+    Example:
+        >>> from dynamo import Inputs
+        >>> batch = Inputs(torch.zeros(2, 5, 3), torch.arange(5) < torch.tensor([[5], [2]]))
+        >>> len(batch), batch.longest
+        (2, 5)
     """
 
     values: Tensor
@@ -37,11 +49,11 @@ class Inputs:
 
     def __attrs_post_init__(self) -> None:
         if self.mask.dtype != torch.bool or self.mask.ndim != 2:
-            raise DynamoError(f"a mask is bool [batch, time]; got {self.mask.dtype} {tuple(self.mask.shape)}")
+            raise InvalidValueError(f"a mask is bool [batch, time]; got {self.mask.dtype} {tuple(self.mask.shape)}")
         if self.values.ndim < 2 or self.values.shape[0] != self.mask.shape[0]:
-            raise DynamoError(f"values {tuple(self.values.shape)} do not fit the mask {tuple(self.mask.shape)}")
+            raise InvalidValueError(f"values {tuple(self.values.shape)} do not fit the mask {tuple(self.mask.shape)}")
         if self.values.ndim < 4 and self.values.shape[1] != self.mask.shape[1]:
-            raise DynamoError(f"values have {self.values.shape[1]} steps, the mask {self.mask.shape[1]}")
+            raise InvalidValueError(f"values have {self.values.shape[1]} steps, the mask {self.mask.shape[1]}")
 
     def __len__(self) -> int:
         return self.mask.shape[0]
@@ -76,6 +88,13 @@ class Trajectory:
         states: one tensor ``[B, T, *S]`` per site.
         outputs: ``[B, T, K]``, G(h_t) at each step.
         mask: ``[B, T]`` bool, True on real steps. Padded steps never reach a loss, a mean or a fixed point.
+
+    Example:
+        >>> from dynamo import Trajectory
+        >>> mask = torch.tensor([[True, True, False]])
+        >>> run = Trajectory((torch.zeros(1, 3, 4),), torch.arange(6.0).view(1, 3, 2), mask)
+        >>> run.at_readout("last")
+        tensor([[2., 3.]])
     """
 
     states: tuple[Tensor, ...]
@@ -98,11 +117,104 @@ class Trajectory:
 
 
 def at_readout(outputs: Tensor, mask: Tensor, readout: str) -> Tensor:
-    """Of outputs ``[B, T, K]`` those that answer the task; see :meth:`Trajectory.at_readout`."""
+    """Of outputs ``[B, T, K]`` those that answer the task; see :meth:`Trajectory.at_readout`.
+
+    Example:
+        >>> from dynamo.contracts import at_readout
+        >>> at_readout(torch.arange(6.0).view(1, 3, 2), torch.tensor([[True, True, False]]), "last")
+        tensor([[2., 3.]])
+    """
     if readout == "every":
         return outputs
     last = mask.sum(1) - 1
     return outputs[torch.arange(mask.shape[0], device=mask.device), last]
+
+
+def iterate(step: Callable[[Tensor, Tensor], Tensor], x: Tensor, h: Tensor) -> Tensor:
+    """The states after each step of one map: h_{t+1} = step(x_t, h_t).
+
+    Padded steps are iterated like any other: padding comes last, so it cannot reach a real step.
+
+    Args:
+        step: the map, ``[B, E], [B, H] -> [B, H]``.
+        x: what enters it at each step, ``[B, T, E]``.
+        h: the state before the first step, ``[B, H]``.
+
+    Returns:
+        The states ``[B, T, H]``.
+
+    Example:
+        >>> from dynamo.contracts import iterate
+        >>> iterate(lambda x, h: x + h, torch.ones(1, 4, 1), torch.zeros(1, 1)).flatten()
+        tensor([1., 2., 3., 4.])
+    """
+    states = []
+    for entering in x.unbind(1):
+        h = step(entering, h)
+        states.append(h)
+    return torch.stack(states, dim=1)
+
+
+def as_inputs(space: InputSpace, values: Any, mask: Any = None, *, like: Tensor | None = None) -> Inputs:
+    """Inputs of a space from what users have: tensors or arrays of any kind of number, with or without a mask.
+
+    Args:
+        space: what the values must be of.
+        values: token ids ``[B, T]`` of any integer type, sequences ``[B, T, D]`` or images ``[B, C, H, W]`` of any real
+            type; tensors or numpy arrays.
+        mask: ``[B, T]``, True (or 1) on real steps; all steps are real where it is left out.
+        like: a parameter of the model: real values get its dtype, arrays its device.
+
+    Raises:
+        WrongTypeError: values that are neither a tensor nor an array, or numbers of another kind, such as real numbers
+            for token ids.
+        InvalidValueError: values or a mask of another shape, or token ids outside the vocabulary.
+
+    Example:
+        >>> from dynamo import InputSpace
+        >>> from dynamo.contracts import as_inputs
+        >>> as_inputs(InputSpace("real", (3,)), np.zeros((2, 5, 3))).values.dtype
+        torch.float32
+        >>> as_inputs(InputSpace("tokens", (9,)), torch.zeros(2, 5, 8))
+        Traceback (most recent call last):
+        dynamo.contracts.errors.InvalidValueError: token ids below 9: values are [batch, steps], not (2, 5, 8)
+    """
+    device = torch.device("cpu") if like is None else like.device
+    values, mask = _tensor(values, device, "values"), None if mask is None else _tensor(mask, device, "the mask")
+    own = (space.shape[0],) if space.kind == "real" else space.shape if space.kind == "image" else ()
+    steps = () if space.kind == "image" else ("steps",)
+    if values.ndim != 1 + len(steps) + len(own) or tuple(values.shape[1 + len(steps) :]) != own:
+        wanted = ", ".join(map(str, ("batch", *steps, *own)))
+        raise InvalidValueError(f"{space}: values are [{wanted}], not {tuple(values.shape)}")
+    real = values.is_floating_point()
+    if values.is_complex() or values.dtype == torch.bool or (space.kind == "tokens" and real):
+        kind = "whole" if space.kind == "tokens" else "real"
+        raise WrongTypeError(f"{space}: values are {kind} numbers, not {values.dtype}")
+    if space.kind == "tokens":
+        values = values.long()
+        if values.device.type == "cpu" and values.numel() and not _is_traced():
+            least, most = int(values.min()), int(values.max())
+            if least < 0 or most >= space.size:
+                raise InvalidValueError(f"{space}: {least if least < 0 else most} is none of them")
+    elif like is not None or not real or values.dtype == torch.float64:
+        values = values.to(torch.get_default_dtype() if like is None else like.dtype)
+    if mask is None:
+        return Inputs(values, values.new_ones(values.shape[:2] if steps else (len(values), 1), dtype=torch.bool))
+    return Inputs(values, mask if mask.dtype == torch.bool or mask.is_floating_point() else mask != 0)
+
+
+def _tensor(values: Any, device: torch.device, what: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        return torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=True)).to(device)
+    given = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
+    raise WrongTypeError(f"{what} must be a tensor or an array of numbers, not {given}")
+
+
+def _is_traced() -> bool:
+    """Whether torch follows the calls to export or compile them, when values are not there to be looked at."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def check_inputs(inputs: Inputs, *, where: str, vocabulary: int | None = None) -> None:
@@ -114,33 +226,52 @@ def check_inputs(inputs: Inputs, *, where: str, vocabulary: int | None = None) -
         vocabulary: the vocabulary's size, for token ids.
 
     Raises:
-        DynamoError: no examples, a zero-length or all-padding example, padding that is not on the right, ids out of
-        range, NaN or Inf.
+        InvalidValueError: no examples, a zero-length or all-padding example, padding that is not on the right, ids out
+            of range, NaN or Inf.
+
+    Example:
+        >>> from dynamo import Inputs
+        >>> from dynamo.contracts import check_inputs
+        >>> ids = Inputs(torch.tensor([[4, 9]]), torch.ones(1, 2, dtype=torch.bool))
+        >>> check_inputs(ids, where="the batch", vocabulary=9)
+        Traceback (most recent call last):
+        dynamo.contracts.errors.InvalidValueError: the batch: token id 9 at example 0, step 1 is beyond the \
+vocabulary of 9
     """
     if len(inputs) == 0:
-        raise DynamoError(f"{where} has no examples")
+        raise InvalidValueError(f"{where} has no examples")
     if inputs.mask.shape[1] == 0:
-        raise DynamoError(f"{where} has sequences of length zero; drop them")
+        raise InvalidValueError(f"{where} has sequences of length zero; drop them")
     empty = (~inputs.mask.any(1)).nonzero()
     if len(empty):
-        raise DynamoError(f"{where}: example {int(empty[0])} is all padding; drop it or give it at least one real step")
+        raise InvalidValueError(
+            f"{where}: example {int(empty[0])} is all padding; drop it or give it at least one real step"
+        )
     holes = (inputs.mask[:, 1:] & ~inputs.mask[:, :-1]).any(1).nonzero()
     if len(holes):
-        raise DynamoError(f"{where}: example {int(holes[0])} has padding before a real step; pad on the right")
+        raise InvalidValueError(f"{where}: example {int(holes[0])} has padding before a real step; pad on the right")
     if vocabulary is not None:
         outside = ((inputs.values < 0) | (inputs.values >= vocabulary)).nonzero()
         if len(outside):
             example, step = (int(index) for index in outside[0])
             token = int(inputs.values[example, step])
-            raise DynamoError(
+            raise InvalidValueError(
                 f"{where}: token id {token} at example {example}, step {step} is beyond the vocabulary of {vocabulary}"
             )
     elif inputs.values.is_floating_point() and not bool(inputs.values.isfinite().all()):
-        raise DynamoError(f"{where} has NaN or infinite values")
+        raise InvalidValueError(f"{where} has NaN or infinite values")
 
 
 def collate(parts: Sequence[Inputs]) -> Inputs:
-    """Several batches as one, cut to the longest real sequence and padded on the right with zeros."""
+    """Several batches as one, cut to the longest real sequence and padded on the right with zeros.
+
+    Example:
+        >>> from dynamo import Inputs
+        >>> from dynamo.contracts import collate
+        >>> short, long = (Inputs(torch.ones(1, n, 2), torch.ones(1, n, dtype=torch.bool)) for n in (3, 5))
+        >>> collate([short, long]).values.shape
+        torch.Size([2, 5, 2])
+    """
     if not parts[0].is_sequence:
         return Inputs(_cat([part.values for part in parts]), _cat([part.mask for part in parts]))
     steps = max(part.longest for part in parts)
@@ -151,7 +282,15 @@ def collate(parts: Sequence[Inputs]) -> Inputs:
 
 
 def join(parts: Sequence[Trajectory], steps: int) -> Trajectory:
-    """Trajectories with states of one shape one after the other, cut or padded on the right to ``steps`` steps."""
+    """Trajectories with states of one shape one after the other, cut or padded on the right to ``steps`` steps.
+
+    Example:
+        >>> from dynamo import Trajectory
+        >>> from dynamo.contracts import join
+        >>> run = Trajectory((torch.zeros(2, 3, 4),), torch.zeros(2, 3, 1), torch.ones(2, 3, dtype=torch.bool))
+        >>> join([run, run], steps=5).states[0].shape
+        torch.Size([4, 5, 4])
+    """
     sites = zip(*(part.states for part in parts), strict=True)
     states = tuple(_cat([pad_time(state, steps) for state in site]) for site in sites)
     outputs = _cat([pad_time(part.outputs, steps) for part in parts])
@@ -164,7 +303,13 @@ def _cat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def pad_time(tensor: Tensor, steps: int) -> Tensor:
-    """``tensor [B, T, ...]`` cut or zero-padded on the right to ``steps`` steps."""
+    """``tensor [B, T, ...]`` cut or zero-padded on the right to ``steps`` steps.
+
+    Example:
+        >>> from dynamo.contracts import pad_time
+        >>> pad_time(torch.ones(1, 2), 4)
+        tensor([[1., 1., 0., 0.]])
+    """
     if tensor.shape[1] >= steps:
         return tensor[:, :steps]
     padding = tensor.new_zeros((tensor.shape[0], steps - tensor.shape[1], *tensor.shape[2:]))

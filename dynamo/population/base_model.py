@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from dynamo.contracts.checks import check_declaration
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import sha256
@@ -83,6 +84,7 @@ class BaseModel:
                 "dynamo.DynamicalModel, or wrap its layers in an architecture of a plugin (for recurrent layers of "
                 "torch: dynamo_rnn.models.GRU, TanhRNN or LSTM)"
             )
+        check_declaration(self._model, where=f"model {self.name!r}")
         check_finite(self._model, self.name)
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import sha256, write_bytes
-from dynamo.contracts.options import Spec
+from dynamo.contracts.options import Spec, plain_table
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.population.base_model import BaseModel
@@ -53,7 +53,12 @@ class PopulationWriter:
     def check_data(self, data: Spec, fingerprint: str) -> None:
         """Raise a clear error where models of the folder were trained on other data under the same spec."""
         for entry in self.entries:
-            if entry["dataset"] == data.table() and entry.get("data_fingerprint", fingerprint) != fingerprint:
+            before = Spec.of(entry["dataset"])  # compared without its plugin, which older manifests do not name
+            if (
+                before.options == plain_table(data.options)
+                and before.name == data.name
+                and entry.get("data_fingerprint", fingerprint) != fingerprint
+            ):
                 raise DynamoError(
                     f"the data set {data.name!r} has changed since {entry['name']!r} in {self.folder} was trained on "
                     "it: restore it, or choose another folder"

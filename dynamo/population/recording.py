@@ -16,7 +16,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.checks import checked_trajectory
+from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
 from dynamo.population.population import Population
@@ -44,12 +45,25 @@ class Recording:
         trajectory: the model's trajectories on them.
         room: trajectories of several models, one model after the other, of which these are a part.
         start: where they start there.
+
+    Raises:
+        InvalidValueError: a trajectory of another number of examples or steps than the inputs.
     """
 
     inputs: Inputs
     trajectory: Trajectory
     room: Trajectory = attrs.field(default=attrs.Factory(lambda self: self.trajectory, takes_self=True))
     start: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        mask = self.trajectory.mask
+        tensors = (*self.trajectory.states, self.trajectory.outputs)
+        fits = len(mask) == len(self.inputs) and mask.shape[1] in (1, self.inputs.mask.shape[1])
+        if not fits or any(tensor.shape[:2] != mask.shape for tensor in tensors):
+            raise InvalidValueError(
+                f"a recording has {len(self.inputs)} inputs of {self.inputs.mask.shape[1]} steps; its trajectory has "
+                f"{[tuple(tensor.shape[:2]) for tensor in tensors]} examples and steps, and a mask {tuple(mask.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -136,6 +150,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+@torch.no_grad()
 def live(population: Population, device: torch.device, augmentation: Augmentation | None = None) -> list[Live]:
     """Every base model as a live source on the unlabelled half of its data set's training examples.
 
@@ -143,10 +158,17 @@ def live(population: Population, device: torch.device, augmentation: Augmentatio
         population: the base models; on another device than their own, copies of them are run.
         device: where to run them.
         augmentation: see :class:`Live`.
+
+    Raises:
+        DynamoError: a model fails on its inputs, or breaks its contract.
     """
     models = (base.model for base in population)
-    placed = (model if device_of(model) == device else deepcopy(model).to(device) for model in models)
-    return [Live(model, probe, augmentation) for model, probe in zip(placed, _probes(population), strict=True)]
+    placed = [model if device_of(model) == device else deepcopy(model).to(device) for model in models]
+    probes = _probes(population)
+    for base, model, probe in zip(population, placed, probes, strict=True):
+        with evaluating(model):
+            checked_trajectory(model, probe[:8].to(device), where=f"model {base.name!r}")
+    return [Live(model, probe, augmentation) for model, probe in zip(placed, probes, strict=True)]
 
 
 def state_variances(trajectory: Trajectory) -> list[float]:
@@ -170,13 +192,15 @@ def record(
         precision: of the states; float16 halves the room they take.
 
     Raises:
-        DynamoError: a model's trajectory holds NaN or Inf, states leave the range of float16, or the disk is full.
+        DynamoError: a model fails or breaks its contract on its first batch, its trajectory holds NaN or Inf, states
+            leave the range of float16, or the disk is full.
     """
     probes = _probes(population)
     kinds = [(id(probe), base.state_shapes, base.outputs) for base, probe in zip(population, probes, strict=True)]
     rooms, recordings = _Rooms(folder, Counter(kinds)), list[Recording]()
     for number, (base, probe, kind) in enumerate(zip(population, probes, kinds, strict=True)):
-        room, start = _run(base.model, probe, partial(rooms.find, kind, base.name, len(probe)), precision=precision)
+        place, where = partial(rooms.find, kind, base.name, len(probe)), f"model {base.name!r}"
+        room, start = _run(base.model, probe, place, precision=precision, where=where)
         trajectory = room.trajectory[start : start + len(probe)]
         if not all(bool(state.isfinite().all()) for state in (*trajectory.states, trajectory.outputs)):
             hint = "" if precision == "float32" else " (or some beyond the range of float16: record in float32)"
@@ -273,14 +297,17 @@ def _run(
     place: Callable[[Sequence[Tensor]], _Room],
     batch_size: int = 512,
     precision: Literal["float32", "float16"] = "float32",
+    where: str = "",
 ) -> tuple[_Room, int]:
     """Run a model, and keep its trajectories in the room that ``place`` gives for tensors like its own. The room, and
-    where the model's rows start.
+    where the model's rows start. The first batch is checked where ``where`` names the model.
     """
     device, room, first = device_of(model), None, 0
     with evaluating(model):
         for start in range(0, len(inputs), batch_size):
-            part = model.trajectory(inputs[start : start + batch_size].to(device))
+            batch = inputs[start : start + batch_size].to(device)
+            is_checked = where and room is None
+            part = checked_trajectory(model, batch, where=where) if is_checked else model.trajectory(batch)
             states = [state.half() if precision == "float16" else state for state in part.states]
             tensors = (*states, part.outputs, part.mask)
             if room is None:

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch.overrides import TorchFunctionMode
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import DynamoError, PluginError
 from dynamo.contracts.files import read_bytes, sha256
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
@@ -143,6 +143,8 @@ def _built_without_memory(build: Callable[[], M], where: str) -> M | None:
     try:
         with torch.device("meta"), _Unvalued():
             return build()
+    except PluginError:
+        return None
     except DynamoError as error:
         raise DynamoError(f"{where}: {error}") from None
     except Exception:

@@ -12,6 +12,12 @@ def check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:
 
     Raises:
         AssertionError: a contract is broken; the message names it.
+
+    Example:
+        >>> from dynamo import InputSpace, component
+        >>> from dynamo.testing import check_augmentation, example_inputs
+        >>> space = InputSpace("image", (3, 8, 8))
+        >>> check_augmentation(component("augmentation", "weak").make({}, space), example_inputs(space))
     """
     values = inputs.values
     before = values.clone()

@@ -7,7 +7,7 @@ import attrs
 import torch
 
 from dynamo.contracts.components import Component, Kind
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import DynamoError, PluginError
 from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import RecurrentModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
@@ -62,6 +62,11 @@ def check_component(component: Component, options: Mapping[str, Any] | None = No
     Raises:
         AssertionError: a contract is broken; the message names it, and the spaces.
         DynamoError: a data set cannot be had (a file is missing, say).
+
+    Example:
+        >>> from dynamo import component
+        >>> from dynamo.testing import check_component
+        >>> check_component(component("head", "linear"))
     """
     check_options(component)
     refused = []
@@ -71,6 +76,8 @@ def check_component(component: Component, options: Mapping[str, Any] | None = No
             case_text = ", ".join(str(argument) for argument in case.values())
             try:
                 component.make(options or {}, *case.values())
+            except PluginError as error:
+                raise AssertionError(f"building: {error}") from error
             except DynamoError as error:
                 if not case:
                     raise

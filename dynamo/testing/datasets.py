@@ -13,6 +13,11 @@ def check_dataset(dataset: Dataset) -> None:
 
     Raises:
         AssertionError: a contract is broken; the message names it.
+
+    Example:
+        >>> from dynamo import component
+        >>> from dynamo.testing import check_dataset
+        >>> check_dataset(component("dataset", "flip-flop").make({"train_size": 10, "test_size": 4}))
     """
     claim(isinstance(dataset, Dataset), f"contract: {type(dataset).__name__} is no Dataset")
     for part, examples in (("train", dataset.train), ("test", dataset.test)):

@@ -11,6 +11,12 @@ def example_inputs(space: InputSpace, batch: int = 5, steps: int = 7, seed: int 
     """Random inputs of a space: sequences of several lengths, the first of ``steps`` steps; or images, of one step.
 
     Padding is zero. Numbers are normal and of torch's default dtype; token ids are uniform.
+
+    Example:
+        >>> from dynamo import InputSpace
+        >>> from dynamo.testing import example_inputs
+        >>> example_inputs(InputSpace("tokens", (11,)), batch=3).mask.sum(1)[0]
+        tensor(7)
     """
     generator = torch.Generator().manual_seed(seed)
     if space.kind == "image":

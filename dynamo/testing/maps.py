@@ -31,6 +31,11 @@ def check_state_map(state_map: StateMap, *, rebuild: Callable[[], StateMap] | No
 
     Raises:
         AssertionError: a contract is broken; the message names it.
+
+    Example:
+        >>> from dynamo import component
+        >>> from dynamo.testing import check_state_map
+        >>> check_state_map(component("state-map", "affine").make({}, (6,), (4,)))
     """
     claim(isinstance(state_map, StateMap), f"contract: {type(state_map).__name__} is no StateMap")
     _check_map(state_map, state_map.meta_shape, state_map.base_shape, rebuild)
@@ -62,6 +67,11 @@ def check_head(head: Head, *, rebuild: Callable[[], Head] | None = None) -> None
 
     Raises:
         AssertionError: a contract is broken; the message names it.
+
+    Example:
+        >>> from dynamo import OutputSpace, component
+        >>> from dynamo.testing import check_head
+        >>> check_head(component("head", "linear").make({}, 6, OutputSpace("classes", 4)))
     """
     claim(isinstance(head, Head), f"contract: {type(head).__name__} is no Head")
     _check_map(head, (head.feature_size,), (head.outputs.size,), rebuild)

@@ -40,6 +40,11 @@ def check_meta_model(
 
     Raises:
         AssertionError: a contract is broken; the message names it.
+
+    Example:
+        >>> from dynamo import InputSpace, component
+        >>> from dynamo.testing import check_meta_model
+        >>> check_meta_model(component("meta-model", "gru").make({"hidden_size": 4}, InputSpace("real", (3,)), 2))
     """
     claim(isinstance(meta_model, MetaModel), f"contract: {type(meta_model).__name__} is no MetaModel")
     inputs = (example_inputs(meta_model.inputs) if inputs is None else inputs).to(own_device(meta_model))

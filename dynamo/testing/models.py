@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dynamo.contracts.checks import declaration_fault, trajectory_fault
 from dynamo.contracts.protocols import DynamicalModel, RecurrentModel
 from dynamo.contracts.trajectory import Inputs
 from dynamo.testing.claims import Answers, claim, claim_close, claim_floats
@@ -38,6 +39,11 @@ def check_model(
 
     Raises:
         AssertionError: a contract is broken; the message names it.
+
+    Example:
+        >>> from dynamo import InputSpace, OutputSpace, component
+        >>> from dynamo.testing import check_model
+        >>> check_model(component("architecture", "gru").make({}, InputSpace("real", (3,)), OutputSpace("classes", 2)))
     """
     claim(isinstance(model, DynamicalModel), f"contract: {type(model).__name__} is no DynamicalModel")
     inputs = (example_inputs(model.inputs) if inputs is None else inputs).to(own_device(model))
@@ -70,6 +76,12 @@ def check_recurrent_model(
 
     Raises:
         AssertionError: a contract is broken; the message names it.
+
+    Example:
+        >>> from dynamo import InputSpace, OutputSpace, component
+        >>> from dynamo.testing import check_recurrent_model
+        >>> rnn = component("architecture", "rnn")
+        >>> check_recurrent_model(rnn.make({"hidden_size": 4}, InputSpace("real", (3,)), OutputSpace("real", 2)))
     """
     claim(isinstance(model, RecurrentModel), f"contract: {type(model).__name__} is no RecurrentModel")
     check_model(model, inputs, rebuild=rebuild)
@@ -128,23 +140,15 @@ def _answers(model: DynamicalModel, inputs: Inputs) -> Answers:
 
 
 def _check_native(model: DynamicalModel, inputs: Inputs) -> None:
-    """Sites, shapes and dtypes are as the model declares, and the mask is that of the inputs or one step for all."""
+    """Types, sites, shapes and dtypes are as the model declares, and the mask is that of the inputs or one step for
+    all; see :func:`dynamo.contracts.checks.trajectory_fault`.
+    """
+    copied = as_dtype(inputs, own_dtype(model))
+    fault = declaration_fault(model) or trajectory_fault(model, copied, model.trajectory(copied))
+    claim(not fault, fault)
     check_arguments_unchanged(lambda inputs, thetas: _answers(model, inputs), inputs, torch.zeros(len(inputs), 0))
-    trajectory = model.trajectory(inputs)
-    claim(
-        len(trajectory.states) == len(model.state_shapes),
-        f"sites: the trajectory has {len(trajectory.states)}; state_shapes declares {len(model.state_shapes)}",
-    )
-    mask = trajectory.mask
-    whole = mask.shape == (len(inputs), 1) and bool(mask.all())
-    claim(
-        torch.equal(mask, inputs.mask) or whole,
-        "mask: it is neither that of the inputs nor one real step [B, 1] for the whole input",
-    )
-    answers = _answers(model, inputs)
-    shapes = [*model.state_shapes, (model.outputs.size,)]
-    for (name, tensor), shape in zip(answers.items(), shapes, strict=True):
-        claim_floats(tensor, (*mask.shape, *shape), own_dtype(model), name)
+    for name, tensor in _answers(model, inputs).items():
+        claim_floats(tensor, tuple(tensor.shape), own_dtype(model), name)
 
 
 def _check_forward(model: DynamicalModel, inputs: Inputs) -> None:

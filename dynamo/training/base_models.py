@@ -25,17 +25,15 @@ class BaseTrainingOptions:
     there).
     """
 
-    epochs: int = positive(20, "passes over the training examples")
-    batch_size: int = positive(128, "examples in a batch")
+    epochs: int = positive(20, "passes over the training examples", most=10**6)
+    batch_size: int = positive(128, "examples in a batch", most=2**20)
     optimizer: Literal["adamw", "sgd"] = option("adamw", "adamw (Table 1), or sgd with Nesterov momentum (Table 2)")
     momentum: float = fraction(0.9, "momentum of sgd")
     learning_rate: float = positive(1e-3, "the learning rate, annealed as cos(2π·7/32·k/K)")
     weight_decay: float = fraction(5e-4, "weight decay")
     augmentation: str = option("none", "how training inputs are changed at random; none = not at all")
     device: str = option("cpu", "where the base models are trained: cpu, cuda, cuda:1, mps")
-    clip_norm: float | None = option(
-        None, "largest norm of a gradient; none = no clipping", check=lambda value: value > 0, rule="above 0"
-    )
+    clip_norm: float | None = positive(None, "largest norm of a gradient; none = no clipping")
 
 
 @attrs.frozen

@@ -112,6 +112,8 @@ def read_blueprint(table: dict[str, Any], where: str) -> Blueprint:
                 for item in table["subjects"]
             ),
         )
+    except DynamoError as error:
+        raise error.at(where) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DynamoError(f"{where} does not describe an emulator: {error!r}") from None
     names = [subject.name for subject in made.subjects]

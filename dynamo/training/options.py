@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from dynamo.contracts.errors import DynamoError
-from dynamo.contracts.options import Spec, fraction, option, positive
+from dynamo.contracts.options import Spec, at_least, fraction, option, positive, seed
 from dynamo.registry import make
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ class FitOptions:
     output_divergence: str = option(
         "auto", "distance between outputs; auto: kl for classes, l2 for real outputs; SELECTOR=NAME;... as above"
     )
-    theta_dim: int = positive(16, "d, the size of a model embedding")
-    output_weight: float = option(
-        1.0, "λ, the weight of the output loss", check=lambda value: value >= 0, rule="at least 0"
-    )
+    theta_dim: int = positive(16, "d, the size of a model embedding", most=2**16)
+    output_weight: float = at_least(0, 1.0, "λ, the weight of the output loss")
     block_outputs: bool = option(
         False, "count the states themselves, without V_n, among the outputs: b_t of equation 5; needs equal shapes"
     )
@@ -45,21 +43,14 @@ class FitOptions:
         False,
         "divide the hidden loss at each site by the variance of the states there (the paper does not)",
     )
-    models_per_step: int | None = option(
-        1,
-        "K base models in each batch, drawn uniformly; 1 is Algorithm 1; none = all",
-        check=lambda value: value > 0,
-        rule="above 0",
+    models_per_step: int | None = positive(
+        1, "K base models in each batch, drawn uniformly; 1 is Algorithm 1; none = all", most=2**20
     )
-    batch_size: int = positive(128, "examples in each batch, over all its base models")
-    epochs: float = positive(100.0, "how often each base model's data is seen, in the mean")
-    steps: int | None = option(
-        None, "optimiser steps; none = as many as the epochs need", check=lambda value: value > 0, rule="above 0"
-    )
+    batch_size: int = positive(128, "examples in each batch, over all its base models", most=2**20)
+    epochs: float = positive(100.0, "how often each base model's data is seen, in the mean", most=1e6)
+    steps: int | None = positive(None, "optimiser steps; none = as many as the epochs need", most=10**8)
     learning_rate: float = positive(1e-3, "the learning rate, annealed as cos(2π·7/32·k/K)")
-    theta_learning_rate: float | None = option(
-        None, "the learning rate of the thetas; none = the same", check=lambda value: value > 0, rule="above 0"
-    )
+    theta_learning_rate: float | None = positive(None, "the learning rate of the thetas; none = the same")
     optimizer: Literal["adamw", "sgd", "muon"] = option(
         "adamw",
         "adamw (Table 1), sgd with Nesterov momentum (Table 2), or muon: orthogonalised momentum for matrices, adamw "
@@ -70,9 +61,7 @@ class FitOptions:
     beta2: float = fraction(0.999, "AdamW's second β")
     epsilon: float = positive(1e-8, "AdamW's ε")
     weight_decay: float = fraction(1e-4, "weight decay")
-    seed: int = option(
-        0, "seed of the initial weights and of the sampling", check=lambda value: value >= 0, rule="at least 0"
-    )
+    seed: int = seed("seed of the initial weights and of the sampling")
     device: str = option("cpu", "where the meta-model is trained: cpu, cuda, cuda:1, mps")
     precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 = autocast of the meta-model's passes")
     channels_last: bool = option(False, "keep the weights and images of convolutions with channels last in memory")
@@ -86,7 +75,7 @@ class FitOptions:
     augmentation: str = option(
         "none", "how the inputs of a batch are changed at random; needs recording live; none = not at all"
     )
-    checkpoint_every: int = positive(500, "steps between checkpoints")
+    checkpoint_every: int = positive(500, "steps between checkpoints", most=10**8)
 
     def __attrs_post_init__(self) -> None:
         if self.augmentation != "none" and self.recording != "live":

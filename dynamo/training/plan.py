@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import torch
 
+from dynamo.contracts.checks import check_divergence_values
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import Divergence
 from dynamo.population.population import Population
@@ -67,6 +68,7 @@ class FitPlan:
         return plan
 
     def _check(self) -> None:
+        self._check_divergences()
         if self.options.batch_size < self.models_per_step:
             raise DynamoError(
                 f"a batch of {self.options.batch_size} examples cannot serve {self.models_per_step} models: "
@@ -79,6 +81,17 @@ class FitPlan:
             _check_equal_shapes(self.population, trial.meta_model.state_shapes)
         for base in self.population:
             self.population.dataset(base)  # one that is missing or has changed is told now
+
+    def _check_divergences(self) -> None:
+        """Check each distinct divergence once, on a few random vectors."""
+        distinct = {
+            (text, base.outputs.kind): divergence
+            for base, kind, *both in zip(self.population, self.kinds, self.hidden, self.output, strict=True)
+            for text, divergence in zip(kind[2], both, strict=True)
+        }
+        vectors = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(0))
+        for (text, _), divergence in distinct.items():
+            check_divergence_values(divergence, *vectors, where=f"the divergence {text or 'auto'!r}")
 
     @cached_property
     def models_per_step(self) -> int:

@@ -16,7 +16,6 @@ from dynamo import (
     Component,
     Dataset,
     Divergence,
-    DynamoError,
     Examples,
     Head,
     Inputs,
@@ -25,10 +24,10 @@ from dynamo import (
     RecurrentMetaModel,
     RecurrentModel,
     StateMap,
-    Trajectory,
     hookimpl,
     option,
 )
+from dynamo.contracts import InvalidValueError, NoOptions, at_least, positive, seed
 
 Shape = tuple[int, ...]
 
@@ -37,13 +36,13 @@ def encoder(inputs: InputSpace, embedding_size: int) -> tuple[nn.Module, int]:
     """What turns inputs into vectors, and the size of these: an embedding of tokens, or nothing for real vectors.
 
     Raises:
-        DynamoError: the inputs are images.
+        InvalidValueError: the inputs are images.
     """
     if inputs.kind == "tokens":
         return nn.Embedding(inputs.size, embedding_size), embedding_size
     if inputs.kind == "real":
         return nn.Identity(), inputs.size
-    raise DynamoError(f"a leaky network reads sequences, not {inputs}")
+    raise InvalidValueError(f"a leaky network reads sequences, not {inputs}")
 
 
 # An architecture: base models are trained from it. -------------------------------------------------------------------
@@ -53,15 +52,18 @@ def encoder(inputs: InputSpace, embedding_size: int) -> tuple[nn.Module, int]:
 class LeakyOptions:
     """Options of the architecture ``leaky``."""
 
-    hidden_size: int = option(64, "units of the hidden state", check=lambda value: value > 0, rule="above 0")
-    embedding_size: int = option(32, "size of the token embedding", check=lambda value: value > 0, rule="above 0")
+    hidden_size: int = positive(64, "units of the hidden state", most=2**20)
+    embedding_size: int = positive(32, "size of the token embedding", most=2**20)
     leak: float = option(
         0.5, "the share of the state that each step renews", check=lambda a: 0 < a <= 1, rule="in (0, 1]"
     )
 
 
 class Leaky(RecurrentModel):
-    """A leaky integrator, h' = (1 - a) h + a tanh(W x + U h + b), from h_0 = 0, with a linear readout."""
+    """A leaky integrator, h' = (1 - a) h + a tanh(W x + U h + b), from h_0 = 0, with a linear readout.
+
+    A recurrent model says what one step does; that it is iterated over a sequence it need not say.
+    """
 
     def __init__(self, options: LeakyOptions, inputs: InputSpace, outputs: OutputSpace) -> None:
         super().__init__()
@@ -92,15 +94,6 @@ class Leaky(RecurrentModel):
         outputs: Tensor = self.to_output(h)
         return outputs
 
-    def trajectory(self, inputs: Inputs) -> Trajectory:
-        """The step, iterated. Padding comes last, so it cannot reach a real step."""
-        h, states = self.initial_state(len(inputs)), []
-        for x in self.encode(inputs.values).unbind(1):
-            h = self.step(x, h)
-            states.append(h)
-        stacked = torch.stack(states, dim=1)
-        return Trajectory((stacked,), self.readout(stacked), inputs.mask)
-
 
 # A meta-model: it imitates all base models. --------------------------------------------------------------------------
 
@@ -109,8 +102,8 @@ class Leaky(RecurrentModel):
 class FilmOptions:
     """Options of the meta-model ``film``."""
 
-    hidden_size: int = option(128, "units of the hidden state", check=lambda value: value > 0, rule="above 0")
-    embedding_size: int = option(32, "size of the token embedding", check=lambda value: value > 0, rule="above 0")
+    hidden_size: int = positive(128, "units of the hidden state", most=2**20)
+    embedding_size: int = positive(32, "size of the token embedding", most=2**20)
 
 
 class Film(RecurrentMetaModel):
@@ -144,18 +137,6 @@ class Film(RecurrentMetaModel):
         """``[B, d], [B, E], [B, H] -> [B, H]``."""
         return torch.tanh((1 + self.scale(theta)) * (self.from_input(x) + self.from_state(h)) + self.shift(theta))
 
-    def states(self, inputs: Inputs, theta: Tensor) -> tuple[Tensor, ...]:
-        """The step, iterated: ``[B, T, H]`` at one site."""
-        h, states = self.initial_state(len(inputs)), []
-        for x in self.encode(inputs.values).unbind(1):
-            h = self.step(theta, x, h)
-            states.append(h)
-        return (torch.stack(states, dim=1),)
-
-    def features(self, states: tuple[Tensor, ...]) -> Tensor:
-        """The states themselves."""
-        return states[0]
-
 
 # A state map: from states of the meta-model to those of a base model. ------------------------------------------------
 
@@ -163,10 +144,12 @@ class Film(RecurrentMetaModel):
 class Scaled(StateMap):
     """V(h) = s ∘ h: each unit with a factor of its own, for states of one size."""
 
-    def __init__(self, meta_shape: Shape, base_shape: Shape) -> None:
+    def __init__(self, options: NoOptions, meta_shape: Shape, base_shape: Shape) -> None:
         super().__init__()
         if meta_shape != base_shape or len(meta_shape) != 1:
-            raise DynamoError(f"state-map 'scaled' needs flat states of one size, not {meta_shape} and {base_shape}")
+            raise InvalidValueError(
+                f"state-map 'scaled' needs flat states of one size, not {meta_shape} and {base_shape}"
+            )
         self.meta_shape = meta_shape
         self.base_shape = base_shape
         self.scale = nn.Parameter(torch.ones(meta_shape))
@@ -182,7 +165,7 @@ class Scaled(StateMap):
 class CosineHead(Head):
     """G̃(h)_k = s cos(w_k, h): outputs that depend on the direction of the features alone."""
 
-    def __init__(self, feature_size: int, outputs: OutputSpace) -> None:
+    def __init__(self, options: NoOptions, feature_size: int, outputs: OutputSpace) -> None:
         super().__init__()
         self.feature_size = feature_size
         self.outputs = outputs
@@ -204,6 +187,9 @@ class LogCosh(Divergence):
     is_symmetric = True
     is_metric = False
 
+    def __init__(self, options: NoOptions) -> None:
+        """Nothing to set."""
+
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[..., D], [..., D] -> [...]``."""
         size = (prediction - target).abs()
@@ -217,10 +203,10 @@ class LogCosh(Divergence):
 class RampsOptions:
     """Options of the data set ``ramps``."""
 
-    examples: int = option(400, "training examples; a quarter as many for tests", check=lambda n: n > 3, rule="above 3")
-    steps: int = option(12, "steps of the longest sequences", check=lambda value: value > 1, rule="above 1")
-    noise: float = option(0.3, "standard deviation of the noise", check=lambda value: value >= 0, rule="at least 0")
-    seed: int = option(0, "seed of slopes, lengths and noise")
+    examples: int = at_least(4, 400, "training examples; a quarter as many for tests", most=10**6)
+    steps: int = at_least(2, 12, "steps of the longest sequences", most=1000)
+    noise: float = at_least(0, 0.3, "standard deviation of the noise")
+    seed: int = seed("seed of slopes, lengths and noise")
 
 
 def make_ramps(options: RampsOptions) -> Dataset:
@@ -247,12 +233,12 @@ class Jitter(Augmentation):
     """Adds noise of standard deviation 0.1 to real inputs.
 
     Raises:
-        DynamoError: the inputs are token ids.
+        InvalidValueError: the inputs are token ids.
     """
 
-    def __init__(self, inputs: InputSpace) -> None:
+    def __init__(self, options: NoOptions, inputs: InputSpace) -> None:
         if inputs.kind == "tokens":
-            raise DynamoError(f"noise can be added to numbers, not to {inputs}")
+            raise InvalidValueError(f"noise can be added to numbers, not to {inputs}")
         self.inputs = inputs
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -269,11 +255,9 @@ def dynamo_components() -> list[Component]:
     return [
         Component("architecture", "leaky", Leaky, "leaky-integrator RNN", LeakyOptions),
         Component("meta-model", "film", Film, "RNN whose units θ scales and shifts", FilmOptions),
-        Component("state-map", "scaled", lambda options, *shapes: Scaled(*shapes), "a factor for each unit"),
-        Component(
-            "head", "cosine", lambda options, *spaces: CosineHead(*spaces), "cosines with a vector for each output"
-        ),
-        Component("divergence", "log-cosh", lambda options: LogCosh(), "smooth mixture of l2 and l1; no metric"),
-        Component("augmentation", "jitter", lambda options, inputs: Jitter(inputs), "noise on real inputs"),
+        Component("state-map", "scaled", Scaled, "a factor for each unit"),
+        Component("head", "cosine", CosineHead, "cosines with a vector for each output"),
+        Component("divergence", "log-cosh", LogCosh, "smooth mixture of l2 and l1; no metric"),
+        Component("augmentation", "jitter", Jitter, "noise on real inputs"),
         Component("dataset", "ramps", make_ramps, "does a noisy line rise or fall?", RampsOptions),
     ]

@@ -1,12 +1,16 @@
 """Divergences between the softmax distributions of two vectors of logits."""
 
 from math import log
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
 
 from dynamo import Divergence
+from dynamo.contracts import NoOptions
+
+if TYPE_CHECKING:
+    from dynamo_divergences import KLOptions
 
 
 @final
@@ -21,8 +25,8 @@ class KullbackLeibler(Divergence):
     is_symmetric = False
     is_metric = False
 
-    def __init__(self, temperature: float) -> None:
-        self.temperature = temperature
+    def __init__(self, options: "KLOptions") -> None:
+        self.temperature = options.temperature
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[..., K], [..., K] -> [...]``."""
@@ -41,6 +45,9 @@ class JensenShannon(Divergence):
     domain = "logits"
     is_symmetric = True
     is_metric = False
+
+    def __init__(self, options: NoOptions) -> None:
+        """Nothing to set."""
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[..., K], [..., K] -> [...]``."""

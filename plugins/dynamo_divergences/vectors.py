@@ -1,13 +1,17 @@
 """Divergences between vectors: hidden states, or real outputs."""
 
 from math import sqrt
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dynamo import Divergence
+from dynamo.contracts import NoOptions
+
+if TYPE_CHECKING:
+    from dynamo_divergences import HuberOptions, L1Options, L2Options
 
 Reduction = Literal["sum", "mean"]
 
@@ -25,8 +29,8 @@ class L1(Divergence):
     is_symmetric = True
     is_metric = True
 
-    def __init__(self, reduction: Reduction) -> None:
-        self.reduction = reduction
+    def __init__(self, options: "L1Options") -> None:
+        self.reduction = options.reduction
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[..., D], [..., D] -> [...]``."""
@@ -43,10 +47,10 @@ class L2(Divergence):
     domain = "any"
     is_symmetric = True
 
-    def __init__(self, squared: bool, reduction: Reduction) -> None:
-        self.squared = squared
-        self.reduction = reduction
-        self.is_metric = not squared
+    def __init__(self, options: "L2Options") -> None:
+        self.squared = options.squared
+        self.reduction = options.reduction
+        self.is_metric = not options.squared
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[..., D], [..., D] -> [...]``."""
@@ -65,9 +69,9 @@ class Huber(Divergence):
     is_symmetric = True
     is_metric = False
 
-    def __init__(self, delta: float, reduction: Reduction) -> None:
-        self.delta = delta
-        self.reduction = reduction
+    def __init__(self, options: "HuberOptions") -> None:
+        self.delta = options.delta
+        self.reduction = options.reduction
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[..., D], [..., D] -> [...]``."""
@@ -85,6 +89,9 @@ class Cosine(Divergence):
     domain = "any"
     is_symmetric = True
     is_metric = False
+
+    def __init__(self, options: NoOptions) -> None:
+        """Nothing to set."""
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[..., D], [..., D] -> [...]``."""

@@ -1,5 +1,7 @@
 """Weak and strong augmentation, the two policies of Figure 4."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -7,6 +9,9 @@ from torch.nn import functional
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import Augmentation
 from dynamo.contracts.spaces import InputSpace
+
+if TYPE_CHECKING:
+    from dynamo_images import StrongOptions, WeakOptions
 
 
 class Weak(Augmentation):
@@ -68,3 +73,13 @@ class Strong(Augmentation):
         levels = ((values - low) / unit).round().to(torch.uint8)
         changed = torch.cat([self.randaugment(part) for part in torch.split(levels, self.draw_for)])
         return changed.to(values.dtype) * unit + low
+
+
+def weak(options: "WeakOptions", inputs: InputSpace) -> Weak:
+    """The augmentation ``weak``."""
+    return Weak(inputs, options.shift, options.flip)
+
+
+def strong(options: "StrongOptions", inputs: InputSpace) -> Strong:
+    """The augmentation ``strong``, which starts with ``weak``."""
+    return Strong(weak(options, inputs), options.operations, options.magnitude, options.draw_for)

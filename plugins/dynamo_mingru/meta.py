@@ -1,14 +1,19 @@
 """The minGRU meta-model."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import InvalidValueError
 from dynamo.contracts.protocols import RecurrentMetaModel
 from dynamo.contracts.spaces import InputSpace
 from dynamo.contracts.trajectory import Inputs
 from dynamo_mingru.recurrence import recurrence
+
+if TYPE_CHECKING:
+    from dynamo_mingru import MetaMinGRUOptions
 
 
 class MinGRU(nn.Module):
@@ -42,13 +47,16 @@ class MetaMinGRU(RecurrentMetaModel):
     h_0 = 0 whatever θ is.
     """
 
-    def __init__(self, inputs: InputSpace, theta_dim: int, hidden_size: int, embedding_size: int, layers: int) -> None:
+    def __init__(self, options: "MetaMinGRUOptions", inputs: InputSpace, theta_dim: int) -> None:
         super().__init__()
         if inputs.kind not in ("tokens", "real"):
-            raise DynamoError(f"the meta-model 'mingru' reads sequences of tokens or of real vectors, not {inputs}")
+            raise InvalidValueError(
+                f"the meta-model 'mingru' reads sequences of tokens or of real vectors, not {inputs}"
+            )
         self.inputs, self.theta_dim = inputs, theta_dim
-        self.embedding = nn.Embedding(inputs.size, embedding_size) if inputs.kind == "tokens" else None
-        features = embedding_size if self.embedding is not None else inputs.size
+        self.embedding = nn.Embedding(inputs.size, options.embedding_size) if inputs.kind == "tokens" else None
+        features = options.embedding_size if self.embedding is not None else inputs.size
+        hidden_size, layers = options.hidden_size, options.layers
         above = [MinGRU(hidden_size, theta_dim, hidden_size, normalise=True) for _ in range(layers - 1)]
         self.layers = nn.ModuleList([MinGRU(features, theta_dim, hidden_size, normalise=False), *above])
         self.feature_size = hidden_size * layers
@@ -78,7 +86,3 @@ class MetaMinGRU(RecurrentMetaModel):
             below = recurrence(*layer(below, theta[:, None]))
             states.append(below)
         return (torch.cat(states, dim=-1),)
-
-    def features(self, states: tuple[Tensor, ...]) -> Tensor:
-        """The states."""
-        return states[0]

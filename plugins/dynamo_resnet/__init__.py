@@ -6,27 +6,17 @@ Listing them is instant; torch and torchvision are imported when one is built.
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import attrs
 
 from dynamo.contracts.components import Component
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import InvalidValueError
 from dynamo.contracts.hookspecs import hookimpl
 from dynamo.contracts.options import option, positive
 
-if TYPE_CHECKING:
-    from dynamo.contracts.protocols import DynamicalModel, MetaModel, StateMap
-    from dynamo.contracts.spaces import InputSpace, OutputSpace
-
-Shape = tuple[int, ...]
-#: Blocks and blocks per stage of the standard networks (He et al. 2016, table 1).
-STANDARD: dict[str, tuple[Literal["basic", "bottleneck"], str]] = {
-    "resnet18": ("basic", "2+2+2+2"),
-    "resnet34": ("basic", "3+4+6+3"),
-    "resnet50": ("bottleneck", "3+4+6+3"),
-    "resnet101": ("bottleneck", "3+4+23+3"),
-}
+#: The most blocks of a network of one's own.
+MOST_BLOCKS = 2000
 
 
 def _sites() -> Any:
@@ -67,7 +57,7 @@ class CifarResNetOptions:
         check=lambda value: 8 <= value <= 1202 and value % 6 == 2,
         rule="6n + 2: 8, 14, 20, 32, 56, at most 1202",
     )
-    width: int = positive(16, "channels of the first stage; they double with each stage")
+    width: int = positive(16, "channels of the first stage; they double with each stage", most=2**16)
     states: Literal["layers", "blocks"] = _sites()
 
 
@@ -98,18 +88,21 @@ class MetaResNetOptions:
         check=lambda value: re.fullmatch(r"[1-9]\d{0,2}(\+[1-9]\d{0,2}){0,15}", value) is not None,
         rule="numbers of blocks joined by '+', such as 3+4+6+3; at most 16 stages of 999",
     )
-    width: int = positive(64, "channels of the first stage; they double with each stage")
+    width: int = positive(64, "channels of the first stage; they double with each stage", most=2**16)
     stem: Literal["imagenet", "small"] = _stem()
     states: Literal["layers", "blocks"] = _sites()
+
+    def __attrs_post_init__(self) -> None:
+        blocks = sum(map(int, (self.layers or "0").split("+")))
+        if blocks > MOST_BLOCKS:
+            raise InvalidValueError(f"option 'layers' asks for {blocks:,} blocks; {MOST_BLOCKS:,} are the most")
 
 
 @attrs.frozen
 class TokensOptions:
     """Options of ``tokens``; ``conv`` has them too."""
 
-    rank: int | None = option(
-        None, "the largest rank that the map can have; none = full", check=lambda value: value > 0, rule="above 0"
-    )
+    rank: int | None = positive(None, "the largest rank that the map can have; none = full", most=2**20)
     bias: bool = option(True, "add a bias to each channel")
 
 
@@ -121,71 +114,51 @@ class ConvOptions(TokensOptions):
 
     def __attrs_post_init__(self) -> None:
         if self.per_channel and self.rank is not None:
-            raise DynamoError(
+            raise InvalidValueError(
                 "option 'rank' bounds a matrix, and with per_channel there is none: leave one of them out"
             )
-
-
-def _resnet(options: ResNetOptions, inputs: "InputSpace", outputs: "OutputSpace") -> "DynamicalModel":
-    from dynamo_resnet.models import resnet
-
-    return resnet(options, inputs, outputs)
-
-
-def _cifar_resnet(options: CifarResNetOptions, inputs: "InputSpace", outputs: "OutputSpace") -> "DynamicalModel":
-    from dynamo_resnet.models import cifar_resnet
-
-    return cifar_resnet(options, inputs, outputs)
-
-
-def _taps(options: TapsOptions, inputs: "InputSpace", outputs: "OutputSpace") -> "DynamicalModel":
-    from dynamo_resnet.zoo import taps
-
-    return taps(options, inputs, outputs)
-
-
-def _meta_resnet(options: MetaResNetOptions, inputs: "InputSpace", theta_dim: int) -> "MetaModel":
-    from dynamo_resnet.meta import MetaResNet
-
-    block, layers = STANDARD[options.variant]
-    counts = [int(count) for count in (options.layers or layers).split("+")]
-    return MetaResNet(inputs, theta_dim, options.block or block, counts, options.width, options.stem, options.states)
-
-
-def _conv(options: ConvOptions, meta_shape: Shape, base_shape: Shape) -> "StateMap":
-    from dynamo_resnet.maps import Conv
-
-    return Conv(meta_shape, base_shape, options.rank, options.bias, options.per_channel)
-
-
-def _tokens(options: TokensOptions, meta_shape: Shape, base_shape: Shape) -> "StateMap":
-    """Feature maps are mapped as ``conv`` does: one fit can have sites of both kinds, as a transformer's first has."""
-    from dynamo_resnet.maps import Conv
-    from dynamo_resnet.tokens import Tokens
-
-    if len(meta_shape) == len(base_shape) == 3:
-        return Conv(meta_shape, base_shape, options.rank, options.bias, per_channel=False)
-    return Tokens(meta_shape, base_shape, options.rank, options.bias)
 
 
 @hookimpl
 def dynamo_components() -> Iterable[Component]:
     """Three architectures, a meta-model and two state maps."""
     return [
-        Component("architecture", "resnet", _resnet, "torchvision's residual networks", ResNetOptions),
+        Component(
+            "architecture", "resnet", "dynamo_resnet.models:resnet", "torchvision's residual networks", ResNetOptions
+        ),
         Component(
             "architecture",
             "cifar-resnet",
-            _cifar_resnet,
+            "dynamo_resnet.models:cifar_resnet",
             "the small residual networks for small images (He et al. 2016)",
             CifarResNetOptions,
         ),
-        Component("architecture", "taps", _taps, "any classifier of torchvision, tapped at named modules", TapsOptions),
         Component(
-            "meta-model", "resnet", _meta_resnet, "residual network with Wθ in each block (B.1)", MetaResNetOptions
+            "architecture",
+            "taps",
+            "dynamo_resnet.zoo:taps",
+            "any classifier of torchvision, tapped at named modules",
+            TapsOptions,
         ),
-        Component("state-map", "conv", _conv, "a 1x1 convolution, with resampling where sizes differ", ConvOptions),
         Component(
-            "state-map", "tokens", _tokens, "feature maps to a transformer's tokens or a flat state", TokensOptions
+            "meta-model",
+            "resnet",
+            "dynamo_resnet.meta:meta_resnet",
+            "residual network with Wθ in each block (B.1)",
+            MetaResNetOptions,
+        ),
+        Component(
+            "state-map",
+            "conv",
+            "dynamo_resnet.maps:conv",
+            "a 1x1 convolution, with resampling where sizes differ",
+            ConvOptions,
+        ),
+        Component(
+            "state-map",
+            "tokens",
+            "dynamo_resnet.tokens:tokens",
+            "feature maps to a transformer's tokens or a flat state",
+            TokensOptions,
         ),
     ]

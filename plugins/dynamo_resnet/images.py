@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.spaces import InputSpace
 from dynamo.contracts.trajectory import Inputs
 
@@ -18,9 +18,9 @@ _REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
 def check_space(inputs: InputSpace, who: str) -> None:
-    """Raise a clear error where the inputs are no images."""
+    """Check that the inputs are images."""
     if inputs.kind != "image" or len(inputs.shape) != 3 or min(inputs.shape) < 1:
-        raise DynamoError(f"{who} takes images of shape (channels, height, width), not {inputs}")
+        raise InvalidValueError(f"{who} takes images of shape (channels, height, width), not {inputs}")
 
 
 @contextmanager
@@ -32,13 +32,13 @@ def checked(inputs: Inputs, space: InputSpace) -> Iterator[None]:
     """
     got = tuple(inputs.values.shape[1:])
     if got != space.shape:
-        raise DynamoError(f"these inputs have shape {got} each; the model takes {space}")
+        raise InvalidValueError(f"these inputs have shape {got} each; the model takes {space}")
     try:
         yield
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        raise DynamoError(
+        raise InvalidValueError(
             "batch normalisation cannot train on one image whose feature maps have shrunk to 1 x 1: there is nothing "
             "to average over; take batches of at least 2 (mind the last one), larger images, or eval mode"
         ) from None
@@ -85,11 +85,13 @@ def trial(module: nn.Module, space: InputSpace, run: Callable[[Tensor], T], who:
     with undisturbed(module):
         try:
             return attempt(height, width)
+        except DynamoError:
+            raise
         except _REFUSALS as error:
             least = _least_side(runs, min(height, width))
             hint = f": it needs at least {least} x {least} pixels" if least else ""
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DynamoError(f"{who} cannot run on {space}{hint} ({reason})") from None
+            raise InvalidValueError(f"{who} cannot run on {space}{hint} ({reason})") from None
 
 
 def _least_side(runs: Callable[[int], bool], failing: int) -> int | None:

@@ -1,14 +1,17 @@
 """State maps between feature maps."""
 
 from collections.abc import Sequence
-from typing import cast, final
+from typing import TYPE_CHECKING, cast, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import InvalidValueError
 from dynamo.contracts.protocols import StateMap
+
+if TYPE_CHECKING:
+    from dynamo_resnet import ConvOptions
 
 Shape = tuple[int, ...]
 
@@ -36,13 +39,13 @@ class Conv(StateMap):
         super().__init__()
         for whose, shape in (("meta-model", meta_shape), ("base model", base_shape)):
             if len(shape) != 3:
-                raise DynamoError(
+                raise InvalidValueError(
                     f"state-map 'conv' maps features (channels, height, width), and the states of the {whose} have "
                     f"shape {shape}: between flat states take 'affine', 'linear', 'low-rank' or 'mlp', from feature "
                     "maps to tokens or flat states 'tokens'"
                 )
         if per_channel and meta_shape[0] != base_shape[0]:
-            raise DynamoError(
+            raise InvalidValueError(
                 f"state-map 'conv' with per_channel needs as many channels on both sides; the meta-model has "
                 f"{meta_shape[0]} and the base model {base_shape[0]}: give the meta-model that width, or leave "
                 "per_channel out"
@@ -78,6 +81,11 @@ class Conv(StateMap):
         if self._pooled == self.base_shape[1:]:
             return x
         return functional.interpolate(x, self.base_shape[1:], mode="bilinear", align_corners=False)
+
+
+def conv(options: "ConvOptions", meta_shape: Shape, base_shape: Shape) -> Conv:
+    """The state map ``conv``."""
+    return Conv(meta_shape, base_shape, options.rank, options.bias, options.per_channel)
 
 
 def _product(layers: Sequence[nn.Conv2d], pixels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The residual meta-model of appendix B.1 and its Algorithm 2."""
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from torch import Tensor, nn
 
@@ -11,6 +11,16 @@ from dynamo.contracts.trajectory import Inputs
 from dynamo_resnet.images import check_space, checked, trial
 from dynamo_resnet.residual import Block, ResidualNetwork, Sites, Stem, check_size, run_shifted, states
 
+if TYPE_CHECKING:
+    from dynamo_resnet import MetaResNetOptions
+
+#: Blocks and blocks per stage of the standard networks (He et al. 2016, table 1).
+STANDARD: dict[str, tuple[Literal["basic", "bottleneck"], str]] = {
+    "resnet18": ("basic", "2+2+2+2"),
+    "resnet34": ("basic", "3+4+6+3"),
+    "resnet50": ("bottleneck", "3+4+6+3"),
+    "resnet101": ("bottleneck", "3+4+23+3"),
+}
 _NAME = "the meta-model 'resnet'"
 
 
@@ -76,3 +86,10 @@ class MetaResNet(MetaModel):
             return run_shifted(block, x, shifts[str(block.bn1.num_features)])
 
         return states(self.network, images, self.sites, run)
+
+
+def meta_resnet(options: "MetaResNetOptions", inputs: InputSpace, theta_dim: int) -> MetaResNet:
+    """The meta-model ``resnet``: a standard network, or blocks and layers of one's own."""
+    block, layers = STANDARD[options.variant]
+    counts = [int(count) for count in (options.layers or layers).split("+")]
+    return MetaResNet(inputs, theta_dim, options.block or block, counts, options.width, options.stem, options.states)

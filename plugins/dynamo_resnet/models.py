@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor, nn
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import InvalidValueError
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs, Trajectory
@@ -42,17 +42,17 @@ class ResNet(DynamicalModel):
         check_space(inputs, "a residual network")
         missing = [name for name in _PARTS if not hasattr(module, name)]
         if missing:
-            raise DynamoError(
+            raise InvalidValueError(
                 f"the {type(module).__name__} is no ResNet of torchvision's form, it has no {', '.join(missing)}: "
                 "use the architecture 'taps' (TappedModel)"
             )
         channels = getattr(module.conv1, "in_channels", inputs.shape[0])
         if channels != inputs.shape[0]:
-            raise DynamoError(f"the network takes images of {channels} channels; these have {inputs.shape[0]}")
+            raise InvalidValueError(f"the network takes images of {channels} channels; these have {inputs.shape[0]}")
         self.inputs, self.outputs, self.module, self.sites = inputs, outputs, module, sites
         read, logits = trial(module, inputs, self._run, f"this {type(module).__name__}")
         if logits.shape[1:] != (outputs.size,):
-            raise DynamoError(f"the network has outputs of shape {tuple(logits.shape[1:])}, not {outputs}")
+            raise InvalidValueError(f"the network has outputs of shape {tuple(logits.shape[1:])}, not {outputs}")
         self.state_shapes = tuple(tuple(state.shape[1:]) for state in read)
         self._check_form()
 
@@ -71,13 +71,13 @@ class ResNet(DynamicalModel):
         return read, readout(self.module, read[-1])
 
     def _check_form(self) -> None:
-        """Raise a clear error where the module's own answer is another one."""
+        """Check that the module's own answer is the same."""
         like = next(self.module.parameters())
         noise = torch.randn(2, *self.inputs.shape, generator=torch.Generator().manual_seed(0)).to(like)
         with undisturbed(self.module):
             same = torch.allclose(self.module(noise), self._run(noise)[1], rtol=1e-3, atol=1e-4, equal_nan=True)
         if not same:
-            raise DynamoError(
+            raise InvalidValueError(
                 f"the {type(self.module).__name__} does more than its stem, stages and readout: use the architecture "
                 "'taps' (TappedModel), which runs it as it is"
             )

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.spaces import InputSpace
 
 try:
@@ -108,12 +108,12 @@ def new_stem(channels: int, width: int, stem: Stem) -> tuple[nn.Conv2d, nn.Modul
 
 
 def check_size(inputs: InputSpace, stem: Stem, stages: int, who: str) -> None:
-    """Raise a clear error where images are so small that a stride of 2 would meet a single pixel."""
+    """Check that images are so large that no stride of 2 meets a single pixel."""
     halvings = stages - 1 + (2 if stem == "imagenet" else 0)
     least = 2 ** (halvings - 1) + 1 if halvings else 1
     if min(inputs.shape[1:]) < least:
         instead = "stem=small" if stem == "imagenet" else "a network of fewer stages"
-        raise DynamoError(
+        raise InvalidValueError(
             f"{who} with stem {stem!r} and {stages} stages halves its images {halvings} times and needs at least "
             f"{least} x {least} pixels; these have {inputs.shape[1]} x {inputs.shape[2]}: use larger images or "
             f"{instead}"

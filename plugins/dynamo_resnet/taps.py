@@ -7,7 +7,7 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import InvalidValueError
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs, Trajectory
@@ -43,10 +43,10 @@ class TappedModel(DynamicalModel):
         self.inputs, self.outputs, self.module, self.points = inputs, outputs, module, tuple(points)
         read, answer = trial(module, inputs, self._run, f"this {type(module).__name__}")
         if answer.shape[1:] != (outputs.size,):
-            raise DynamoError(f"the network has outputs of shape {tuple(answer.shape[1:])}, not {outputs}")
+            raise InvalidValueError(f"the network has outputs of shape {tuple(answer.shape[1:])}, not {outputs}")
         for point, state in zip(self.points, read, strict=True):
             if state.ndim < 2 or len(state) != len(answer) or not state.is_floating_point():
-                raise DynamoError(
+                raise InvalidValueError(
                     f"module {point!r} gives {state.dtype} {tuple(state.shape)} for {len(answer)} images; a state "
                     "holds real numbers [B, ...]: tap another module"
                 )
@@ -66,13 +66,13 @@ class TappedModel(DynamicalModel):
         with _tapped(self.module, self.points) as read:
             outputs = self.module(images)
         if not isinstance(outputs, Tensor):
-            raise DynamoError(
+            raise InvalidValueError(
                 f"the {type(self.module).__name__} gives a {type(outputs).__name__}; a base model gives one tensor "
                 "[B, K]: switch auxiliary outputs off"
             )
         unused = [point for point in self.points if point not in read]
         if unused:
-            raise DynamoError(f"module {unused[0]!r} does not run when the network does: tap another one")
+            raise InvalidValueError(f"module {unused[0]!r} does not run when the network does: tap another one")
         return [read[point] for point in self.points], outputs
 
 
@@ -89,9 +89,10 @@ def _tapped(module: nn.Module, points: Sequence[str]) -> Iterator[dict[str, Tens
 def _reader(point: str, read: dict[str, Tensor]) -> Callable[[nn.Module, Any, Any], None]:
     def keep(module: nn.Module, arguments: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
-            raise DynamoError(f"module {point!r} gives a {type(output).__name__}, not one tensor: tap a part of it")
+            given = type(output).__name__
+            raise InvalidValueError(f"module {point!r} gives a {given}, not one tensor: tap a part of it")
         if point in read:
-            raise DynamoError(f"module {point!r} runs several times in one pass: tap one that runs once")
+            raise InvalidValueError(f"module {point!r} runs several times in one pass: tap one that runs once")
         read[point] = output.clone()  # an activation in place may come next
 
     return keep
@@ -99,13 +100,14 @@ def _reader(point: str, read: dict[str, Tensor]) -> Callable[[nn.Module, Any, An
 
 def _check_points(module: nn.Module, points: Sequence[str]) -> None:
     if not points or len(set(points)) < len(points):
-        raise DynamoError(f"points are different names of modules, at least one; got {', '.join(points) or 'none'}")
+        given = ", ".join(points) or "none"
+        raise InvalidValueError(f"points are different names of modules, at least one; got {given}")
     known = {name for name, _ in module.named_modules(remove_duplicate=False)} - {""}
     for point in points:
         if point not in known:
             near = get_close_matches(point, sorted(known), n=5, cutoff=0.4)
             hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
             top = ", ".join(name for name, _ in module.named_children())
-            raise DynamoError(
+            raise InvalidValueError(
                 f"the {type(module).__name__} has no module {point!r}: {hint}at its top it has {top or 'none'}"
             )

@@ -1,14 +1,17 @@
 """State maps from feature maps to the states of vision transformers, and to flat states."""
 
 from math import isqrt
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor, nn
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import InvalidValueError
 from dynamo.contracts.protocols import StateMap
 from dynamo_resnet.maps import Conv
+
+if TYPE_CHECKING:
+    from dynamo_resnet import TokensOptions
 
 Shape = tuple[int, ...]
 
@@ -36,7 +39,7 @@ class Tokens(StateMap):
     def __init__(self, meta_shape: Shape, base_shape: Shape, rank: int | None, bias: bool) -> None:
         super().__init__()
         if len(meta_shape) != 3:
-            raise DynamoError(
+            raise InvalidValueError(
                 "state-map 'tokens' reads features (channels, height, width), and the states of the meta-model have "
                 f"shape {meta_shape}: between flat states take 'affine', 'linear', 'low-rank' or 'mlp'"
             )
@@ -56,6 +59,15 @@ class Tokens(StateMap):
         return torch.cat(tokens, dim=2).reshape(*states.shape[:2], *self.base_shape)
 
 
+def tokens(options: "TokensOptions", meta_shape: Shape, base_shape: Shape) -> StateMap:
+    """The state map ``tokens``. Feature maps are mapped as ``conv`` does: one fit can have sites of both kinds, as a
+    transformer's first has.
+    """
+    if len(meta_shape) == len(base_shape) == 3:
+        return Conv(meta_shape, base_shape, options.rank, options.bias, per_channel=False)
+    return Tokens(meta_shape, base_shape, options.rank, options.bias)
+
+
 def _layout(base_shape: Shape) -> tuple[int, bool]:
     """The side of the square of patches, 0 where there are none, and whether a token stands for the whole image."""
     if len(base_shape) == 1:
@@ -65,11 +77,11 @@ def _layout(base_shape: Shape) -> tuple[int, bool]:
             side = isqrt(base_shape[0] - whole)
             if side**2 == base_shape[0] - whole:
                 return side, whole
-        raise DynamoError(
+        raise InvalidValueError(
             f"state-map 'tokens' takes a square of patches, with or without one token more, and the base model has "
             f"{base_shape[0]} tokens (shape {base_shape}): tap a module before tokens are added or merged"
         )
-    raise DynamoError(
+    raise InvalidValueError(
         f"state-map 'tokens' gives states (tokens, features), flat ones or feature maps; those of the base model have "
         f"shape {base_shape}: tap another module"
     )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.errors import DynamoError, InvalidValueError, UnknownNameError, did_you_mean
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo_resnet.images import check_space
 from dynamo_resnet.taps import TappedModel
@@ -30,7 +30,7 @@ def taps(options: "TapsOptions", inputs: InputSpace, outputs: OutputSpace) -> Ta
     check_space(inputs, "the architecture 'taps'")
     known = models.list_models(module=models)
     if options.model not in known:
-        raise DynamoError(f"torchvision has no classifier {options.model!r}: {did_you_mean(options.model, known)}")
+        raise UnknownNameError(f"torchvision has no classifier {options.model!r}: {did_you_mean(options.model, known)}")
     settings: dict[str, Any] = {}
     if options.model.startswith("vit_"):
         settings["image_size"] = inputs.shape[1]
@@ -39,7 +39,7 @@ def taps(options: "TapsOptions", inputs: InputSpace, outputs: OutputSpace) -> Ta
     try:
         module = models.get_model(options.model, weights=None, num_classes=outputs.size, **settings)
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise DynamoError(f"torchvision cannot build {options.model!r} for {inputs}: {error}") from None
+        raise InvalidValueError(f"torchvision cannot build {options.model!r} for {inputs}: {error}") from None
     _fit_channels(module, inputs.shape[0])
     return TappedModel(inputs, outputs, module, options.points.split("+"))
 

@@ -1,16 +1,19 @@
 """The GRU meta-model of appendix B.1."""
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import InvalidValueError
 from dynamo.contracts.protocols import RecurrentMetaModel
 from dynamo.contracts.spaces import InputSpace
 from dynamo.contracts.trajectory import Inputs
 from dynamo_rnn.sequence import GRUSequence, Packing
+
+if TYPE_CHECKING:
+    from dynamo_rnn import MetaGRUOptions
 
 
 class MetaGRU(RecurrentMetaModel):
@@ -26,16 +29,16 @@ class MetaGRU(RecurrentMetaModel):
     not available.
     """
 
-    def __init__(self, inputs: InputSpace, theta_dim: int, hidden_size: int, embedding_size: int) -> None:
+    def __init__(self, options: "MetaGRUOptions", inputs: InputSpace, theta_dim: int) -> None:
         super().__init__()
         if inputs.kind not in ("tokens", "real"):
-            raise DynamoError(f"the meta-model 'gru' reads sequences of tokens or of real vectors, not {inputs}")
+            raise InvalidValueError(f"the meta-model 'gru' reads sequences of tokens or of real vectors, not {inputs}")
         self.inputs, self.theta_dim = inputs, theta_dim
-        self.embedding = nn.Embedding(inputs.size, embedding_size) if inputs.kind == "tokens" else None
-        features = embedding_size if self.embedding is not None else inputs.size
-        self.rnn = nn.GRU(features + theta_dim, hidden_size, batch_first=True)
-        self.state_shapes = ((hidden_size,),)
-        self.feature_size = hidden_size
+        self.embedding = nn.Embedding(inputs.size, options.embedding_size) if inputs.kind == "tokens" else None
+        features = options.embedding_size if self.embedding is not None else inputs.size
+        self.rnn = nn.GRU(features + theta_dim, options.hidden_size, batch_first=True)
+        self.state_shapes = ((options.hidden_size,),)
+        self.feature_size = options.hidden_size
 
     def encode(self, values: Tensor) -> Tensor:
         """Token embeddings, or the real inputs themselves."""
@@ -88,7 +91,3 @@ class MetaGRU(RecurrentMetaModel):
         layer = self.rnn
         weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
         return cast(tuple[Tensor, Tensor, Tensor, Tensor], weights)
-
-    def features(self, states: tuple[Tensor, ...]) -> Tensor:
-        """The hidden states."""
-        return states[0]

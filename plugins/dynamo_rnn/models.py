@@ -4,16 +4,15 @@ A trained ``nn.GRU``, ``nn.RNN`` or ``nn.LSTM`` of one layer, with its embedding
 by passing the modules to the class: ``GRU(inputs, outputs, rnn, readout_layer, embedding)``.
 """
 
-from abc import abstractmethod
 from typing import TYPE_CHECKING, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import InvalidValueError, WrongTypeError
 from dynamo.contracts.protocols import RecurrentModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
-from dynamo.contracts.trajectory import Inputs, Trajectory
+from dynamo.contracts.trajectory import Inputs, Trajectory, iterate
 
 if TYPE_CHECKING:
     from dynamo_rnn import RecurrentOptions
@@ -51,22 +50,27 @@ class TorchRecurrent(RecurrentModel):
         self.inputs, self.outputs = inputs, outputs
         self.embedding, self.rnn, self.readout_layer = embedding, rnn, readout_layer
         self.dropout = nn.Dropout(dropout)
-        self.state_shapes = ((self.initial_state(1).shape[1],),)
+        self.state_shapes = ((self.state_size,),)
 
     @classmethod
     def build(cls, options: "RecurrentOptions", inputs: InputSpace, outputs: OutputSpace) -> Self:
         """A new model with torch's initial weights."""
         if inputs.kind not in ("tokens", "real"):
-            raise DynamoError(f"a recurrent network reads sequences of tokens or of real vectors, not {inputs}")
+            raise InvalidValueError(f"a recurrent network reads sequences of tokens or of real vectors, not {inputs}")
         embedding = nn.Embedding(inputs.size, options.embedding_size) if inputs.kind == "tokens" else None
         features = options.embedding_size if embedding is not None else inputs.size
         layer = cast(type[nn.GRU], cls.layer)
         rnn = layer(features, options.hidden_size, batch_first=True)
         return cls(inputs, outputs, rnn, nn.Linear(options.hidden_size, outputs.size), embedding, options.dropout)
 
-    @abstractmethod
+    @property
+    def state_size(self) -> int:
+        """H, the size of the state: the hidden units, and what else the next step depends on."""
+        return self.rnn.hidden_size
+
     def states(self, x: Tensor) -> Tensor:
-        """The states after each step of encoded inputs: ``[B, T, E] -> [B, T, H]``."""
+        """The states after each step of encoded inputs, from torch's layer: ``[B, T, E] -> [B, T, H]``."""
+        return cast(Tensor, self.rnn(x)[0])
 
     def encode(self, values: Tensor) -> Tensor:
         """Token embeddings, or the real inputs themselves."""
@@ -74,8 +78,7 @@ class TorchRecurrent(RecurrentModel):
 
     def initial_state(self, batch: int) -> Tensor:
         """Zeros, as torch's layers start."""
-        weight = cast(Tensor, self.rnn.weight_hh_l0)
-        return weight.new_zeros(batch, self.rnn.hidden_size * (2 if isinstance(self.rnn, nn.LSTM) else 1))
+        return cast(Tensor, self.rnn.weight_hh_l0).new_zeros(batch, self.state_size)
 
     def readout(self, h: Tensor) -> Tensor:
         """G(h): the readout layer on the hidden units."""
@@ -99,10 +102,6 @@ class GRU(TorchRecurrent):
 
     layer = nn.GRU
 
-    def states(self, x: Tensor) -> Tensor:
-        """The hidden states of torch's layer."""
-        return cast(Tensor, self.rnn(x)[0])
-
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """One GRU update."""
         return torch.gru_cell(x, h, *self.weights())
@@ -112,10 +111,6 @@ class TanhRNN(TorchRecurrent):
     """A vanilla RNN: h' = tanh(W x + U h + b)."""
 
     layer = nn.RNN
-
-    def states(self, x: Tensor) -> Tensor:
-        """The hidden states of torch's layer."""
-        return cast(Tensor, self.rnn(x)[0])
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """One tanh update."""
@@ -129,14 +124,14 @@ class LSTM(TorchRecurrent):
 
     layer = nn.LSTM
 
+    @property
+    def state_size(self) -> int:
+        """2 H: h and c."""
+        return 2 * self.rnn.hidden_size
+
     def states(self, x: Tensor) -> Tensor:
         """[h; c] after each step; torch's fused layer gives h alone, so the cell runs step by step."""
-        state = self.initial_state(x.shape[0])
-        steps = []
-        for t in range(x.shape[1]):
-            state = self.step(x[:, t], state)
-            steps.append(state)
-        return torch.stack(steps, dim=1)
+        return iterate(self.step, x, self.initial_state(len(x)))
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """One LSTM update of [h; c]."""
@@ -153,21 +148,25 @@ def _check(
     embedding: nn.Embedding | None,
 ) -> None:
     if not isinstance(rnn, layer):
-        raise DynamoError(f"the recurrent layer is a {type(rnn).__name__}; this class takes a {layer.__name__}")
+        raise WrongTypeError(f"the recurrent layer is a {type(rnn).__name__}; this class takes a {layer.__name__}")
     if not rnn.batch_first or rnn.num_layers != 1 or rnn.bidirectional or rnn.proj_size:
-        raise DynamoError("the recurrent layer must be batch-first, with one layer, one direction and no projection")
+        raise InvalidValueError(
+            "the recurrent layer must be batch-first, with one layer, one direction and no projection"
+        )
     if isinstance(rnn, nn.RNN) and rnn.nonlinearity != "tanh":
-        raise DynamoError(f"the vanilla RNN must have tanh units, not {rnn.nonlinearity}")
+        raise InvalidValueError(f"the vanilla RNN must have tanh units, not {rnn.nonlinearity}")
     if inputs.kind == "tokens":
         if embedding is None or embedding.num_embeddings != inputs.size:
-            raise DynamoError(f"token inputs need an embedding of {inputs.size} tokens")
+            raise InvalidValueError(f"token inputs need an embedding of {inputs.size} tokens")
         features = embedding.embedding_dim
     else:
         features = inputs.size
     if rnn.input_size != features:
-        raise DynamoError(f"the recurrent layer takes {rnn.input_size} features a step; its inputs have {features}")
+        raise InvalidValueError(
+            f"the recurrent layer takes {rnn.input_size} features a step; its inputs have {features}"
+        )
     if readout_layer.in_features != rnn.hidden_size or readout_layer.out_features != outputs.size:
-        raise DynamoError(
+        raise InvalidValueError(
             f"the readout maps {readout_layer.in_features} to {readout_layer.out_features}; "
             f"it must map {rnn.hidden_size} units to {outputs.size} outputs"
         )

@@ -1,23 +1,16 @@
 """State maps V_n from hidden states of the meta-model to those of a base model, for flat states (section 2.2)."""
 
-from typing import TYPE_CHECKING
-
 import attrs
 
 from dynamo import Component, hookimpl, option
 from dynamo.contracts.options import positive
-
-if TYPE_CHECKING:
-    from dynamo import StateMap
-
-Shape = tuple[int, ...]
 
 
 @attrs.frozen
 class LowRankOptions:
     """Options of ``low-rank``."""
 
-    rank: int = positive(8, "the largest rank that the map can have")
+    rank: int = positive(8, "the largest rank that the map can have", most=2**20)
     bias: bool = option(True, "add a bias, as affine does")
 
 
@@ -25,7 +18,7 @@ class LowRankOptions:
 class MLPOptions:
     """Options of ``mlp``."""
 
-    hidden_size: int = positive(256, "units in each hidden layer")
+    hidden_size: int = positive(256, "units in each hidden layer", most=2**20)
     depth: int = option(1, "hidden layers", check=lambda value: 0 < value <= 100, rule="from 1 to 100")
 
 
@@ -36,55 +29,32 @@ class OrthogonalOptions:
     bias: bool = option(False, "add a bias: a rotation and a shift")
 
 
-def _identity(options: object, meta_shape: Shape, base_shape: Shape) -> "StateMap":
-    from dynamo_state_maps.maps import Identity
-
-    return Identity(meta_shape, base_shape)
-
-
-def _linear(options: object, meta_shape: Shape, base_shape: Shape) -> "StateMap":
-    from dynamo_state_maps.maps import Linear
-
-    return Linear(meta_shape, base_shape)
-
-
-def _affine(options: object, meta_shape: Shape, base_shape: Shape) -> "StateMap":
-    from dynamo_state_maps.maps import Affine
-
-    return Affine(meta_shape, base_shape)
-
-
-def _low_rank(options: LowRankOptions, meta_shape: Shape, base_shape: Shape) -> "StateMap":
-    from dynamo_state_maps.maps import LowRank
-
-    return LowRank(meta_shape, base_shape, options.rank, options.bias)
-
-
-def _mlp(options: MLPOptions, meta_shape: Shape, base_shape: Shape) -> "StateMap":
-    from dynamo_state_maps.maps import MLP
-
-    return MLP(meta_shape, base_shape, options.hidden_size, options.depth)
-
-
-def _orthogonal(options: OrthogonalOptions, meta_shape: Shape, base_shape: Shape) -> "StateMap":
-    from dynamo_state_maps.maps import Orthogonal
-
-    return Orthogonal(meta_shape, base_shape, options.bias)
-
-
 @hookimpl
 def dynamo_components() -> list[Component]:
     """The state maps ``identity``, ``linear``, ``affine``, ``low-rank``, ``mlp`` and ``orthogonal``."""
     return [
-        Component("state-map", "identity", _identity, "the states as they are; needs states of one shape"),
-        Component("state-map", "linear", _linear, "a matrix"),
-        Component("state-map", "affine", _affine, "a matrix and a bias"),
-        Component("state-map", "low-rank", _low_rank, "a matrix of bounded rank", LowRankOptions),
-        Component("state-map", "mlp", _mlp, "a network with hidden layers: maps that are not linear", MLPOptions),
+        Component(
+            "state-map",
+            "identity",
+            "dynamo_state_maps.maps:Identity",
+            "the states as they are; needs states of one shape",
+        ),
+        Component("state-map", "linear", "dynamo_state_maps.maps:Linear", "a matrix"),
+        Component("state-map", "affine", "dynamo_state_maps.maps:Affine", "a matrix and a bias"),
+        Component(
+            "state-map", "low-rank", "dynamo_state_maps.maps:LowRank", "a matrix of bounded rank", LowRankOptions
+        ),
+        Component(
+            "state-map",
+            "mlp",
+            "dynamo_state_maps.maps:MLP",
+            "a network with hidden layers: maps that are not linear",
+            MLPOptions,
+        ),
         Component(
             "state-map",
             "orthogonal",
-            _orthogonal,
+            "dynamo_state_maps.maps:Orthogonal",
             "a rotation or reflection; where sizes differ, a projection or isometric embedding",
             OrthogonalOptions,
         ),

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast, final
+from typing import TYPE_CHECKING, cast, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from dynamo import DynamoError, StateMap
+from dynamo import StateMap
+from dynamo.contracts import InvalidValueError, NoOptions
+
+if TYPE_CHECKING:
+    from dynamo_state_maps import LowRankOptions, MLPOptions, OrthogonalOptions
 
 Shape = tuple[int, ...]
 
@@ -17,11 +21,11 @@ def _sizes(name: str, meta_shape: Shape, base_shape: Shape) -> tuple[int, int]:
     """The sizes of two flat shapes.
 
     Raises:
-        DynamoError: a shape of several dimensions.
+        InvalidValueError: a shape of several dimensions.
     """
     for whose, shape in (("meta-model", meta_shape), ("base model", base_shape)):
         if len(shape) != 1:
-            raise DynamoError(
+            raise InvalidValueError(
                 f"state-map {name!r} is unavailable for images: it maps flat states, and those of the {whose} have "
                 f"shape {shape}; take 'conv', or 'tokens' for transformers"
             )
@@ -43,13 +47,13 @@ class Identity(StateMap):
     """V(h) = h, for states of one shape (flat or not).
 
     Raises:
-        DynamoError: the two shapes differ.
+        InvalidValueError: the two shapes differ.
     """
 
-    def __init__(self, meta_shape: Shape, base_shape: Shape) -> None:
+    def __init__(self, options: NoOptions, meta_shape: Shape, base_shape: Shape) -> None:
         super().__init__()
         if meta_shape != base_shape:
-            raise DynamoError(
+            raise InvalidValueError(
                 f"state-map 'identity' needs states of one shape; those of the meta-model have {meta_shape} and those "
                 f"of the base model {base_shape}: give the meta-model that shape, or use another map"
             )
@@ -65,7 +69,7 @@ class Identity(StateMap):
 class Linear(StateMap):
     """V(h) = W h."""
 
-    def __init__(self, meta_shape: Shape, base_shape: Shape) -> None:
+    def __init__(self, options: NoOptions, meta_shape: Shape, base_shape: Shape) -> None:
         super().__init__()
         self.meta_shape = meta_shape
         self.base_shape = base_shape
@@ -86,7 +90,7 @@ class Linear(StateMap):
 class Affine(StateMap):
     """V(h) = W h + b."""
 
-    def __init__(self, meta_shape: Shape, base_shape: Shape) -> None:
+    def __init__(self, options: NoOptions, meta_shape: Shape, base_shape: Shape) -> None:
         super().__init__()
         self.meta_shape = meta_shape
         self.base_shape = base_shape
@@ -107,13 +111,13 @@ class Affine(StateMap):
 class LowRank(StateMap):
     """V(h) = L R h (+ b) with L ``[H', rank]`` and R ``[rank, H]``; a rank above both sizes bounds nothing."""
 
-    def __init__(self, meta_shape: Shape, base_shape: Shape, rank: int, bias: bool) -> None:
+    def __init__(self, options: "LowRankOptions", meta_shape: Shape, base_shape: Shape) -> None:
         super().__init__()
         self.meta_shape = meta_shape
         self.base_shape = base_shape
         meta_size, base_size = _sizes("low-rank", meta_shape, base_shape)
-        self.right = nn.Linear(meta_size, rank, bias=False)
-        self.left = nn.Linear(rank, base_size, bias=bias)
+        self.right = nn.Linear(meta_size, options.rank, bias=False)
+        self.left = nn.Linear(options.rank, base_size, bias=options.bias)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[B, T, H] -> [B, T, H']``."""
@@ -125,13 +129,13 @@ class LowRank(StateMap):
 class MLP(StateMap):
     """V(h) = a perceptron with ``depth`` hidden layers of ``hidden_size`` GELU units."""
 
-    def __init__(self, meta_shape: Shape, base_shape: Shape, hidden_size: int, depth: int) -> None:
+    def __init__(self, options: "MLPOptions", meta_shape: Shape, base_shape: Shape) -> None:
         super().__init__()
         self.meta_shape = meta_shape
         self.base_shape = base_shape
         meta_size, base_size = _sizes("mlp", meta_shape, base_shape)
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise([meta_size, *[hidden_size] * depth]):
+        hidden_size, layers = options.hidden_size, list[nn.Module]()
+        for fan_in, fan_out in pairwise([meta_size, *[hidden_size] * options.depth]):
             layers += [nn.Linear(fan_in, fan_out), nn.GELU()]
         self.map = nn.Sequential(*layers, nn.Linear(hidden_size, base_size))
 
@@ -149,11 +153,12 @@ class Orthogonal(StateMap):
     ``torch.nn.utils.parametrizations.orthogonal``. Where H' ≥ H it keeps lengths and angles: it cannot rescale states.
     """
 
-    def __init__(self, meta_shape: Shape, base_shape: Shape, bias: bool) -> None:
+    def __init__(self, options: "OrthogonalOptions", meta_shape: Shape, base_shape: Shape) -> None:
         super().__init__()
         self.meta_shape = meta_shape
         self.base_shape = base_shape
-        self.map = parametrizations.orthogonal(nn.Linear(*_sizes("orthogonal", meta_shape, base_shape), bias=bias))
+        layer = nn.Linear(*_sizes("orthogonal", meta_shape, base_shape), bias=options.bias)
+        self.map = parametrizations.orthogonal(layer)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[B, T, H] -> [B, T, H']``."""
