@@ -126,7 +126,7 @@ def edit(folder, change):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: (f / "run.toml").unlink(), "no finished run at .*: its fit is not finished"),
+        (lambda f: (f / "run.toml").unlink(), "no finished run at .*: the folder has no run.toml"),
         (lambda f: (f / "fit.safetensors").write_bytes(b""), "checksum differs"),
         (lambda f: edit(f, lambda t: t.update(format=7)), "run folder of format 7; this version reads format 1"),
         (lambda f: edit(f, lambda t: t.pop("emulator")), "lacks emulator"),

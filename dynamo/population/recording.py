@@ -23,6 +23,9 @@ from dynamo.population.population import Population
 from dynamo.system.devices import device_of
 from dynamo.system.progress import Progress, silent
 
+#: What varies by less than this share of its mean square does not vary: what is left is rounding.
+CONSTANT = 1e-12
+
 
 class Source(Protocol):
     """What the trainer asks of one base model: batches of its probe inputs with its trajectories on them."""
@@ -144,15 +147,23 @@ def live(population: Population, device: torch.device, augmentation: Augmentatio
         device: where to run them.
         augmentation: see :class:`Live`.
     """
-    models = (base.model for base in population)
-    placed = (model if device_of(model) == device else deepcopy(model).to(device) for model in models)
-    return [Live(model, probe, augmentation) for model, probe in zip(placed, _probes(population), strict=True)]
+    models = (placed(base.model, device) for base in population)
+    return [Live(model, probe, augmentation) for model, probe in zip(models, _probes(population), strict=True)]
+
+
+def placed(model: DynamicalModel, device: torch.device) -> DynamicalModel:
+    """The model on a device; a copy of it where it is on another."""
+    return model if device_of(model) == device else deepcopy(model).to(device)
 
 
 def state_variances(trajectory: Trajectory) -> list[float]:
-    """The variance of a base model's states at each site: over real steps, summed over units."""
+    """The variance of a base model's states at each site: over real steps, summed over units; 0 where they do not vary
+    but for rounding.
+    """
     real = [state.flatten(2)[trajectory.mask] for state in trajectory.states]
-    return [max(float((rows - rows.mean(0)).square().sum(1).mean()), 1e-12) for rows in real]
+    found = [float((rows - rows.mean(0)).square().sum(1).mean()) for rows in real]
+    size = [float(rows.square().sum(1).mean()) for rows in real]
+    return [variance if variance > CONSTANT * square else 0.0 for variance, square in zip(found, size, strict=True)]
 
 
 def record(
@@ -160,6 +171,7 @@ def record(
     folder: Path | None = None,
     progress: Progress = silent,
     precision: Literal["float32", "float16"] = "float32",
+    device: torch.device | None = None,
 ) -> list[Recording]:
     """Run every base model on the unlabelled half of its data set's training examples (section 4).
 
@@ -168,6 +180,7 @@ def record(
         folder: where to keep the recordings as memory-mapped files; in memory where it is None.
         progress: called with (model, models) after each.
         precision: of the states; float16 halves the room they take.
+        device: where to run them, copies of those that are elsewhere; where they are, if it is None.
 
     Raises:
         DynamoError: a model's trajectory holds NaN or Inf, states leave the range of float16, or the disk is full.
@@ -176,7 +189,8 @@ def record(
     kinds = [(id(probe), base.state_shapes, base.outputs) for base, probe in zip(population, probes, strict=True)]
     rooms, recordings = _Rooms(folder, Counter(kinds)), list[Recording]()
     for number, (base, probe, kind) in enumerate(zip(population, probes, kinds, strict=True)):
-        room, start = _run(base.model, probe, partial(rooms.find, kind, base.name, len(probe)), precision=precision)
+        model = base.model if device is None else placed(base.model, device)
+        room, start = _run(model, probe, partial(rooms.find, kind, base.name, len(probe)), precision=precision)
         trajectory = room.trajectory[start : start + len(probe)]
         if not all(bool(state.isfinite().all()) for state in (*trajectory.states, trajectory.outputs)):
             hint = "" if precision == "float32" else " (or some beyond the range of float16: record in float32)"
@@ -204,6 +218,17 @@ def run(model: DynamicalModel, inputs: Inputs, batch_size: int = 512) -> Traject
     What comes back is on the CPU, in memory, in the model's own precision.
     """
     return _run(model, inputs, lambda like: _Room.of(like, len(inputs)), batch_size)[0].trajectory
+
+
+@torch.no_grad()
+def trajectories(model: DynamicalModel, inputs: Inputs, batch_size: int = 512) -> Iterator[Trajectory]:
+    """A model's trajectories on any number of inputs, a batch at a time, in eval mode, on the model's device: nothing
+    is kept but one batch.
+    """
+    device = device_of(model)
+    with evaluating(model):
+        for start in range(0, len(inputs), batch_size):
+            yield model.trajectory(inputs[start : start + batch_size].to(device))
 
 
 @attrs.define(eq=False)
@@ -266,7 +291,6 @@ class _Rooms:
         return room if room.holds(like) else _Room.of(like, rows, store)
 
 
-@torch.no_grad()
 def _run(
     model: DynamicalModel,
     inputs: Inputs,
@@ -277,16 +301,14 @@ def _run(
     """Run a model, and keep its trajectories in the room that ``place`` gives for tensors like its own. The room, and
     where the model's rows start.
     """
-    device, room, first = device_of(model), None, 0
-    with evaluating(model):
-        for start in range(0, len(inputs), batch_size):
-            part = model.trajectory(inputs[start : start + batch_size].to(device))
-            states = [state.half() if precision == "float16" else state for state in part.states]
-            tensors = (*states, part.outputs, part.mask)
-            if room is None:
-                room = place(tensors)
-                first = room.used
-            room.add(tensors)
+    room, first = None, 0
+    for part in trajectories(model, inputs, batch_size):
+        states = [state.half() if precision == "float16" else state for state in part.states]
+        tensors = (*states, part.outputs, part.mask)
+        if room is None:
+            room = place(tensors)
+            first = room.used
+        room.add(tensors)
     assert room is not None
     return room, first
 

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from dynamo.analysis.geometry.spectrum import Spectrum, spectrum
@@ -52,7 +53,8 @@ def write_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write a picture as ``NAME.png`` and ``NAME.svg``."""
     for kind in ("png", "svg"):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+        with rc_context({"svg.hashsalt": name}):  # without it, matplotlib draws the names of parts at random
+            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
         write_bytes(folder / f"{name}.{kind}", buffer.getvalue())
 
 

@@ -26,6 +26,8 @@ from dynamo.training.emulator import Emulator
 from dynamo.training.options import FitOptions
 from dynamo.version import __version__
 
+#: What it is called in a run folder.
+CHECKPOINT = "checkpoint.pt"
 #: 1: one file; 2: with shares beside it.
 FORMATS = (1, 2)
 #: Options that may be others when a fit goes on.
