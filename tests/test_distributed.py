@@ -28,6 +28,7 @@ from dynamo.system.process_group import ProcessGroup, share_step
 from dynamo.system.storage import load_plain
 from dynamo.training import checkpoint
 from dynamo.training.checkpoint import gather_emulator, read_checkpoint
+from dynamo.training.randomness import Randomness
 from dynamo_rnn.models import GRU
 from problems import base_model, dataset
 
@@ -193,7 +194,7 @@ def test_a_step_adds_gradients_and_averages_changes_of_buffers():
 
 def test_random_numbers_differ_between_ranks_and_steps_and_are_the_same_again(monkeypatch):
     drawn = []
-    monkeypatch.setattr(torch, "manual_seed", drawn.append)
+    monkeypatch.setattr(Randomness, "seed", lambda self, seed: drawn.append(seed))
     ranks = start(small(steps=3), 2)
     drawn.clear()
     together(lambda trainer: trainer.run(), ranks)
@@ -216,7 +217,7 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_one_message():
 
     messages = together(work, ranks)
     assert messages[0] == messages[1]
-    assert "the hidden loss of model 'm3' is nan at step 1" in messages[0]
+    assert "the hidden loss of model 'm3' is nan at step 1: its own states or outputs" in messages[0]
 
 
 @pytest.mark.parametrize(
@@ -428,7 +429,7 @@ def test_a_port_in_use_is_told(monkeypatch):
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
         with (
             pytest.raises(DynamoError, match=r"rank 0 cannot meet the others at localhost:\d+: the port is in use"),
-            _joined(Ranks(2, 1, 0, 0), "env://"),
+            _joined(Ranks(2, 1, 0, 0), "env://", "cpu"),
         ):
             pass
 

@@ -22,23 +22,38 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MetadataValue = str | int | float | bool
 
 
+def _as_data(data: Any) -> Dataset | Spec:
+    return data if isinstance(data, Dataset) else Spec.of(data)
+
+
+def _as_architecture(spec: Any) -> Spec | None:
+    return None if spec is None else Spec.of(spec)
+
+
+def _as_metadata(metadata: Any) -> Any:
+    """Metadata with numpy's and torch's numbers, truth values and texts as Python's."""
+    if not isinstance(metadata, Mapping):
+        return metadata  # for check_metadata to refuse
+    return {key: value.item() if getattr(value, "ndim", None) == 0 else value for key, value in metadata.items()}
+
+
 @attrs.frozen(eq=False)
 class BaseModel:
     """One trained network of a population.
 
     Attributes:
         name: unique in its population.
-        data: its data set, or the spec of it.
+        data: its data set, or the spec of it, also as text (``"arrays:path=data.npz"``).
         metadata: what is known of it (training fraction, epoch, architecture, task, seed, accuracy); colours the map.
-        architecture: the spec that rebuilds it; None for a live module, which can be fitted but not saved.
+        architecture: the spec that rebuilds it, or its text; None for a live module, which can be fitted but not saved.
         data_fingerprint: that of the data set it was trained on, where it is known; a changed data set is refused.
     """
 
     name: str
     _model: DynamicalModel | StoredModel
-    data: Dataset | Spec
-    metadata: Mapping[str, MetadataValue] = attrs.field(factory=dict)
-    architecture: Spec | None = None
+    data: Dataset | Spec = attrs.field(converter=_as_data)
+    metadata: Mapping[str, MetadataValue] = attrs.field(factory=dict, converter=_as_metadata)
+    architecture: Spec | None = attrs.field(default=None, converter=_as_architecture)
     data_fingerprint: str | None = None
 
     @property
@@ -52,6 +67,11 @@ class BaseModel:
             DynamoError: its file is missing or damaged, or values are not finite.
         """
         return self._model.read() if isinstance(self._model, StoredModel) else self._model
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it was opened from a file, and not given as a live module."""
+        return isinstance(self._model, StoredModel)
 
     @property
     def inputs(self) -> InputSpace:

@@ -10,7 +10,7 @@ from copy import deepcopy
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 import torch
@@ -19,9 +19,11 @@ from torch import Tensor
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
-from dynamo.population.population import Population
 from dynamo.system.devices import device_of
 from dynamo.system.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from dynamo.population.population import Population
 
 #: What varies by less than this share of its mean square does not vary: what is left is rounding.
 CONSTANT = 1e-12
@@ -139,7 +141,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def live(population: Population, device: torch.device, augmentation: Augmentation | None = None) -> list[Live]:
+def live(population: "Population", device: torch.device, augmentation: Augmentation | None = None) -> list[Live]:
     """Every base model as a live source on the unlabelled half of its data set's training examples.
 
     Args:
@@ -151,9 +153,9 @@ def live(population: Population, device: torch.device, augmentation: Augmentatio
     return [Live(model, probe, augmentation) for model, probe in zip(models, _probes(population), strict=True)]
 
 
-def placed(model: DynamicalModel, device: torch.device) -> DynamicalModel:
-    """The model on a device; a copy of it where it is on another."""
-    return model if device_of(model) == device else deepcopy(model).to(device)
+def placed(model: DynamicalModel, device: torch.device | None) -> DynamicalModel:
+    """The model on a device; a copy of it where it is on another. Where it is, if no device is given."""
+    return model if device is None or device_of(model) == device else deepcopy(model).to(device)
 
 
 def state_variances(trajectory: Trajectory) -> list[float]:
@@ -167,7 +169,7 @@ def state_variances(trajectory: Trajectory) -> list[float]:
 
 
 def record(
-    population: Population,
+    population: "Population",
     folder: Path | None = None,
     progress: Progress = silent,
     precision: Literal["float32", "float16"] = "float32",
@@ -189,8 +191,9 @@ def record(
     kinds = [(id(probe), base.state_shapes, base.outputs) for base, probe in zip(population, probes, strict=True)]
     rooms, recordings = _Rooms(folder, Counter(kinds)), list[Recording]()
     for number, (base, probe, kind) in enumerate(zip(population, probes, kinds, strict=True)):
-        model = base.model if device is None else placed(base.model, device)
-        room, start = _run(model, probe, partial(rooms.find, kind, base.name, len(probe)), precision=precision)
+        room, start = _run(
+            placed(base.model, device), probe, partial(rooms.find, kind, base.name, len(probe)), precision=precision
+        )
         trajectory = room.trajectory[start : start + len(probe)]
         if not all(bool(state.isfinite().all()) for state in (*trajectory.states, trajectory.outputs)):
             hint = "" if precision == "float32" else " (or some beyond the range of float16: record in float32)"
@@ -202,7 +205,7 @@ def record(
     return recordings
 
 
-def _probes(population: Population) -> list[Inputs]:
+def _probes(population: "Population") -> list[Inputs]:
     """Each base model's probe inputs; the models of one data set share theirs."""
     probes: dict[int, Inputs] = {}
     for base in population:
