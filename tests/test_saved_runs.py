@@ -69,12 +69,11 @@ def test_a_run_that_was_stopped_while_it_was_measured_is_finished_by_resume(tmp_
         with pytest.raises(Interrupted, match=r"the fit is saved in .*: --resume measures and draws it"):
             fit_population(models, OPTIONS, run)
     saved = Fit.load(run).theta
+    others = Population([attrs.evolve(base, model=models[0].model) for base in models])
     with pytest.raises(DynamoError, match="holds a fit that is not measured and drawn yet: add --resume"):
         fit_population(models, OPTIONS, run)
     with pytest.raises(DynamoError, match="other weights than those that this run was fitted to"):
-        fit_population(
-            Population([attrs.evolve(models[0], model=models[1].model, name="m0")]), OPTIONS, run, resume=True
-        )
+        fit_population(others, OPTIONS, run, resume=True)
     launched = fit_population(models, OPTIONS, run, ranks=Ranks(2, 1, 1, 1), resume=True)  # it would wait for ever
     assert launched.theta.equal(saved)
     assert not is_measured(run)
