@@ -49,7 +49,8 @@ def test_a_population_opens_from_anywhere_and_moves_with_its_data(place, tmp_pat
 def test_more_models_are_added_where_data_and_population_have_been_moved(place, tmp_path, monkeypatch):
     shutil.move(place, tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path / "elsewhere")
-    population = train_population("p", ["gru:hidden_size=3"], "arrays:path=data.npz", seeds=[1], options=QUICK)
+    train_population("p", ["gru:hidden_size=3"], "arrays:path=data.npz", seeds=[1], options=QUICK)
+    population = Population.load("p")
     assert len(population) == 2
     assert len({str(base.data) for base in population}) == 1
 

@@ -9,7 +9,7 @@ from dynamo.contracts.errors import Interrupted
 from dynamo.fit.fidelity import Fidelity, ModelFidelity, is_measured, read_fidelity, write_fidelity
 from dynamo.report import fit_population as module
 from dynamo.report import terminal
-from problems import fitted, population
+from problems import base_model, fitted, population
 
 OPTIONS = FitOptions(meta_model="gru:hidden_size=4,embedding_size=3", theta_dim=2, models_per_step=None, steps=2)
 
@@ -69,8 +69,8 @@ def test_a_run_that_was_stopped_while_it_was_measured_is_finished_by_resume(tmp_
         with pytest.raises(Interrupted, match=r"the fit is saved in .*: --resume measures and draws it"):
             fit_population(models, OPTIONS, run)
     saved = Fit.load(run).theta
-    others = Population([attrs.evolve(base, model=models[0].model) for base in models])
-    with pytest.raises(DynamoError, match="holds a fit that is not measured and drawn yet: add --resume"):
+    others = Population([base_model(base.name, base.data, hidden=3 + n, seed=9) for n, base in enumerate(models)])
+    with pytest.raises(DynamoError, match="has a fit that is neither measured nor drawn yet: add --resume"):
         fit_population(models, OPTIONS, run)
     with pytest.raises(DynamoError, match="other weights than those that this run was fitted to"):
         fit_population(others, OPTIONS, run, resume=True)
