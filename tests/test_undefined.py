@@ -16,6 +16,7 @@ from dynamo.population.scores import Score, Unexplained, score, task_score, unex
 from dynamo.training.objective import output_loss
 from dynamo.training.options import output_divergence
 from problems import base_model, dataset, fitted, population, sequences
+from test_trainer import small
 
 FLAT = OutputSpace("real", 2)
 
@@ -119,7 +120,7 @@ def test_constant_targets_have_no_score_in_files_and_means(tmp_path):
     fit.save(tmp_path)
     write_fidelity(found, tmp_path)
     assert (tmp_path / "fidelity.csv").read_text().splitlines()[1].endswith(",,")
-    assert read_fidelity(tmp_path) == found
+    assert repr(read_fidelity(tmp_path)) == repr(found)
 
 
 def dead(data, scale=0.0):
@@ -149,6 +150,19 @@ def test_a_dead_model_has_no_hidden_loss_and_spoils_no_other_under_scale_hidden(
     assert math.isfinite(found.mean("hidden_r2"))
     variances = state_variances(trainer.recordings[1].batch(torch.arange(12))[1])
     assert trainer.scales[1] == pytest.approx(variances)
+
+
+def test_a_model_that_hardly_moves_does_not_drown_the_others_under_scale_hidden():
+    data = dataset()
+    living = [base_model(f"m{n}", data, seed=n) for n in range(3)]
+    trainer = Trainer(Population([dead(data, 1e-3), dead_too(data), *living]), small(scale_hidden=True))
+    own = [state_variances(source.batch(torch.arange(12))[1])[0] for source in trainer.recordings]
+    assert own[0] < 1e-4 * min(own[2:])
+    assert [scale for (scale,) in trainer.scales] == pytest.approx([0.01 * sorted(own[2:])[0], math.inf, *own[2:]])
+
+
+def dead_too(data):
+    return attrs.evolve(dead(data), name="dead-too")
 
 
 def test_nan_on_test_data_alone_is_told_and_stops_nothing():

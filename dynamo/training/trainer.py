@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from math import inf
+from math import inf, nan
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -31,6 +31,8 @@ from dynamo.training.options import FitOptions
 from dynamo.training.plan import FitPlan
 from dynamo.training.randomness import Randomness
 
+#: The least variance of a model's states that divides its hidden loss, relative to that of the median model.
+LEAST_SCALE = 1e-2
 HISTORY = ("step", "learning_rate", "loss", "hidden", "output")
 
 
@@ -136,18 +138,22 @@ class Trainer:
     @cached_property
     def scales(self) -> list[list[float] | None]:
         """What divides each model's hidden loss at each site: nothing, or the variance of its states there, summed over
-        units, on up to 2,048 of its probe inputs; infinity, so that the site has no weight, where they do not vary.
-        Nothing for models that this process does not own.
+        units, on up to 2,048 of its probe inputs. It is infinity, so that the site has no weight, where they do not
+        vary, and never below :data:`LEAST_SCALE` of the median model's: a model that hardly moves would drown all
+        others. All processes ask for it together; each has nothing for models that it does not own.
         """
         if not self.options.scale_hidden:
             return [None for _ in self.population]
+        variances = torch.zeros(len(self.population), len(self.emulator.meta_model.state_shapes), dtype=torch.float64)
         with torch.random.fork_rng(devices=[]):
-            return [
-                [variance or inf for variance in state_variances(source.batch(_first(source, 2048))[1])]
-                if self._processes.owns(number)
-                else None
-                for number, source in enumerate(self.recordings)
-            ]
+            for number, source in enumerate(self.recordings):
+                if self._processes.owns(number):
+                    rows = torch.arange(min(len(source), 2048))
+                    variances[number] = torch.tensor(state_variances(source.batch(rows)[1]), dtype=torch.float64)
+        self._processes.add(variances)
+        least = LEAST_SCALE * variances.masked_fill(variances == 0, nan).nanmedian(dim=0).values
+        scales = torch.where(variances > 0, variances.maximum(least), inf)
+        return [own if self._processes.owns(number) else None for number, own in enumerate(scales.tolist())]
 
     def draw(self, step: int) -> tuple[list[int], list[Tensor]]:
         """The base models of a step and the rows of data that each sees: a function of the seed and the step alone."""
@@ -209,6 +215,7 @@ class Trainer:
             DynamoError: a loss is not finite; the message names the step, the model and the loss.
         """
         self.emulator.train()
+        _ = self.scales
         before, started = self.seconds, perf_counter()
         try:
             with interrupts() as interrupted, fast_products(self._device), self._random.drawn():
@@ -309,11 +316,6 @@ class Trainer:
         self.step, self.seconds = content["step"], content["seconds"]
         self._random.load([content["rng"], *content["device_rng"]], self.options.seed + self.step)
         self.history = [tuple(row) for row in content["history"].tolist()]
-
-
-def _first(source: Source, most: int) -> Tensor:
-    """Up to so many rows of a source."""
-    return torch.arange(min(len(source), most))
 
 
 def _is_finite(batch: tuple[Inputs, Trajectory]) -> bool:
