@@ -15,7 +15,7 @@ from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import read_bytes
 from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Trajectory
-from dynamo.fit.fit import FIDELITY, Fit, add_file, saved_files
+from dynamo.fit.fit import FIDELITY, RUN, Fit, add_file, saved_files
 from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
 from dynamo.population.recording import placed, trajectories
@@ -163,7 +163,8 @@ def write_fidelity(result: Fidelity, folder: Path) -> None:
     rows.append(("(mean)", *(result.mean(column) for column in FIDELITY_COLUMNS[1:])))
     cells = [["" if isinstance(cell, float) and isnan(cell) else cell for cell in row] for row in rows]
     write_csv(folder / FIDELITY, FIDELITY_COLUMNS, cells)
-    add_file(folder, FIDELITY)
+    if (folder / RUN).exists():
+        add_file(folder, FIDELITY)
 
 
 def is_measured(folder: Path) -> bool:
