@@ -1,7 +1,6 @@
 """The generic trainer: Algorithm 1 and its multi-model form, for any plugins."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from math import inf, nan
 from pathlib import Path
 from time import perf_counter
@@ -73,6 +72,7 @@ class Trainer:
             self.emulator = Emulator(self.plan.blueprint, self._processes.owns).place(self._device)
             if self.options.channels_last:
                 self.emulator = self.emulator.to(memory_format=torch.channels_last)
+        self._scales: list[list[float] | None] | None = None
         self.step, self.seconds = 0, 0.0
         self.history: list[tuple[float, ...]] = []
         self._annealed = self._make_optimizer()
@@ -135,15 +135,18 @@ class Trainer:
             settings["fused"] = self._device.type in ("cpu", "cuda")  # torch's SGD fails where models are drawn in turn
         return Annealed(options.optimizer, groups, self.steps, weight_decay=options.weight_decay, **settings)
 
-    @cached_property
+    @property
     def scales(self) -> list[list[float] | None]:
         """What divides each model's hidden loss at each site: nothing, or the variance of its states there, summed over
         units, on up to 2,048 of its probe inputs. It is infinity, so that the site has no weight, where they do not
         vary, and never below :data:`LEAST_SCALE` of the median model's: a model that hardly moves would drown all
         others. All processes ask for it together; each has nothing for models that it does not own.
         """
-        if not self.options.scale_hidden:
-            return [None for _ in self.population]
+        if self._scales is None:
+            self._scales = self._measure_scales() if self.options.scale_hidden else [None] * len(self.population)
+        return self._scales
+
+    def _measure_scales(self) -> list[list[float] | None]:
         variances = torch.zeros(len(self.population), len(self.emulator.meta_model.state_shapes), dtype=torch.float64)
         with torch.random.fork_rng(devices=[]):
             for number, source in enumerate(self.recordings):
