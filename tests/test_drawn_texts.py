@@ -1,12 +1,14 @@
 """Names and metadata of users in pictures, tables and on streams: as they are written, whatever is in them."""
 
 import csv
+import json
 import os
 import re
 import subprocess
 import sys
 import warnings
 from html import unescape
+from types import SimpleNamespace
 
 import attrs
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from dynamo import Fit, FitOptions, Population, fit_population
 from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.report import terminal
+from dynamo.report.plots import fixed_points
 from dynamo.report.plots.embedding import plot_embedding
 from dynamo.report.plots.map import plot_map
 from dynamo.report.plots.picture import as_text
@@ -112,3 +115,13 @@ def test_output_that_the_stream_cannot_encode_is_written_out(tmp_path, encoding)
         )
         assert b"Traceback" not in found.stderr
         assert found.returncode == (2 if "日" in arguments[-1] else 0)
+
+
+def test_a_page_holds_texts_as_they_are_written(monkeypatch):
+    title = "</script><!--<script><b>$x &amp; _y"
+    monkeypatch.setattr(fixed_points, "kinds_of", lambda *arguments: {})
+    portrait = SimpleNamespace(coordinates=lambda states: np.zeros((0, 3)), shares=[0.5, 0.3, 0.2], trajectories=[])
+    page = fixed_points.turning_page(portrait, SimpleNamespace(states=None), None, title)
+    content = re.search(r"const content = (.*);\n", page)[1]
+    assert json.loads(content)["title"] == title
+    assert "<" not in content

@@ -129,4 +129,4 @@ def turning_page(portrait: Portrait, points: FixedPoints, linearisation: Lineari
     lines = [own.round(4).tolist() for own in portrait.trajectories]
     content = {"title": title, "kinds": kinds, "lines": lines, "axes": axes}
     page = Template(files("dynamo.report.plots").joinpath("turning.html").read_text(encoding="utf-8"))
-    return page.substitute(content=json.dumps(content, ensure_ascii=False).replace("</", "<\\/"))
+    return page.substitute(content=json.dumps(content, ensure_ascii=False).replace("<", "\\u003c"))
