@@ -1,7 +1,14 @@
 """Results as tables, as the commands write and print them."""
 
+from math import isnan
+
 #: The names of the columns, and the rows.
 Table = tuple[list[str], list[list[object]]]
+
+
+def in_words(value: float, digits: int = 3) -> str:
+    """A figure in a sentence; one that is not defined is said to be so."""
+    return "undefined" if isnan(value) else f"{value:.{digits}f}"
 
 
 def numbered(name: str, count: int) -> list[str]:

@@ -27,7 +27,7 @@ def plot_conjugacy(result: Conjugacy, carried: Transport) -> Figure:
     axes[0].set_ylabel("residual (1 = standing still)")
     axes[0].legend(title="group", frameon=False, fontsize=8, loc="upper left")
     known = result.residual[np.isfinite(result.residual)].clip(1e-12)
-    for panel in axes[:count]:
+    for panel in axes[:count] if len(known) else []:
         panel.set_ylim(known.min() / 1.2, known.max() * 1.2)
     _draw_carried(axes[-1], carried)
     return figure
