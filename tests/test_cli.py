@@ -296,7 +296,7 @@ def test_threads_that_wait_give_their_core_away_unless_told_otherwise(monkeypatc
 
 
 def test_metadata_is_read_as_a_number_only_where_it_is_written_back_alike():
-    given = {"7": 7, "-3": -3, "0.25": 0.25, "1e-05": 1e-05, "true": True, "false": False}
+    given = {"7": 7, "-3": -3, "0.25": 0.25, "1e-05": 1e-05, "1e+30": 1e30, "true": True, "false": False}
     texts = ["007", "1_000", "1.50", "+7", "1e3", "nan", "inf", " 7", "True", "9" * 30]
     for text, value in {**given, **{text: text for text in texts}}.items():
         found = read_metadata([f"key={text}"])["key"]

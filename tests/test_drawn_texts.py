@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 
 from dynamo import Fit, FitOptions, Population, fit_population
+from dynamo.analysis.geometry.clusters import Clusters
 from dynamo.analysis.geometry.spectrum import spectrum
+from dynamo.analysis.table import columns_of
 from dynamo.report import terminal
 from dynamo.report.plots import fixed_points
 from dynamo.report.plots.embedding import plot_embedding
 from dynamo.report.plots.map import plot_map
 from dynamo.report.plots.picture import as_text
-from dynamo.report.run import columns_of, write_figure, write_map
+from dynamo.report.run import write_figure, write_map
 from problems import fitted, population
 
 HOSTILE = [
@@ -99,6 +101,8 @@ def test_metadata_called_like_a_column_has_a_column_of_its_own(tmp_path):
     assert (first["name"], first["metadata_metadata_name"], first["metadata_name"]) == ("m0", "n", "m")
     assert (first["metadata_theta_1"], first["metadata_pc_1"], first["plain"]) == ("1", "2", "3")
     assert columns_of(["a", "b"], ["b"]) == ["a", "metadata_b"]
+    table = Clusters("kmeans", np.zeros(1, dtype=np.int64), None).table(["m"], "model", ["x"])
+    assert table == (["model", "metadata_model", "cluster"], [["m", "x", 1]])
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
-from math import isfinite
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -160,34 +160,20 @@ def read_metadata(given: Sequence[str]) -> "dict[str, MetadataValue]":
 
 
 def _value(text: str) -> "MetadataValue":
-    number = _number(text)
-    if number is not None and str(number) == text and abs(number) < 2**63:
-        return number
-    return {"true": True, "false": False}.get(text, text)
-
-
-def _number(text: str) -> int | float | None:
-    """The finite number that a text writes, if it is one."""
-    for kind in (int, float):
+    for kind, bound in ((int, 2**63), (float, inf)):
         try:
             number = kind(text)
-        except (ValueError, OverflowError):
+        except ValueError:
             continue
-        return number if "_" not in text and isfinite(number) else None
-    return None
-
-
-def _is(value: "MetadataValue | None", text: str) -> bool:
-    """Whether a value of the metadata is what a text on the command line asks for: itself as it is written, or a number
-    written in another way.
-    """
-    if isinstance(value, bool):
-        return text.lower() == str(value).lower()
-    return value is not None and (str(value) == text or (not isinstance(value, str) and value == _number(text)))
+        if str(number) == text and abs(number) < bound:
+            return number
+    return {"true": True, "false": False}.get(text, text)
 
 
 def matching(population: "Population", conditions: Sequence[str]) -> "Population":
     """The models whose metadata has, for every key that is named, one of its values."""
+    from dynamo.population.base_model import is_written
+
     wanted: dict[str, list[str]] = {}
     for text in conditions:
         for key in read_metadata([text]):
@@ -197,7 +183,7 @@ def matching(population: "Population", conditions: Sequence[str]) -> "Population
         if key not in known:
             raise DynamoError(f"no metadata is called {key!r}: {did_you_mean(key, known)}")
     fits = [
-        all(any(_is(base.metadata.get(key), text) for text in texts) for key, texts in wanted.items())
+        all(any(is_written(base.metadata.get(key), text) for text in texts) for key, texts in wanted.items())
         for base in population
     ]
     if not any(fits):

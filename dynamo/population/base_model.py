@@ -129,3 +129,17 @@ def check_metadata(metadata: Any, where: str) -> None:
                 f"{where}: the metadata {key!r} is {value!r}; give a text without control characters, a finite number "
                 "of up to 64 bits, or a truth value"
             )
+
+
+def is_written(value: MetadataValue | None, text: str) -> bool:
+    """Whether a piece of metadata is what a user wrote: a text as it is, a number in any way (``1`` is 1.0), a truth
+    value with a capital or without.
+    """
+    if value is None or isinstance(value, str) or str(value) == text:
+        return value is not None and str(value) == text
+    if isinstance(value, bool):
+        return str(value).lower() == text.lower()
+    try:
+        return "_" not in text and value == float(text)
+    except ValueError:
+        return False

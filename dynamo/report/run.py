@@ -1,13 +1,14 @@
 """The report on a run: the map as a picture, the tables of embeddings and of fidelity."""
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from dynamo.analysis.geometry.spectrum import Spectrum, spectrum
+from dynamo.analysis.table import columns_of, numbered
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.files import write_bytes
 from dynamo.fit.fit import Fit
@@ -33,8 +34,7 @@ def write_map(fit: Fit, folder: Path, label: str | None) -> Spectrum:
     figure = plot_map(result, label, values, f"{len(fit.names)} models, embedding in {fit.theta.shape[1]} dimensions")
     write_figure(figure, folder, "map")
     keys = sorted({key for table in fit.metadata for key in table})
-    theta = [f"theta_{i + 1}" for i in range(fit.theta.shape[1])]
-    components = [f"pc_{i + 1}" for i in range(len(result.shares))]
+    theta, components = numbered("theta", fit.theta.shape[1]), numbered("pc", len(result.shares))
     columns = ["name", *columns_of(keys, ["name", *theta, *components]), *theta, *components]
     rows = [
         [name, *(table.get(key, "") for key in keys), *own, *place]
@@ -44,19 +44,6 @@ def write_map(fit: Fit, folder: Path, label: str | None) -> Spectrum:
     ]
     write_csv(folder / EMBEDDING, columns, rows)
     return result
-
-
-def columns_of(keys: Sequence[str], taken: Collection[str]) -> list[str]:
-    """Names of the columns that hold metadata: its keys, each with ``metadata_`` before it where the table has a column
-    of that name already.
-    """
-    columns: list[str] = []
-    for key in keys:
-        column = key
-        while column in taken or column in columns or (column != key and column in keys):
-            column = f"metadata_{column}"
-        columns.append(column)
-    return columns
 
 
 def write_figure(figure: Figure, folder: Path, name: str) -> None:

@@ -15,7 +15,7 @@ from dynamo.analysis.dynamics.fixed_points import find_fixed_points, sample_stat
 from dynamo.analysis.dynamics.linearisation import linearise
 from dynamo.analysis.dynamics.slow_points import fixed_within_reach
 from dynamo.analysis.dynamics.transport import Transport
-from dynamo.analysis.table import Table, in_words
+from dynamo.analysis.table import Table, columns_of, in_words
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel, RecurrentModel, StateMap
 from dynamo.contracts.trajectory import Inputs
@@ -120,14 +120,15 @@ class Conjugacy:
             carried: what the state maps carry over, of the same models.
             key: of the metadata whose values are the groups.
         """
-        columns = ["model", key, "place", *(f"residual_{k}" for k in self.steps), "fixed_points", "speed", "spectra"]
-        columns += ["dimension", "rank", "condition", "lost"]
+        figures = [*(f"residual_{k}" for k in self.steps), "fixed_points", "speed", "spectra"]
+        figures += ["dimension", "rank", "condition", "lost"]
+        columns = ["model", *columns_of([key], ["model", "place", *figures]), "place", *figures]
         rows: list[list[object]] = []
         for index, (name, group, one) in enumerate(zip(self.names, self.groups, carried.inverses, strict=True)):
             for where, place in enumerate(PLACES):
-                figures = (float(figure[index, where]) for figure in (self.fixed_points, self.speed, self.spectra))
+                own = (float(figure[index, where]) for figure in (self.fixed_points, self.speed, self.spectra))
                 inverse = (one.dimension, one.rank, one.condition, one.lost)
-                rows.append([name, group, place, *self.residual[index, where].tolist(), *figures, *inverse])
+                rows.append([name, group, place, *self.residual[index, where].tolist(), *own, *inverse])
         return columns, rows
 
     def describe(self) -> str:

@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from dynamo.analysis.arrays import AnyFloats, Booleans, Floats, Integers
 from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_codes
 from dynamo.analysis.geometry.partitions import check_thetas, cluster, silhouettes
-from dynamo.analysis.table import Table
+from dynamo.analysis.table import Table, columns_of
 from dynamo.contracts.errors import DynamoError
 from dynamo.system.progress import Progress, silent
 
@@ -86,8 +86,8 @@ class Agreement:
         Args:
             key: of the metadata whose values name the groups.
         """
-        columns = [key, "models", "to the centroid", "in the group", "to others"]
-        return columns, [list(attrs.astuple(group)) for group in self.groups]
+        columns = ["models", "to the centroid", "in the group", "to others"]
+        return [*columns_of([key], columns), *columns], [list(attrs.astuple(group)) for group in self.groups]
 
 
 def agreement(
