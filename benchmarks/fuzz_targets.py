@@ -179,6 +179,7 @@ def use_run(found: Fit, folder: Path) -> None:
         table = blueprint_table(fit.emulator.blueprint)
         return fit.theta, fit.names, fit.metadata, fit.history, fit.options, fit.seconds, fit.source, table
 
+    shutil.rmtree(folder / "again-run", ignore_errors=True)
     found.save(folder / "again-run")
     same(told(found), told(Fit.load(folder / "again-run")))
     found.model_at(found.names[0])
@@ -192,6 +193,7 @@ def use_fidelity(found: Fidelity, folder: Path) -> None:
 def use_checkpoint(found: dict[str, Any], folder: Path) -> None:
     trainer = Trainer(found.pop("of"), options_of_fit())
     trainer.resume(folder / "checkpoint.pt")
+    shutil.rmtree(folder / "again-run", ignore_errors=True)
     Fit.of(trainer).save(folder / "again-run")
     assert 0 <= found["step"] == trainer.step == len(trainer.history) <= trainer.steps
     trainer.save(folder / "again.pt")

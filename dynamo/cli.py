@@ -1,5 +1,6 @@
 """The command line: it joins the commands of :mod:`dynamo.commands` and turns errors into exit codes."""
 
+import io
 import os
 import signal
 import sys
@@ -31,6 +32,9 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors that the user can mend are one line, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is written out, and ends no command
+            stream.reconfigure(errors="backslashreplace")
     if "OMP_WAIT_POLICY" not in os.environ:
         # Before torch is loaded. Threads that meet thousands of times a second wait a little and then sleep: by default
         # they keep their core, and where another process wants one a fit took thirty times as long.
@@ -40,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(128 + signal.SIGINT)

@@ -326,7 +326,10 @@ def test_the_command(tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "other" / "averages.csv").open()))
     assert [(row["of"], row["models"]) for row in rows] == [("fraction=1", "2"), ("all", "4")]
     assert "picture" in capsys.readouterr().out
-    for wrong in ([], ["--of", "all", "--between", *ends]):
+    for wrong, message in (
+        ([], "give --between A B, or --of SUBSET"),
+        (["--of", "all", "--between", *ends], "--between and --of ask two questions: give one of them at a time"),
+    ):
         with pytest.raises(SystemExit):
             main(["analyse", "averages", run, *wrong])
-        assert "give --between A B, or --of SUBSET" in capsys.readouterr().err
+        assert message in capsys.readouterr().err

@@ -13,7 +13,10 @@ import tomli_w
 import torch
 
 from command_line import dynamo
+from dynamo import Population
 from dynamo.cli import main
+from dynamo.commands._shared import matching, read_metadata
+from problems import base_model, dataset
 
 TRAIN = ["-a", "gru:hidden_size=6", "-d", "digits-rows", "--epochs", "1"]
 FIT = ["--meta-model", "gru:hidden_size=8", "--theta-dim", "3", "--models-per-step", "none", "--steps", "4"]
@@ -290,3 +293,32 @@ def test_threads_that_wait_give_their_core_away_unless_told_otherwise(monkeypatc
         monkeypatch.setenv(name, value)
     main(["--help"])
     assert os.environ.get("GOMP_SPINCOUNT") == wanted
+
+
+def test_metadata_is_read_as_a_number_only_where_it_is_written_back_alike():
+    given = {"7": 7, "-3": -3, "0.25": 0.25, "1e-05": 1e-05, "1e+30": 1e30, "true": True, "false": False}
+    texts = ["007", "1_000", "1.50", "+7", "1e3", "nan", "inf", " 7", "True", "9" * 30]
+    for text, value in {**given, **{text: text for text in texts}}.items():
+        found = read_metadata([f"key={text}"])["key"]
+        assert found == value
+        assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("condition", "names"),
+    [
+        ("subject=001", "a"), ("subject=1", "b"), ("subject=2", "c"), ("subject=2.0", "c"), ("subject=0.5", "d"),
+        ("subject=5e-1", "d"), ("subject=true", "e"), ("subject=True", "e"), ("subject=1_000", "f"),
+    ],
+)  # fmt: skip
+def test_where_finds_texts_as_they_are_written_and_numbers_however(condition, names):
+    values = {"a": "001", "b": "1", "c": 2, "d": 0.5, "e": True, "f": "1_000", "g": 1000}
+    data = dataset()
+    models = Population([base_model(name, data, subject=value) for name, value in values.items()])
+    assert [base.name for base in matching(models, [condition])] == list(names)
+
+
+def test_who_stops_reading_is_no_traceback(population):
+    command = f"{sys.executable} -m dynamo.cli plugins | head -n 1"
+    found = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in found.stderr

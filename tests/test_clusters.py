@@ -322,3 +322,42 @@ def test_wrong_turns_of_the_command(run, capsys, arguments, message):
         main(["analyse", "clusters", str(run), *arguments])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [4, 6, 8])
+def test_half_samples_are_clustered_in_as_many_clusters_as_they_can_be(count):
+    rng = np.random.default_rng(0)
+    theta = np.repeat(rng.normal(size=(count, 4)) * 10, 2, 0) + rng.normal(size=(2 * count, 4)) * 0.01
+    groups = ["a"] * count + ["b"] * count
+    clusters = find_clusters(theta, count=count)
+    assert clusters.count == count
+    found = agreement(theta, groups, clusters=clusters, permutations=9, halves=20)
+    assert found["ARI"].low - 1e-9 <= found["ARI"].value <= found["ARI"].high + 1e-9
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_copies_of_models_are_clustered_by_their_places(count):
+    theta, groups = np.repeat(np.random.default_rng(0).normal(size=(4, 4)), 3, 0), ["a"] * 6 + ["b"] * 6
+    found = agreement(theta, groups, clusters=find_clusters(theta, count=count), permutations=9, halves=20)
+    assert np.isfinite([measure.value for measure in found.measures]).all()
+    twins = np.repeat(np.eye(2), 4, 0)
+    assert agreement(twins, list("abcd" * 2), permutations=9, halves=20)["ARI"].value <= 0.5  # 2 places, 4 groups
+
+
+def test_more_clusters_than_half_of_the_models_are_allowed():
+    theta = np.random.default_rng(1).normal(size=(12, 4))
+    found = agreement(theta, ["a", "b"] * 6, clusters=find_clusters(theta, count=8), permutations=9, halves=20)
+    assert found["ARI"].low <= found["ARI"].high
+
+
+def test_metadata_of_one_model_each_is_refused_before_models_are_clustered(run, capsys, monkeypatch):
+    from dynamo.analysis.geometry import clusters
+
+    monkeypatch.setattr(clusters, "find_clusters", lambda *arguments, **options: pytest.fail("clustered first"))
+    for arguments, message in (
+        (["--by", "name"], "8 models in 8 groups"),
+        (["--by", "kind", "--neighbours", "8"], "8 neighbours were asked for: each model has 1 to 7"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["analyse", "clusters", str(run), *arguments])
+        assert message in capsys.readouterr().err

@@ -11,6 +11,8 @@ from dynamo.analysis.dynamics.conjugacy import conjugacy, residual, spectral_dis
 from dynamo.analysis.dynamics.transport import inverse, transport
 from dynamo.contracts.protocols import DynamicalModel, RecurrentModel, StateMap
 from dynamo.contracts.trajectory import Inputs, Trajectory
+from dynamo.report.plots.conjugacy import plot_conjugacy
+from dynamo.report.run import write_figure
 
 GROUPS = ("left", "left", "left", "right", "right")
 THETAS = torch.tensor([[2.0, 0.1], [2.0, -0.1], [2.1, 0.0], [-2.0, 0.1], [-2.0, -0.1]])
@@ -299,3 +301,26 @@ class Blocks(DynamicalModel):
 
     def trajectory(self, inputs):
         return self.model.trajectory(inputs)
+
+
+def test_models_that_stand_still_have_no_residual_and_are_drawn(tmp_path):
+    fit, models = problems.fitted()
+    with torch.no_grad():
+        for base in models:
+            for parameter in base.model.rnn.parameters():
+                parameter.zero_()
+    result = conjugacy(fit, models, ["a", "a", "b"], steps=[1, 2], examples=8, starts=4)
+    assert np.isnan(result.residual).all()
+    carried = transport(fit, models, ["a", "a", "b"], examples=8)
+    write_figure(plot_conjugacy(result, carried), tmp_path, "conjugacy")
+    assert "mean residual undefined at θ_n, undefined at the own centroid, undefined at the others" in result.describe()
+    assert "own below other" not in result.describe()
+
+
+def test_one_model_has_no_others_and_says_so():
+    fit, models = problems.fitted(1)
+    result = conjugacy(fit, models, ["a"], steps=[1], examples=8, starts=4)
+    told = f"{result.describe()}\n{transport(fit, models, ['a'], examples=8).describe()}"
+    assert "nan" not in told
+    assert "undefined at the others" in told
+    assert "leaves unexplained undefined within groups, undefined between" in told

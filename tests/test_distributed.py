@@ -17,10 +17,12 @@ import attrs
 import pytest
 import torch
 
+from command_line import dynamo
 from dynamo import DynamoError, FitOptions, Population, Trainer
 from dynamo.cli import main
 from dynamo.contracts.errors import Interrupted
 from dynamo.contracts.trajectory import Trajectory
+from dynamo.fit import distributed
 from dynamo.fit.distributed import _joined, fit
 from dynamo.fit.ranks import Ranks
 from dynamo.population.recording import Recording
@@ -28,6 +30,7 @@ from dynamo.system.process_group import ProcessGroup, share_step
 from dynamo.system.storage import load_plain
 from dynamo.training import checkpoint
 from dynamo.training.checkpoint import gather_emulator, read_checkpoint
+from dynamo.training.randomness import Randomness
 from dynamo_rnn.models import GRU
 from problems import base_model, dataset
 
@@ -193,7 +196,7 @@ def test_a_step_adds_gradients_and_averages_changes_of_buffers():
 
 def test_random_numbers_differ_between_ranks_and_steps_and_are_the_same_again(monkeypatch):
     drawn = []
-    monkeypatch.setattr(torch, "manual_seed", drawn.append)
+    monkeypatch.setattr(Randomness, "seed", lambda self, seed: drawn.append(seed))
     ranks = start(small(steps=3), 2)
     drawn.clear()
     together(lambda trainer: trainer.run(), ranks)
@@ -216,7 +219,7 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_one_message():
 
     messages = together(work, ranks)
     assert messages[0] == messages[1]
-    assert "the hidden loss of model 'm3' is nan at step 1" in messages[0]
+    assert "the hidden loss of model 'm3' is nan at step 1: its own states or outputs" in messages[0]
 
 
 @pytest.mark.parametrize(
@@ -428,7 +431,7 @@ def test_a_port_in_use_is_told(monkeypatch):
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
         with (
             pytest.raises(DynamoError, match=r"rank 0 cannot meet the others at localhost:\d+: the port is in use"),
-            _joined(Ranks(2, 1, 0, 0), "env://"),
+            _joined(Ranks(2, 1, 0, 0), "env://", "cpu"),
         ):
             pass
 
@@ -529,3 +532,73 @@ def test_ctrl_c_on_the_command_saves_and_another_number_of_processes_goes_on(tmp
         main([*command, "--resume"])
         assert Path("run/run.toml").exists()
         assert not list(Path("run").glob("checkpoint*"))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer"), "rank 1 has lost contact"),
+        (torch.distributed.DistBackendError("NCCL error: remote process exited"), "rank 1 has lost contact"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            r"rank 1 has run out of memory .*2 GiB",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "rank 1 has run out of memory"),
+        (torch.distributed.DistBackendError("NCCL error: CUDA out of memory"), "rank 1 has run out of memory"),
+    ],
+)
+def test_only_what_is_lost_contact_is_called_so(error, message, monkeypatch):
+    monkeypatch.setattr(distributed, "PATIENCE", {"lost": 0.0, "failed": 0.0})
+    with pytest.raises(DynamoError, match=message), distributed._memory(1), distributed._contact(1):
+        raise error
+
+
+def test_a_fault_of_the_program_keeps_its_own_message():
+    with pytest.raises(RuntimeError, match="shapes differ"), distributed._memory(1), distributed._contact(1):
+        raise RuntimeError("shapes differ")
+
+
+def test_processes_on_the_cpu_touch_no_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: pytest.fail("a GPU was chosen"))
+    with _joined(Ranks(1, 1, 0, 3), f"file://{tmp_path}/meeting", "cpu") as group:
+        assert group.size == 1
+
+
+def test_the_one_gpu_that_a_launcher_shows_is_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert Ranks(4, 1, 2, 2).device(small(device="cuda")) == "cuda:0"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(DynamoError, match="there are 0 CUDA devices here"):
+        Ranks(4, 1, 2, 2).device(small(device="cuda"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are ended as on Unix")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_fit_that_is_ended_leaves_no_temporary_folder(tmp_path, how):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    train = ["-a", "gru:hidden_size=3", "-d", "digits-rows", "--epochs", "1", "--seeds", "2"]
+    assert dynamo("train", tmp_path / "p", *train) == 0
+    fit = ["fit", tmp_path / "p", "--preset", "laptop", "--devices", "2", "--steps", "100000", "-o", tmp_path / "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dynamo.cli", *map(str, fit)],
+        env={**os.environ, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+    )
+    assert until(lambda: list(temporary.glob("dynamo-*/meeting")))
+    sleep(1)
+    process.send_signal(how)
+    process.communicate(timeout=120)
+    assert process.returncode == (128 + how if how == signal.SIGTERM else -how)
+    assert until(lambda: not list(temporary.glob("dynamo-*")))
+    assert (tmp_path / "run").exists() == (how == signal.SIGKILL)
+
+
+def until(holds, seconds=120):
+    """Wait until something holds; whether it does."""
+    for _ in range(seconds * 10):
+        if holds():
+            return True
+        sleep(0.1)
+    return False

@@ -82,6 +82,10 @@ def test_words(run, capsys):
     assert all(0 <= float(row["base_separation"]) <= 1 for row in found)
     assert len(rows(run / "words" / "grid.csv")) == 9
     assert len(rows(run / "words" / "readouts.csv")) == 4
+    points = rows(run / "words" / "points.csv")
+    assert {row["of"] for row in points} == {"meta-model", "base model", "grid"}
+    assert len(points) == 4 + 4 + 9
+    assert all(float(row["speed"]) >= 0 and row["h_1"] for row in points)
     assert (run / "words" / "words.png").exists()
 
 

@@ -127,7 +127,7 @@ def edit(folder, change):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: (f / "run.toml").unlink(), "no finished run at .*: its fit is not finished"),
+        (lambda f: (f / "run.toml").unlink(), "no finished run at .*: the folder has no run.toml"),
         (lambda f: (f / "fit.safetensors").write_bytes(b""), "checksum differs"),
         (lambda f: edit(f, lambda t: t.update(format=7)), "run folder of format 7; this version reads format 1"),
         (lambda f: edit(f, lambda t: t.pop("emulator")), "lacks emulator"),
@@ -245,4 +245,20 @@ def test_a_run_finds_its_population_again(tmp_path, monkeypatch):
 
 def test_a_fit_of_live_models_asks_where_they_are(fitted):
     with pytest.raises(DynamoError, match="live models"):
+        fitted.open_population()
+
+
+def test_places_that_are_none_are_refused(fitted):
+    for theta, message in (
+        ([0.0, float("nan"), 1.0], "theta is not finite"),
+        ([0.0, float("inf"), 1.0], "theta is not finite"),
+        ([0.0, "x", 1.0], "theta must be 3 numbers or a base model's name"),
+        ([0.0, [1.0], 1.0], "theta must be 3 numbers"),
+    ):
+        with pytest.raises(DynamoError, match=message):
+            fitted.model_at(theta)
+
+
+def test_a_fit_to_live_models_says_where_its_population_is(fitted):
+    with pytest.raises(DynamoError, match="live models, which are in no folder: use the population that it was fitted"):
         fitted.open_population()

@@ -2,11 +2,14 @@
 
 import tomllib
 
+import attrs
+import numpy as np
 import pytest
 import tomli_w
 import torch
 
 from dynamo import DynamoError, Population, Spec
+from dynamo.contracts.trajectory import Trajectory
 from dynamo.population.base_model import BaseModel
 from dynamo.population.manifest import PopulationWriter
 from problems import base_model, dataset, sequences
@@ -172,3 +175,49 @@ def test_a_data_set_that_no_longer_fits_its_model_is_told():
     changed = BaseModel("a", base.model, DIGITS)
     with pytest.raises(DynamoError, match="does not fit its data set 'digits-rows'"):
         Population([changed]).dataset(changed)
+
+
+def test_metadata_is_of_models_that_are_there_and_of_plain_values():
+    data = dataset()
+    live = base_model("a", data).model
+    with pytest.raises(DynamoError, match="metadata for 'aa', but no such model: did you mean 'a'"):
+        Population.of({"a": live}, data, {"aa": {"x": 1}})
+    given = {"t": np.bool_(True), "i": np.int64(3), "f": np.float32(0.5), "s": np.str_("x"), "z": torch.tensor(2)}
+    found = Population.of({"a": live}, data, {"a": given})[0].metadata
+    assert found == {"t": True, "i": 3, "f": 0.5, "s": "x", "z": 2}
+    assert [type(value) for value in found.values()] == [bool, int, float, str, int]
+    with pytest.raises(DynamoError, match="the metadata 'x' is"):
+        Population.of({"a": live}, data, {"a": {"x": np.zeros(2)}})
+
+
+def test_specs_may_be_given_as_text():
+    model = base_model("a", dataset()).model
+    base = BaseModel("a", model, "arrays:path=x.npz", architecture="gru:hidden_size=4,embedding_size=3")
+    assert base.data == Spec("arrays", {"path": "x.npz"})
+    assert base.architecture == Spec("gru", {"hidden_size": "4", "embedding_size": "3"})
+
+
+def test_tasks_of_two_names_are_told_as_that():
+    data = dataset(group="toy")
+    other = attrs.evolve(data, outputs=attrs.evolve(data.outputs, group="other"))
+    population = Population([attrs.evolve(base_model("a", data), data=other)])
+    with pytest.raises(DynamoError, match=r"its task is called 'toy', its data set .* 'other': give both outputs the"):
+        population.dataset(population[0])
+
+
+def test_a_model_that_its_spec_does_not_rebuild_is_not_saved(tmp_path):
+    base = on_digits("a")
+    Population([base]).save(tmp_path / "good")
+
+    class Louder(type(base.model)):
+        def trajectory(self, inputs):
+            found = super().trajectory(inputs)
+            return Trajectory(found.states, 2 * found.outputs, found.mask)
+
+    louder = on_digits("a").model
+    louder.__class__ = Louder
+    with pytest.raises(DynamoError, match=r"model 'a' would be another one when .*, its outputs differ"):
+        Population([BaseModel("a", louder, base.data, architecture=base.architecture)]).save(tmp_path / "bad")
+    with pytest.raises(DynamoError, match="do not fit the architecture"):
+        Population([BaseModel("a", base.model, base.data, architecture="gru:hidden_size=7")]).save(tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()

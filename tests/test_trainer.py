@@ -7,6 +7,7 @@ from itertools import combinations
 import attrs
 import pytest
 import torch
+from torch import nn
 
 from dynamo import Augmentation, DynamoError, FitOptions, Population, Trainer
 from dynamo.contracts.errors import Interrupted
@@ -432,3 +433,28 @@ def test_wall_time_is_counted_and_goes_on_after_a_resume(tmp_path):
     again = Trainer(population(), small(checkpoint_every=3))
     again.resume(tmp_path / "c.pt")
     assert 0 < again.seconds <= trainer.seconds
+
+
+class Broken(nn.Module):
+    """Makes the outputs of a network NaN, whatever its weights are."""
+
+    def forward(self, states):
+        return states[..., :3] * float("nan")
+
+
+@pytest.mark.parametrize("recording", ["memory", "live"])
+def test_a_base_model_that_gives_nan_is_blamed_itself(recording):
+    models = population()
+    models[1].model.readout_layer = Broken()
+    trainer = Trainer(models, small(recording=recording, models_per_step=3, batch_size=9))
+    with pytest.raises(DynamoError, match=r"'m1'.*(gives NaN or infinite|are NaN or infinite).*leave it out") as told:
+        trainer.run()
+    assert "learning_rate" not in str(told.value)
+
+
+def test_a_fit_that_diverges_is_told_to_slow_down():
+    trainer = Trainer(population(), small(models_per_step=3, batch_size=9))
+    with torch.no_grad():
+        next(trainer.emulator.meta_model.parameters()).fill_(float("inf"))
+    with pytest.raises(DynamoError, match="lower learning_rate"):
+        trainer.run()

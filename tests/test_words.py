@@ -54,6 +54,8 @@ def test_equation_8_by_hand():
     assert found.score == pytest.approx(6.2 + 2.2 + 3.8 - 0.7 - 0.8, abs=1e-6)
     assert found.rest == pytest.approx(0.4)
     assert found.separation == 1
+    assert found.point == pytest.approx((0.2,))
+    assert found.speed == pytest.approx(0.5 * 0.1**2)  # it moves to 0.1
 
 
 def test_the_positive_class_gives_the_sign():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -146,7 +147,9 @@ def metadata_option(command: Decorated) -> Decorated:
 
 
 def read_metadata(given: Sequence[str]) -> "dict[str, MetadataValue]":
-    """``KEY=VALUE`` texts as a table; numbers and truth values are read as such."""
+    """``KEY=VALUE`` texts as a table; truth values are read as such, and numbers that are written back alike: ``7`` is
+    a number, ``007`` a text.
+    """
     metadata: dict[str, MetadataValue] = {}
     for text in given:
         key, equals, value = text.partition("=")
@@ -157,25 +160,32 @@ def read_metadata(given: Sequence[str]) -> "dict[str, MetadataValue]":
 
 
 def _value(text: str) -> "MetadataValue":
-    for kind in (int, float):
+    for kind, bound in ((int, 2**63), (float, inf)):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        if str(number) == text and abs(number) < bound:
+            return number
     return {"true": True, "false": False}.get(text, text)
 
 
 def matching(population: "Population", conditions: Sequence[str]) -> "Population":
     """The models whose metadata has, for every key that is named, one of its values."""
-    wanted: dict[str, set[object]] = {}
+    from dynamo.population.base_model import is_written
+
+    wanted: dict[str, list[str]] = {}
     for text in conditions:
-        for key, value in read_metadata([text]).items():
-            wanted.setdefault(key, set()).add(value)
+        for key in read_metadata([text]):
+            wanted.setdefault(key, []).append(text.partition("=")[2])
     known = {key for base in population for key in base.metadata}
     for key in wanted:
         if key not in known:
             raise DynamoError(f"no metadata is called {key!r}: {did_you_mean(key, known)}")
-    fits = [all(base.metadata.get(key) in values for key, values in wanted.items()) for base in population]
+    fits = [
+        all(any(is_written(base.metadata.get(key), text) for text in texts) for key, texts in wanted.items())
+        for base in population
+    ]
     if not any(fits):
         raise DynamoError(f"no model has the metadata that --where asks for: {', '.join(conditions)}")
     return population.select(fits)

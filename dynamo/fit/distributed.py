@@ -7,7 +7,10 @@ that sets its environment variables. Collectives run on gloo between CPUs and on
 import logging
 import os
 import pickle
+import re
+import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -16,6 +19,7 @@ from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from time import monotonic, sleep
+from types import FrameType
 from typing import Any
 
 import attrs
@@ -73,11 +77,38 @@ class TorchProcesses(ProcessGroup):
         return found if self.rank == 0 else []
 
 
+#: What torch says where a rank has gone; its own classes of errors do not cover gloo's.
+_GONE = re.compile("gloo|connection|closed by peer|broken pipe|timed? ?out|socket|store", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+@contextmanager
+def _memory(rank: int) -> Iterator[None]:
+    """Say what to do where a rank has not memory enough."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, DynamoError) or not _is_out_of_memory(error):
+            raise
+        raise DynamoError(
+            f"rank {rank} has run out of memory ({_line(error)}): lower batch_size, or keep recordings on disk "
+            "(recording disk)"
+        ) from None
+
+
 @contextmanager
 def _contact(rank: int) -> Iterator[None]:
+    """Tell the loss of another rank from what goes wrong in this one."""
     try:
         yield
     except RuntimeError as error:
+        is_lost = isinstance(error, dist.DistError) or _GONE.search(str(error))
+        if _is_out_of_memory(error) or not is_lost:
+            raise
         sleep(PATIENCE["lost"])  # whoever started the ranks ends this one sooner, and names the one that is gone
         raise LostContactError(
             f"rank {rank} has lost contact with another rank ({_line(error)}); go on from the last checkpoint with "
@@ -130,7 +161,7 @@ def fit(
     if ranks.rank is None:
         return _start(job, ranks, recorded, progress)
     try:
-        with _joined(ranks, "env://") as processes:
+        with _memory(ranks.rank), _joined(ranks, "env://", ranks.device(job.options)) as processes:
             quiet = ranks.rank > 0
             return job.run(
                 processes,
@@ -178,11 +209,13 @@ class _Job:
 
 
 @contextmanager
-def _joined(ranks: Ranks, meeting: str, stop: Callable[[], bool] = lambda: False) -> Iterator[ProcessGroup]:
+def _joined(
+    ranks: Ranks, meeting: str, device: str, stop: Callable[[], bool] = lambda: False
+) -> Iterator[ProcessGroup]:
     """Meet the other ranks."""
-    cuda = torch.cuda.is_available()
+    cuda = torch.device(device).type == "cuda"
     if cuda:
-        torch.cuda.set_device(ranks.local)
+        torch.cuda.set_device(device)
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo", init_method=meeting, rank=ranks.rank or 0, world_size=ranks.size
@@ -192,9 +225,23 @@ def _joined(ranks: Ranks, meeting: str, stop: Callable[[], bool] = lambda: False
         hint = "the port is in use: choose another" if "EADDRINUSE" in str(error) else _line(error)
         raise DynamoError(f"rank {ranks.rank} cannot meet the others at {where}: {hint}") from None
     try:
+        if cuda:
+            _check_devices(device)
         yield TorchProcesses(stop)
     finally:
         dist.destroy_process_group()
+
+
+def _check_devices(device: str) -> None:
+    """Raise a clear error where two ranks have the same GPU, which NCCL refuses in words of its own."""
+    found: list[str] = [""] * dist.get_world_size()
+    dist.all_gather_object(found, f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}")
+    for rank, one in enumerate(found):
+        if found.index(one) < rank:
+            raise DynamoError(
+                f"ranks {found.index(one)} and {rank} have the same GPU: start as many processes on a machine as it "
+                "has GPUs, each with one of its own"
+            )
 
 
 def _start(job: _Job, ranks: Ranks, recorded: Progress, progress: Progress) -> Fit:
@@ -202,7 +249,7 @@ def _start(job: _Job, ranks: Ranks, recorded: Progress, progress: Progress) -> F
     context = get_context("spawn")
     messages, stop = context.SimpleQueue(), context.RawValue("b", 0)
     listeners: dict[str, Callable[..., None]] = {"recorded": recorded, "progress": progress}
-    with tempfile.TemporaryDirectory(prefix="dynamo-") as name, interrupts() as interrupted:
+    with _ending(), tempfile.TemporaryDirectory(prefix="dynamo-") as name, interrupts() as interrupted:
         place = Path(name)
         (place / "job").write_bytes(_pickled(job))
         threads = max(1, torch.get_num_threads() // ranks.size)
@@ -239,6 +286,29 @@ def _death(error: ProcessExitedException, checkpoint: Path | str | None) -> Dyna
     there = checkpoint is not None and Path(checkpoint).exists()
     last = f"go on from {checkpoint} with --resume" if there else "no checkpoint was saved yet"
     return DynamoError(f"rank {error.error_index} {how}, and the fit with it; {last}")
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """A request to end, as batch systems and closed terminals send it, ends the ranks and takes away what is temporary
+    first. Whoever has chosen what it does keeps that.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    chosen = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in chosen:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in chosen:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -286,7 +356,7 @@ def _work(local: int, place: str, ranks: Ranks, threads: int, messages: Any, sto
     """A started rank's work, and its exit code."""
     parent = parent_process()
     assert parent is not None
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent.sentinel, place), daemon=True).start()
     torch.set_num_threads(threads)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo") if sys.platform == "linux" else None
     ranks, told = attrs.evolve(ranks, rank=local, local=local), [monotonic()]
@@ -310,7 +380,8 @@ def _work(local: int, place: str, ranks: Ranks, threads: int, messages: Any, sto
                 f"another process cannot rebuild the population: {_line(error)}; define its classes in a module that "
                 "can be imported, or save the population and load it"
             ) from None
-        with _joined(ranks, f"file://{place}/meeting", lambda: bool(stop.value)) as processes:
+        meeting, device = f"file://{place}/meeting", ranks.device(job.options)
+        with _memory(local), _joined(ranks, meeting, device, lambda: bool(stop.value)) as processes:
             found = job.run(processes, ranks, recorded, progress)
         if local == 0:
             found.save(Path(place) / "fit")
@@ -322,7 +393,8 @@ def _work(local: int, place: str, ranks: Ranks, threads: int, messages: Any, sto
     return 0
 
 
-def _end_with(sentinel: int) -> None:
-    """Never outlive the process that started this one."""
+def _end_with(sentinel: int, place: str) -> None:
+    """Never outlive the process that started this one, and leave nothing of it behind if it was killed."""
     connection.wait([sentinel])
+    shutil.rmtree(place, ignore_errors=True)
     os._exit(1)

@@ -1,6 +1,7 @@
 """New models on an old map: θ and V for models that the meta-model was not fitted to, while it stays as it is."""
 
 from copy import deepcopy
+from math import inf, isnan, nan
 from statistics import fmean
 from typing import Any
 
@@ -21,6 +22,7 @@ from dynamo.registry import make
 from dynamo.system.devices import device_of, fast_products, find_device
 from dynamo.system.progress import Progress, silent
 from dynamo.training.optimisation import Annealed
+from dynamo.training.randomness import Randomness
 from dynamo.training.trainer import Trainer
 
 #: On so many test inputs the emulators of neighbours are compared.
@@ -154,8 +156,7 @@ def _trainer(fit: Fit, population: Population, options: EmbedOptions) -> Trainer
     emulator.meta_model.requires_grad_(False)
     emulator.heads.requires_grad_(False)
     for number, subject in enumerate(emulator.blueprint.subjects):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)  # for every model anew, so that none depends on those before it
+        with Randomness(torch.device("cpu"), options.seed).drawn():  # anew, so that no model depends on those before it
             emulator.state_maps[number] = nn.ModuleList(
                 make("state-map", emulator.blueprint.state_map, StateMap, meta, base)
                 for meta, base in zip(emulator.meta_model.state_shapes, subject.state_shapes, strict=True)
@@ -245,7 +246,9 @@ def _limits(fit: Fit, placed: Fit, population: Population, fidelity: Fidelity) -
 
 
 def _least(fit: Fit, head: str, inputs: Inputs, fidelity: Fidelity) -> Tensor:
-    """The least f_n − (1 − g_n) over the base models of a head, for hidden R² and for agreement: ``[2]``."""
+    """The least f_n − (1 − g_n) over the base models of a head, for hidden R² and for agreement: ``[2]``. Models for
+    which it is undefined are left out; with none left nothing is foreign.
+    """
     own = {model.name: (model.hidden_r2, model.agreement) for model in fidelity.models}
     numbers = [number for number in range(len(fit.names)) if fit.emulator.group_of(number) == head]
     theta = fit.theta[numbers]
@@ -266,9 +269,10 @@ def _least(fit: Fit, head: str, inputs: Inputs, fidelity: Fidelity) -> Tensor:
                 float(unexplained(state_map(there), state_map(here), inputs.mask))
                 for state_map, there, here in zip(maps, guess.states, target.states, strict=True)
             ]
+            errors = [error for error in errors if not isnan(error)] or [nan]
             unlike = torch.tensor([fmean(errors), 1 - agreement(guess, target, model.outputs)])
         figures.append(torch.tensor(own[fit.names[number]]) - unlike)
-    return torch.stack(figures).amin(0)
+    return torch.stack(figures).nan_to_num(nan=inf).amin(0).nan_to_num(posinf=-inf)
 
 
 def _spread(count: int, wanted: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import csv
 from copy import deepcopy
+from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
 
@@ -14,25 +15,30 @@ from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import read_bytes
 from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Trajectory
-from dynamo.fit.fit import Fit, add_file, saved_digest
+from dynamo.fit.fit import FIDELITY, RUN, Fit, add_file, saved_files
 from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
-from dynamo.population.recording import run
-from dynamo.population.scores import task_score, unexplained_share
+from dynamo.population.recording import placed, trajectories
+from dynamo.population.scores import Score, Unexplained, task_score, unexplained_share
+from dynamo.system.devices import device_of
 from dynamo.system.progress import Progress, silent
 from dynamo.system.storage import write_csv
 from dynamo.training.objective import output_loss
 from dynamo.training.options import output_divergence
 
+#: Test examples in a batch.
+_BATCH = 256
+
 
 @attrs.frozen
 class ModelFidelity:
-    """How well one base model is imitated.
+    """How well one base model is imitated. A figure that is undefined is NaN: R² of what does not vary, and all that is
+    measured on states or outputs that are NaN or infinite.
 
     Attributes:
         name: the base model.
         hidden_r2: share of the variance of its states that V_n explains from the meta-model's, over real steps and
-            units; the mean over sites.
+            units; the mean over the sites where its states vary.
         output_divergence: the output loss of equation 1, in the divergence that was trained.
         agreement: share of decisions that are the same (classes); R² of the outputs (real outputs).
         base_score: the base model's accuracy (classes) or R² (real outputs) on the task.
@@ -46,6 +52,25 @@ class ModelFidelity:
     base_score: float
     emulator_score: float
 
+    @property
+    def is_poor(self) -> bool:
+        """Whether the imitation is too poor for the model's place on the map to mean much: hidden R² below
+        :data:`LEAST_HIDDEN_R2`, agreement below :data:`LEAST_AGREEMENT`, or a score that is more than
+        :data:`MOST_LOST` below the base model's.
+        """
+        lost = self.base_score - self.emulator_score
+        poor = self.hidden_r2 < LEAST_HIDDEN_R2 or self.agreement < LEAST_AGREEMENT or lost > MOST_LOST
+        return poor or self.is_broken
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether states or outputs were NaN or infinite on the test data."""
+        return isnan(self.output_divergence)
+
+
+#: Where an imitation begins to be poor.
+LEAST_HIDDEN_R2, LEAST_AGREEMENT, MOST_LOST = 0.6, 0.7, 0.1
+
 
 @attrs.frozen
 class Fidelity:
@@ -54,52 +79,74 @@ class Fidelity:
     models: tuple[ModelFidelity, ...]
 
     def mean(self, figure: str) -> float:
-        """The mean of one figure over models."""
-        return fmean(getattr(model, figure) for model in self.models)
+        """The mean of one figure over those models for which it is defined; NaN where there are none."""
+        values = [getattr(model, figure) for model in self.models]
+        known = [value for value in values if not isnan(value)]
+        return fmean(known) if known else nan
+
+    @property
+    def poor(self) -> tuple[ModelFidelity, ...]:
+        """The models that are imitated poorly; see :attr:`ModelFidelity.is_poor`."""
+        return tuple(model for model in self.models if model.is_poor)
 
 
-FIDELITY = "fidelity.csv"
 FIDELITY_COLUMNS = tuple(field.name for field in attrs.fields(ModelFidelity))
 
 
-@torch.no_grad()
-def measure_fidelity(fit: Fit, population: Population, progress: Progress = silent) -> Fidelity:
-    """Measure every base model's imitation on the test examples of its own data set.
+def measure_fidelity(
+    fit: Fit, population: Population, progress: Progress = silent, device: torch.device | None = None
+) -> Fidelity:
+    """Measure every base model's imitation on the test examples of its own data set, a batch at a time.
 
     Args:
         fit: the emulator.
         population: the population that it was fitted to, in the same order.
         progress: called with (model, models) after each.
+        device: where to run base models and meta-model; where the emulator is, if it is None.
     """
-    models = []
+    models, device = [], device or device_of(fit.emulator)
     for number, base in enumerate(population):
-        models.append(_measure(fit, number, base, population.dataset(base).test))
+        models.append(_measure(fit, number, base, population.dataset(base).test, device))
         progress(number + 1, len(population))
     return Fidelity(tuple(models))
 
 
-def _measure(fit: Fit, number: int, base: BaseModel, test: Examples) -> ModelFidelity:
+@torch.no_grad()
+def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: torch.device) -> ModelFidelity:
     emulator, space = fit.emulator, base.outputs
-    target = run(base.model, test.inputs)
-    guess = run(fit.model_at(base.name), test.inputs)
-    maps = [deepcopy(state_map).cpu() for state_map in emulator.maps_of(number)]
+    models = placed(base.model, device), fit.model_at(base.name).to(device)
+    maps = [deepcopy(state_map).to(device) for state_map in emulator.maps_of(number)]
     divergence = output_divergence(fit.options, base.name, emulator.group_of(number), space)
-    errors = [
-        float(unexplained(state_map(meta), true, target.mask))
-        for state_map, meta, true in zip(maps, guess.states, target.states, strict=True)
-    ]
-    return ModelFidelity(
-        base.name,
-        1 - fmean(errors),
-        float(output_loss(divergence, guess.outputs, target.outputs, target.mask)),
-        agreement(guess, target, space),
-        task_score(target.at_readout(space.readout), test.targets, target.mask, space),
-        task_score(guess.at_readout(space.readout), test.targets, target.mask, space),
-    )
+    sites, alike = [Unexplained() for _ in maps], Score(space)
+    scores, loss, done, is_finite = (Score(space), Score(space)), 0.0, 0, True
+    for target, guess in zip(*(trajectories(model, test.inputs, _BATCH) for model in models), strict=True):
+        for site, state_map, meta, true in zip(sites, maps, guess.states, target.states, strict=True):
+            site.add(state_map(meta).flatten(2)[target.mask], true.flatten(2)[target.mask])
+        rows = slice(done, done + len(target.mask))
+        own, imitated = (one.at_readout(space.readout) for one in (target, guess))
+        alike.add(imitated, own.argmax(-1) if space.kind == "classes" else own, target.mask)
+        for score, outputs in zip(scores, (own, imitated), strict=True):
+            score.add(outputs, test.targets[rows], target.mask)
+        loss += float(output_loss(divergence, guess.outputs, target.outputs, target.mask)) * len(target.mask)
+        is_finite = is_finite and all(map(_is_finite, (target, guess)))
+        done = rows.stop
+    if not is_finite:
+        return ModelFidelity(base.name, nan, nan, nan, nan, nan)
+    shares = [site.share for site in sites if not isnan(site.share)]
+    hidden = 1 - fmean(shares) if shares else nan
+    return ModelFidelity(base.name, hidden, loss / done, alike.value, *(score.value for score in scores))
+
+
+def _is_finite(trajectory: Trajectory) -> bool:
+    """Whether a trajectory holds no NaN and nothing infinite on real steps."""
+    mask = trajectory.mask
+    return all(bool(values[mask].isfinite().all()) for values in (*trajectory.states, trajectory.outputs))
 
 
 def unexplained(guess: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """The share of the variance of states ``[B, T, *S]`` that is not explained, over real steps."""
+    """The share of the variance of states ``[B, T, *S]`` that is not explained, over real steps; NaN where they do not
+    vary.
+    """
     return unexplained_share(guess.flatten(2)[mask], target.flatten(2)[mask])
 
 
@@ -111,26 +158,45 @@ def agreement(guess: Trajectory, target: Trajectory, space: OutputSpace) -> floa
 
 
 def write_fidelity(result: Fidelity, folder: Path) -> None:
-    """Write ``fidelity.csv`` into a run folder: a row per model and a row of means."""
+    """Write ``fidelity.csv`` into a run folder: a row per model and a row of means; undefined figures stay empty."""
     rows = [attrs.astuple(model) for model in result.models]
-    means = ["(mean)", *(result.mean(column) for column in FIDELITY_COLUMNS[1:])]
-    write_csv(folder / FIDELITY, FIDELITY_COLUMNS, [*rows, means])
-    add_file(folder, FIDELITY)
+    rows.append(("(mean)", *(result.mean(column) for column in FIDELITY_COLUMNS[1:])))
+    cells = [["" if isinstance(cell, float) and isnan(cell) else cell for cell in row] for row in rows]
+    write_csv(folder / FIDELITY, FIDELITY_COLUMNS, cells)
+    if (folder / RUN).exists():
+        add_file(folder, FIDELITY)
+
+
+def is_measured(folder: Path) -> bool:
+    """Whether the fidelity of a run folder's fit has been measured. A file that the run does not know is of another."""
+    known = saved_files(folder)
+    return (folder / FIDELITY).exists() and (known is None or FIDELITY in known)
 
 
 def read_fidelity(folder: Path) -> Fidelity:
     """Read ``fidelity.csv`` back.
 
     Raises:
-        DynamoError: it is missing or damaged.
+        DynamoError: it was not measured, or is damaged.
     """
-    path = folder / FIDELITY
-    content = read_bytes(path, saved_digest(folder, FIDELITY))
+    path, known = folder / FIDELITY, saved_files(folder) or {}
+    if folder.is_dir() and not is_measured(folder) and FIDELITY not in known:
+        raise DynamoError(
+            f"the fidelity of the fit in {folder} has not been measured: `dynamo fit POPULATION --out {folder} "
+            "--resume` does it, or measure_fidelity and write_fidelity of dynamo.fit.fidelity"
+        )
+    content = read_bytes(path, known.get(FIDELITY))
     try:
         rows = list(csv.DictReader(content.decode().splitlines()))
-        models = [ModelFidelity(row["name"], *(float(row[column]) for column in FIDELITY_COLUMNS[1:])) for row in rows]
+        models = [
+            ModelFidelity(row["name"], *(_figure(row[column]) for column in FIDELITY_COLUMNS[1:])) for row in rows
+        ]
         if models.pop().name != "(mean)" or any(has_control_characters(model.name) for model in models):
             raise ValueError("its last row is not (mean), or a name has control characters")
     except (KeyError, IndexError, ValueError, TypeError, csv.Error) as error:
         raise DynamoError(f"{path} is damaged ({error!r}): make it again with `dynamo fit`") from None
     return Fidelity(tuple(models))
+
+
+def _figure(cell: str) -> float:
+    return nan if cell == "" else float(cell)

@@ -16,10 +16,12 @@ from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.files import read_bytes, sha256, write_bytes
 from dynamo.contracts.options import build_options, plain_table
 from dynamo.population.base_model import MetadataValue, check_metadata
+from dynamo.population.manifest import MANIFEST
 from dynamo.population.population import Population
 from dynamo.population.weights import load_module
 from dynamo.system.storage import read_tensors, read_toml, tensors_to_bytes, write_csv, write_toml
 from dynamo.training.blueprint import blueprint_table, read_blueprint
+from dynamo.training.checkpoint import CHECKPOINT
 from dynamo.training.emulator import Emulator, ModelAt
 from dynamo.training.options import FitOptions
 from dynamo.training.trainer import HISTORY, Trainer
@@ -28,6 +30,9 @@ from dynamo.version import __version__
 RUN = "run.toml"
 WEIGHTS = "fit.safetensors"
 HISTORY_FILE = "history.csv"
+FIDELITY = "fidelity.csv"
+#: What is made from a fit and lies beside it.
+REPORTS = (FIDELITY, "embedding.csv", "map.png", "map.svg")
 FORMAT = 1
 _KNOWN = ("versions", "sha256", "files", "seconds", "population", "options", "emulator", "metadata", "labels")
 
@@ -102,21 +107,35 @@ class Fit:
         """
         found = path or self.source.get("path")
         if found is None:
-            raise DynamoError("this fit was made from live models: give the population's folder")
+            raise DynamoError(
+                "this fit was made from live models, which are in no folder: use the population that it was fitted to, "
+                "or save that (population.save) and give its folder"
+            )
         loaded = {base.name: base for base in Population.load(found)}
         missing = [name for name in self.names if name not in loaded]
         if missing:
             raise DynamoError(f"the population {found} lacks {missing[0]!r}, which this run was fitted to")
         population = Population([loaded[name] for name in self.names], path=Path(found))
+        self.check_population(population)
+        return population
+
+    def check_population(self, population: Population) -> None:
+        """Check that these are the base models and the data that this fit was made from.
+
+        Raises:
+            DynamoError: other names or another order, other weights, or other data.
+        """
+        where = "the population" if population.path is None else f"the population {population.path}"
+        if [base.name for base in population] != self.names:
+            raise DynamoError(f"{where} has other models, or another order, than this run was fitted to")
         if population.fingerprint != self.source.get("fingerprint"):
-            raise DynamoError(f"the base models in {found} have other weights than those that this run was fitted to")
+            raise DynamoError(f"the base models of {where} have other weights than those that this run was fitted to")
         data = self.source.get("data")
         if data is not None and population.data_fingerprints != data:
             raise DynamoError(
-                f"a data set of the population {found} has changed since this run was fitted: restore it, or fit "
-                f"again; to use it as it is, remove the lines 'data' and 'digest' from {RUN}"
+                f"a data set of {where} has changed since this run was fitted: restore it, or fit again; to use it as "
+                f"it is, remove the lines 'data' and 'digest' from {RUN}"
             )
-        return population
 
     def model_at(self, theta: Tensor | Sequence[float] | str, head: str | None = None) -> ModelAt:
         """The meta-model at one θ, as an ordinary ``torch.nn.Module`` that shares nothing with this fit.
@@ -126,7 +145,8 @@ class Fit:
             head: the name of the head; needed for a bare θ where there are several.
 
         Raises:
-            DynamoError: a θ of another size, an unknown name, or a head that is not there or not said.
+            DynamoError: a θ of another size or that is not finite, an unknown name, or a head that is not there or not
+                said.
         """
         heads = [name for name, _ in self.emulator.blueprint.heads]
         if isinstance(theta, str):
@@ -140,19 +160,28 @@ class Fit:
         if head is not None and head not in heads:
             raise DynamoError(f"no head is called {head!r}: {did_you_mean(head, heads)}")
         like = self.emulator.thetas[0]
-        theta = torch.as_tensor(theta, dtype=like.dtype, device=like.device)
+        try:
+            theta = torch.as_tensor(theta, dtype=like.dtype, device=like.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DynamoError(f"theta must be {len(like)} numbers or a base model's name: {error}") from None
         if theta.shape != like.shape:
             raise DynamoError(f"theta has shape {tuple(theta.shape)}; this fit's have {tuple(like.shape)}")
+        if not bool(theta.isfinite().all()):
+            raise DynamoError(f"theta is not finite: {theta.tolist()}")
         return self.emulator.model_at(theta, heads.index(head) if head else 0)
 
     def save(self, folder: Path | str) -> None:
         """Write the run folder: ``fit.safetensors``, ``history.csv``, and last ``run.toml``, without which it is no
-        run.
+        run. Its fidelity and its map are not made here; :func:`dynamo.fit_population` makes them too.
 
         Raises:
-            DynamoError: the disk refuses.
+            DynamoError: the folder holds a run already, or the disk refuses.
         """
         folder = Path(folder)
+        if (folder / RUN).exists():
+            raise DynamoError(f"{folder} holds a run already: choose another folder")
+        for name in REPORTS:  # of a fit whose run.toml is gone
+            (folder / name).unlink(missing_ok=True)
         content = tensors_to_bytes(self.emulator.state_dict())
         write_bytes(folder / WEIGHTS, content)
         write_csv(folder / HISTORY_FILE, HISTORY, [(int(row[0]), *row[1:]) for row in self.history])
@@ -180,12 +209,7 @@ class Fit:
         """
         folder = Path(folder)
         if not (folder / RUN).exists():
-            hint = (
-                "its fit is not finished: go on with `dynamo fit --resume`"
-                if folder.is_dir()
-                else "make one with `dynamo fit POPULATION`"
-            )
-            raise DynamoError(f"there is no finished run at {folder}: {hint}")
+            raise DynamoError(f"there is no finished run at {folder}: {_why_none(folder)}")
         table, where = _read_table(folder), str(folder / RUN)
         if "labels" in table:  # as it was called until 0.1
             table["metadata"] = table.pop("labels")
@@ -203,12 +227,23 @@ class Fit:
         tensors = read_tensors(folder / WEIGHTS, str(table["sha256"]))
         emulator = load_module(lambda: Emulator(blueprint), tensors, str(folder / WEIGHTS))
         options = build_options(FitOptions, table["options"], where=where)
-        history = _read_history(folder / HISTORY_FILE, saved_digest(folder, HISTORY_FILE))
+        history = _read_history(folder / HISTORY_FILE, (saved_files(folder) or {}).get(HISTORY_FILE))
         return cls(emulator.eval(), options, metadata, source, history, float(seconds))
 
 
 def _read_table(folder: Path) -> dict[str, Any]:
     return read_toml(folder / RUN, what="run folder", format_version=FORMAT, known=_KNOWN)
+
+
+def _why_none(folder: Path) -> str:
+    """Why a folder is no run, and what to do."""
+    if (folder / CHECKPOINT).exists():
+        return "its fit is not finished: go on with `dynamo fit --resume`"
+    if (folder / MANIFEST).exists():
+        return f"it is a population: make a run of it with `dynamo fit {folder}`"
+    if folder.is_dir():
+        return f"the folder has no {RUN}, with which a run ends: make one with `dynamo fit POPULATION`"
+    return f"it is {'a file' if folder.exists() else 'not there'}: make a run with `dynamo fit POPULATION`"
 
 
 def add_file(folder: Path, name: str) -> None:
@@ -218,10 +253,10 @@ def add_file(folder: Path, name: str) -> None:
     write_toml(folder / RUN, {**table, "files": files})
 
 
-def saved_digest(folder: Path, name: str) -> str | None:
-    """The checksum of a file that a run folder keeps, where it keeps one."""
-    files = _read_table(folder).get("files", {}) if (folder / RUN).exists() else {}
-    return str(files[name]) if isinstance(files, dict) and name in files else None
+def saved_files(folder: Path) -> dict[str, str] | None:
+    """The files of a run folder with their checksums; None where it keeps none."""
+    files = _read_table(folder).get("files") if (folder / RUN).exists() else None
+    return {name: str(digest) for name, digest in files.items()} if isinstance(files, dict) else None
 
 
 def _read_history(path: Path, digest: str | None) -> list[tuple[float, ...]]:

@@ -105,8 +105,11 @@ class Ranks:
                 f"{self.devices} processes cannot share the device {name!r}: give --device cuda (each has one of its "
                 "own) or cpu"
             )
-        if torch.cuda.device_count() < self.devices:
-            raise DynamoError(f"--devices {self.devices}: there are {torch.cuda.device_count()} CUDA devices here")
+        count = torch.cuda.device_count()
+        if count == 1 and self.rank is not None:
+            return "cuda:0"  # launchers as Slurm's show each process the one that is its own
+        if count < self.devices:
+            raise DynamoError(f"--devices {self.devices}: there are {count} CUDA devices here")
         return f"cuda:{self.local}"
 
 

@@ -23,23 +23,38 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MetadataValue = str | int | float | bool
 
 
+def _as_data(data: Any) -> Dataset | Spec:
+    return data if isinstance(data, Dataset) else Spec.of(data)
+
+
+def _as_architecture(spec: Any) -> Spec | None:
+    return None if spec is None else Spec.of(spec)
+
+
+def _as_metadata(metadata: Any) -> Any:
+    """Metadata with numpy's and torch's numbers, truth values and texts as Python's."""
+    if not isinstance(metadata, Mapping):
+        return metadata  # for check_metadata to refuse
+    return {key: value.item() if getattr(value, "ndim", None) == 0 else value for key, value in metadata.items()}
+
+
 @attrs.frozen(eq=False)
 class BaseModel:
     """One trained network of a population.
 
     Attributes:
         name: unique in its population.
-        data: its data set, or the spec of it.
+        data: its data set, or the spec of it, also as text (``"arrays:path=data.npz"``).
         metadata: what is known of it (training fraction, epoch, architecture, task, seed, accuracy); colours the map.
-        architecture: the spec that rebuilds it; None for a live module, which can be fitted but not saved.
+        architecture: the spec that rebuilds it, or its text; None for a live module, which can be fitted but not saved.
         data_fingerprint: that of the data set it was trained on, where it is known; a changed data set is refused.
     """
 
     name: str
     _model: DynamicalModel | StoredModel
-    data: Dataset | Spec
-    metadata: Mapping[str, MetadataValue] = attrs.field(factory=dict)
-    architecture: Spec | None = None
+    data: Dataset | Spec = attrs.field(converter=_as_data)
+    metadata: Mapping[str, MetadataValue] = attrs.field(factory=dict, converter=_as_metadata)
+    architecture: Spec | None = attrs.field(default=None, converter=_as_architecture)
     data_fingerprint: str | None = None
 
     @property
@@ -53,6 +68,11 @@ class BaseModel:
             DynamoError: its file is missing or damaged, or values are not finite.
         """
         return self._model.read() if isinstance(self._model, StoredModel) else self._model
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it was opened from a file, and not given as a live module."""
+        return isinstance(self._model, StoredModel)
 
     @property
     def inputs(self) -> InputSpace:
@@ -111,3 +131,17 @@ def check_metadata(metadata: Any, where: str) -> None:
                 f"{where}: the metadata {key!r} is {value!r}; give a text without control characters, a finite number "
                 "of up to 64 bits, or a truth value"
             )
+
+
+def is_written(value: MetadataValue | None, text: str) -> bool:
+    """Whether a piece of metadata is what a user wrote: a text as it is, a number in any way (``1`` is 1.0), a truth
+    value with a capital or without.
+    """
+    if value is None or isinstance(value, str) or str(value) == text:
+        return value is not None and str(value) == text
+    if isinstance(value, bool):
+        return str(value).lower() == text.lower()
+    try:
+        return "_" not in text and value == float(text)
+    except ValueError:
+        return False

@@ -6,19 +6,27 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
+
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import sha256, write_bytes
 from dynamo.contracts.options import Spec, plain_table
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
+from dynamo.contracts.trajectory import Inputs
 from dynamo.population.base_model import BaseModel
-from dynamo.population.weights import Form, StoredModel
+from dynamo.population.data_paths import absolute, relative_paths, resolved
+from dynamo.population.recording import trajectories
+from dynamo.population.weights import Form, StoredModel, load_module
 from dynamo.registry import full_spec, make
 from dynamo.system.storage import check_writable, read_toml, tensors_to_bytes, write_toml
 from dynamo.version import __version__
 
 MANIFEST = "population.toml"
 FORMAT = 1
+#: On so many inputs a model is compared with what is rebuilt of it, and so much may they differ, relative to the
+#: largest value: by rounding, also where weights of half precision become single ones.
+EXAMPLES, SAME = 8, 1e-2
 
 
 class PopulationWriter:
@@ -39,8 +47,14 @@ class PopulationWriter:
         check_writable(folder / "weights")
         check_writable(folder)
 
-    def check(self, base: BaseModel) -> None:
-        """Raise a clear error where the model cannot be written."""
+    def check(self, base: BaseModel, inputs: Inputs | None = None) -> None:
+        """Raise a clear error where the model cannot be written, or would not be read again as it is.
+
+        Args:
+            base: the model.
+            inputs: a few of its inputs, on which it is compared with what is rebuilt from its spec and its weights; not
+                compared where they are None.
+        """
         base.check()
         if base.architecture is None or not isinstance(base.data, Spec):
             raise DynamoError(
@@ -49,16 +63,15 @@ class PopulationWriter:
             )
         if base.name in self.names:
             raise DynamoError(f"{self.folder} has a model called {base.name!r} already")
+        if inputs is not None:
+            check_rebuilt(base, inputs)
 
     def check_data(self, data: Spec, fingerprint: str) -> None:
         """Raise a clear error where models of the folder were trained on other data under the same spec."""
         for entry in self.entries:
-            before = Spec.of(entry["dataset"])  # compared without its plugin, which older manifests do not name
-            if (
-                before.options == plain_table(data.options)
-                and before.name == data.name
-                and entry.get("data_fingerprint", fingerprint) != fingerprint
-            ):
+            there = resolved(Spec.of(entry["dataset"]), entry.get("data_paths"), self.folder)
+            same = (there.name, there.options) == (data.name, plain_table(data.options))
+            if same and entry.get("data_fingerprint", fingerprint) != fingerprint:
                 raise DynamoError(
                     f"the data set {data.name!r} has changed since {entry['name']!r} in {self.folder} was trained on "
                     "it: restore it, or choose another folder"
@@ -75,7 +88,7 @@ class PopulationWriter:
         self.check(base)
         assert base.architecture is not None
         assert isinstance(base.data, Spec)
-        weights = f"weights/{base.name}.safetensors"
+        weights, data = f"weights/{base.name}.safetensors", absolute(full_spec("dataset", base.data))
         content = tensors_to_bytes(base.model.state_dict())
         write_bytes(self.folder / weights, content)
         return {
@@ -83,12 +96,38 @@ class PopulationWriter:
             "weights": weights,
             "sha256": sha256(content),
             "architecture": full_spec("architecture", base.architecture).table(),
-            "dataset": full_spec("dataset", base.data).table(),
+            "dataset": data.table(),
+            "data_paths": relative_paths(data, self.folder) or None,
             "inputs": base.inputs.table(),
             "outputs": base.outputs.table(),
             "metadata": dict(base.metadata),
             "data_fingerprint": base.data_fingerprint,
         }
+
+
+def check_rebuilt(base: BaseModel, inputs: Inputs) -> None:
+    """Compare a model on some inputs with what its architecture makes of its weights.
+
+    Raises:
+        DynamoError: it cannot be rebuilt, or is another model then.
+    """
+    assert base.architecture is not None
+    model, where = base.model, f"model {base.name!r}"
+    build = partial(make, "architecture", base.architecture, DynamicalModel, base.inputs, base.outputs)
+    with torch.random.fork_rng(devices=[]):
+        again = load_module(build, {name: value.cpu() for name, value in model.state_dict().items()}, where)
+    found, wanted = next(trajectories(again, inputs)), next(trajectories(model, inputs))
+    parts = [("its outputs", found.outputs, wanted.outputs)]
+    parts += [("its states", *states) for states in zip(found.states, wanted.states, strict=False)]
+    for what, one, other in parts:
+        one, other = one.cpu().double(), other.cpu().double()
+        if one.shape == other.shape and torch.allclose(one, other, SAME, SAME * float(other.abs().max()), True):
+            continue
+        raise DynamoError(
+            f"{where} would be another one when it is read again: rebuilt from its architecture {base.architecture} "
+            f"with its own weights, {what} differ; correct the architecture's options, or write a component that "
+            "builds it"
+        )
 
 
 def read_entries(folder: Path) -> list[dict[str, Any]]:
@@ -109,7 +148,8 @@ def open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) -
     name = str(entry["name"])
     where = f"{folder / MANIFEST}, model {name!r}"
     try:
-        architecture, dataset = Spec.of(entry["architecture"]), Spec.of(entry["dataset"])
+        architecture = Spec.of(entry["architecture"])
+        dataset = resolved(Spec.of(entry["dataset"]), entry.get("data_paths"), folder)
         inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
     except DynamoError as error:
         raise DynamoError(f"{where}: {error}") from None

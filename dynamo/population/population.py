@@ -10,14 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from dynamo.contracts.data import Dataset
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.files import sha256
 from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace
 from dynamo.population.base_model import BaseModel, MetadataValue
-from dynamo.population.manifest import MANIFEST, PopulationWriter, open_model, read_entries
+from dynamo.population.manifest import EXAMPLES, MANIFEST, PopulationWriter, open_model, read_entries
 from dynamo.population.weights import Form
 from dynamo.registry import full_spec, make
 from dynamo.system.locks import locked
@@ -64,9 +66,14 @@ class Population(Sequence[BaseModel]):
             models: name to model. Any ``nn.Module`` that is a :class:`~dynamo.contracts.protocols.DynamicalModel`.
             data: the data set, or the spec of a registered one (``"digits-rows"``).
             metadata: model name to its metadata.
+
+        Raises:
+            DynamoError: metadata for a model that is not there, or what :class:`Population` finds.
         """
-        data = data if isinstance(data, Dataset) else Spec.of(data)
         metadata = metadata or {}
+        for name in metadata:
+            if name not in models:
+                raise DynamoError(f"there is metadata for {name!r}, but no such model: {did_you_mean(name, models)}")
         return cls([BaseModel(name, model, data, metadata.get(name, {})) for name, model in models.items()])
 
     def __len__(self) -> int:
@@ -101,7 +108,13 @@ class Population(Sequence[BaseModel]):
             made.check(where)
             self._datasets[key] = made
         dataset = self._datasets[key]
-        if dataset.inputs != base.inputs or dataset.outputs != base.outputs:
+        if dataset.inputs == base.inputs and attrs.evolve(dataset.outputs, group=base.outputs.group) == base.outputs:
+            if dataset.outputs.group != base.outputs.group:
+                raise DynamoError(
+                    f"model {base.name!r} says that its task is called {base.outputs.group!r}, its data set "
+                    f"{where!r} that it is {dataset.outputs.group!r}: give both outputs the same group"
+                )
+        else:
             raise DynamoError(
                 f"model {base.name!r} ({base.inputs}; {base.outputs}) does not fit its data set "
                 f"{where!r} ({dataset.inputs}; {dataset.outputs}): has the data set changed since it was trained?"
@@ -135,8 +148,8 @@ class Population(Sequence[BaseModel]):
         """Write the population to a new folder.
 
         Raises:
-            DynamoError: the folder has a population already, a live model has no registered architecture, or the disk
-            refuses.
+            DynamoError: the folder has a population already, a live model has no registered architecture or one that
+                does not rebuild it, or the disk refuses.
         """
         folder = Path(folder)
         with locked(folder):
@@ -144,7 +157,7 @@ class Population(Sequence[BaseModel]):
                 raise DynamoError(f"{folder} holds a population already: choose another folder")
             writer = PopulationWriter(folder)
             for base in self:
-                writer.check(base)
+                writer.check(base, None if base.is_stored else self.dataset(base).test.inputs[:EXAMPLES])
             writer.add(*self)
 
     @classmethod

@@ -10,7 +10,7 @@ from copy import deepcopy
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 import torch
@@ -20,9 +20,14 @@ from dynamo.contracts.checks import checked_trajectory
 from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
-from dynamo.population.population import Population
 from dynamo.system.devices import device_of
 from dynamo.system.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from dynamo.population.population import Population
+
+#: What varies by less than this share of its mean square does not vary: what is left is rounding.
+CONSTANT = 1e-12
 
 
 class Source(Protocol):
@@ -151,7 +156,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def live(population: Population, device: torch.device, augmentation: Augmentation | None = None) -> list[Live]:
+def live(population: "Population", device: torch.device, augmentation: Augmentation | None = None) -> list[Live]:
     """Every base model as a live source on the unlabelled half of its data set's training examples.
 
     Args:
@@ -162,26 +167,35 @@ def live(population: Population, device: torch.device, augmentation: Augmentatio
     Raises:
         DynamoError: a model fails on its inputs, or breaks its contract.
     """
-    models = (base.model for base in population)
-    placed = [model if device_of(model) == device else deepcopy(model).to(device) for model in models]
+    models = [placed(base.model, device) for base in population]
     probes = _probes(population)
-    for base, model, probe in zip(population, placed, probes, strict=True):
+    for base, model, probe in zip(population, models, probes, strict=True):
         with evaluating(model):
             checked_trajectory(model, probe[:8].to(device), where=f"model {base.name!r}")
-    return [Live(model, probe, augmentation) for model, probe in zip(placed, probes, strict=True)]
+    return [Live(model, probe, augmentation) for model, probe in zip(models, probes, strict=True)]
+
+
+def placed(model: DynamicalModel, device: torch.device | None) -> DynamicalModel:
+    """The model on a device; a copy of it where it is on another. Where it is, if no device is given."""
+    return model if device is None or device_of(model) == device else deepcopy(model).to(device)
 
 
 def state_variances(trajectory: Trajectory) -> list[float]:
-    """The variance of a base model's states at each site: over real steps, summed over units."""
+    """The variance of a base model's states at each site: over real steps, summed over units; 0 where they do not vary
+    but for rounding.
+    """
     real = [state.flatten(2)[trajectory.mask] for state in trajectory.states]
-    return [max(float((rows - rows.mean(0)).square().sum(1).mean()), 1e-12) for rows in real]
+    found = [float((rows - rows.mean(0)).square().sum(1).mean()) for rows in real]
+    size = [float(rows.square().sum(1).mean()) for rows in real]
+    return [variance if variance > CONSTANT * square else 0.0 for variance, square in zip(found, size, strict=True)]
 
 
 def record(
-    population: Population,
+    population: "Population",
     folder: Path | None = None,
     progress: Progress = silent,
     precision: Literal["float32", "float16"] = "float32",
+    device: torch.device | None = None,
 ) -> list[Recording]:
     """Run every base model on the unlabelled half of its data set's training examples (section 4).
 
@@ -190,6 +204,7 @@ def record(
         folder: where to keep the recordings as memory-mapped files; in memory where it is None.
         progress: called with (model, models) after each.
         precision: of the states; float16 halves the room they take.
+        device: where to run them, copies of those that are elsewhere; where they are, if it is None.
 
     Raises:
         DynamoError: a model fails or breaks its contract on its first batch, its trajectory holds NaN or Inf, states
@@ -200,7 +215,7 @@ def record(
     rooms, recordings = _Rooms(folder, Counter(kinds)), list[Recording]()
     for number, (base, probe, kind) in enumerate(zip(population, probes, kinds, strict=True)):
         place, where = partial(rooms.find, kind, base.name, len(probe)), f"model {base.name!r}"
-        room, start = _run(base.model, probe, place, precision=precision, where=where)
+        room, start = _run(placed(base.model, device), probe, place, precision=precision, where=where)
         trajectory = room.trajectory[start : start + len(probe)]
         if not all(bool(state.isfinite().all()) for state in (*trajectory.states, trajectory.outputs)):
             hint = "" if precision == "float32" else " (or some beyond the range of float16: record in float32)"
@@ -212,7 +227,7 @@ def record(
     return recordings
 
 
-def _probes(population: Population) -> list[Inputs]:
+def _probes(population: "Population") -> list[Inputs]:
     """Each base model's probe inputs; the models of one data set share theirs."""
     probes: dict[int, Inputs] = {}
     for base in population:
@@ -228,6 +243,19 @@ def run(model: DynamicalModel, inputs: Inputs, batch_size: int = 512) -> Traject
     What comes back is on the CPU, in memory, in the model's own precision.
     """
     return _run(model, inputs, lambda like: _Room.of(like, len(inputs)), batch_size)[0].trajectory
+
+
+@torch.no_grad()
+def trajectories(model: DynamicalModel, inputs: Inputs, batch_size: int = 512, where: str = "") -> Iterator[Trajectory]:
+    """A model's trajectories on any number of inputs, a batch at a time, in eval mode, on the model's device: nothing
+    is kept but one batch. The first batch is checked where ``where`` names the model.
+    """
+    device = device_of(model)
+    with evaluating(model):
+        for start in range(0, len(inputs), batch_size):
+            batch = inputs[start : start + batch_size].to(device)
+            is_checked = where and start == 0
+            yield checked_trajectory(model, batch, where=where) if is_checked else model.trajectory(batch)
 
 
 @attrs.define(eq=False)
@@ -290,7 +318,6 @@ class _Rooms:
         return room if room.holds(like) else _Room.of(like, rows, store)
 
 
-@torch.no_grad()
 def _run(
     model: DynamicalModel,
     inputs: Inputs,
@@ -302,18 +329,14 @@ def _run(
     """Run a model, and keep its trajectories in the room that ``place`` gives for tensors like its own. The room, and
     where the model's rows start. The first batch is checked where ``where`` names the model.
     """
-    device, room, first = device_of(model), None, 0
-    with evaluating(model):
-        for start in range(0, len(inputs), batch_size):
-            batch = inputs[start : start + batch_size].to(device)
-            is_checked = where and room is None
-            part = checked_trajectory(model, batch, where=where) if is_checked else model.trajectory(batch)
-            states = [state.half() if precision == "float16" else state for state in part.states]
-            tensors = (*states, part.outputs, part.mask)
-            if room is None:
-                room = place(tensors)
-                first = room.used
-            room.add(tensors)
+    room, first = None, 0
+    for part in trajectories(model, inputs, batch_size, where):
+        states = [state.half() if precision == "float16" else state for state in part.states]
+        tensors = (*states, part.outputs, part.mask)
+        if room is None:
+            room = place(tensors)
+            first = room.used
+        room.add(tensors)
     assert room is not None
     return room, first
 

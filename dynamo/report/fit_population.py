@@ -4,21 +4,21 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.fit import distributed
 from dynamo.fit.fidelity import measure_fidelity, write_fidelity
 from dynamo.fit.fit import RUN, Fit
 from dynamo.fit.ranks import Ranks
 from dynamo.population.population import Population
 from dynamo.report.run import EMBEDDING, check_key, write_map
+from dynamo.system.devices import find_device
 from dynamo.system.locks import locked
 from dynamo.system.progress import Stages, silent_stages
 from dynamo.system.storage import check_writable
-from dynamo.training.checkpoint import remove_checkpoint
+from dynamo.training.checkpoint import CHECKPOINT, remove_checkpoint
 from dynamo.training.options import FitOptions
 from dynamo.training.plan import FitPlan
 
-CHECKPOINT = "checkpoint.pt"
 RECORDING = "recording"
 
 
@@ -36,10 +36,11 @@ def fit_population(
 
     Args:
         population: the base models.
-        options: how to fit; see also :func:`dynamo.preset`.
+        options: how to fit; see also :func:`dynamo.preset`. A fit that is saved already, and was stopped before it was
+            measured and drawn, stays as it is: then they only say where to measure.
         out: the run folder; where it is None, nothing is written, measured or drawn.
         ranks: the processes that share the fit; this one alone where it is None.
-        resume: go on from the run folder's checkpoint.
+        resume: go on from the run folder's checkpoint, or measure and draw the fit that it holds.
         colour_by: the metadata that colours the map; one is chosen where it is None.
         progress: one stage each for recording, fitting and measuring.
 
@@ -47,9 +48,10 @@ def fit_population(
         The fit. Where a launcher has started several processes, it is whole at rank 0 alone, which alone writes.
 
     Raises:
-        Interrupted: Ctrl-C; the message says where the checkpoint is.
-        DynamoError: a folder that is in use, holds a finished run, or has no checkpoint where one is asked for or the
-            other way round; options that do not fit the population (see :class:`~dynamo.training.plan.FitPlan`).
+        Interrupted: Ctrl-C; the message says what is saved.
+        DynamoError: a folder that is in use, holds a finished run or one of another population, or has no checkpoint
+            where one is asked for or the other way round; options that do not fit the population (see
+            :class:`~dynamo.training.plan.FitPlan`).
 
     Example:
         >>> from dynamo import Population, fit_population, preset
@@ -67,6 +69,8 @@ def fit_population(
     run = Path(out)
     checkpoint, recording = run / CHECKPOINT, run / RECORDING
     if ranks.rank:  # started by a launcher: rank 0 alone writes
+        if resume and (run / RUN).exists():
+            return Fit.load(run)  # nothing is left to do but what rank 0 does alone
         return distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted)
     with ExitStack() as stack:
         stack.enter_context(locked(run))
@@ -76,12 +80,17 @@ def fit_population(
         stack.callback(shutil.rmtree, recording, ignore_errors=True)
         if (run / RUN).exists():
             fit = Fit.load(run)  # it was stopped when it measured or drew
+            fit.check_population(population)
         else:
             fit = distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted)
             fit.save(run)
-        measured = measure_fidelity(fit, population, progress("measuring fidelity", len(population)))
-        write_fidelity(measured, run)
-        write_map(fit, run, colour_by)
+        device = find_device(ranks.device(options))
+        try:
+            measured = measure_fidelity(fit, population, progress("measuring fidelity", len(population)), device)
+            write_fidelity(measured, run)
+            write_map(fit, run, colour_by)
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped; the fit is saved in {run}: --resume measures and draws it") from None
         remove_checkpoint(checkpoint)
     return fit
 

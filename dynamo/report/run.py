@@ -4,9 +4,11 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from dynamo.analysis.geometry.spectrum import Spectrum, spectrum
+from dynamo.analysis.table import columns_of, numbered
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.files import write_bytes
 from dynamo.fit.fit import Fit
@@ -32,15 +34,11 @@ def write_map(fit: Fit, folder: Path, label: str | None) -> Spectrum:
     figure = plot_map(result, label, values, f"{len(fit.names)} models, embedding in {fit.theta.shape[1]} dimensions")
     write_figure(figure, folder, "map")
     keys = sorted({key for table in fit.metadata for key in table})
-    columns = [
-        "name",
-        *keys,
-        *(f"theta_{i + 1}" for i in range(fit.theta.shape[1])),
-        *(f"pc_{i + 1}" for i in range(len(result.shares))),
-    ]
+    theta, components = numbered("theta", fit.theta.shape[1]), numbered("pc", len(result.shares))
+    columns = ["name", *columns_of(keys, ["name", *theta, *components]), *theta, *components]
     rows = [
-        [name, *(table.get(key, "") for key in keys), *theta, *place]
-        for name, table, theta, place in zip(
+        [name, *(table.get(key, "") for key in keys), *own, *place]
+        for name, table, own, place in zip(
             fit.names, fit.metadata, fit.theta.tolist(), result.coordinates.tolist(), strict=True
         )
     ]
@@ -52,7 +50,8 @@ def write_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write a picture as ``NAME.png`` and ``NAME.svg``."""
     for kind in ("png", "svg"):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+        with rc_context({"svg.hashsalt": name}):  # without it, matplotlib draws the names of parts at random
+            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
         write_bytes(folder / f"{name}.{kind}", buffer.getvalue())
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from math import isfinite
 from typing import Literal
 
 import attrs
@@ -17,6 +18,7 @@ from dynamo.registry import make
 from dynamo.system.devices import find_device
 from dynamo.system.progress import Progress, silent
 from dynamo.training.optimisation import Annealed
+from dynamo.training.randomness import Randomness
 
 
 @attrs.frozen
@@ -112,10 +114,9 @@ def train_base_model(
     augment = None
     if options.augmentation != "none":
         augment = make("augmentation", options.augmentation, Augmentation, dataset.inputs)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
+    random = Randomness(device, job.seed)
+    with random.drawn():
         model = make("architecture", job.architecture, DynamicalModel, dataset.inputs, dataset.outputs).to(device)
-        state = torch.get_rng_state()
     batches = _batches(len(examples), options.batch_size)
     steps = options.epochs * batches
     groups = [{"params": list(model.parameters()), "peak": options.learning_rate}]
@@ -123,8 +124,7 @@ def train_base_model(
     optimizer = Annealed(options.optimizer, groups, steps, weight_decay=options.weight_decay, **settings)
     step = 0
     for epoch in range(1, options.epochs + 1):
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(state)
+        with random.drawn():
             model.train()
             for rows in torch.tensor_split(torch.randperm(len(examples)), batches):
                 batch = examples[rows]
@@ -144,7 +144,6 @@ def train_base_model(
                 optimizer.step(step)
                 step += 1
                 progress(step, steps)
-            state = torch.get_rng_state()
         yield epoch, model.eval()
 
 
@@ -170,8 +169,10 @@ def as_base_model(
         "task": dataset.outputs.group,
         "fraction": job.fraction,
         "seed": job.seed,
-        "score": round(score(model, dataset.test), 4),
     }
+    reached = score(model, dataset.test)
+    if isfinite(reached):  # R² of targets that do not vary is undefined
+        known["score"] = round(reached, 4)
     if epoch is not None:
         known["epoch"] = epoch
     return BaseModel(job.checkpoint_name(epoch), model, data, {**known, **metadata}, job.architecture, fingerprint)

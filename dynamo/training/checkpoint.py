@@ -26,6 +26,8 @@ from dynamo.training.emulator import Emulator
 from dynamo.training.options import FitOptions
 from dynamo.version import __version__
 
+#: What it is called in a run folder.
+CHECKPOINT = "checkpoint.pt"
 #: 1: one file; 2: with shares beside it.
 FORMATS = (1, 2)
 #: Options that may be others when a fit goes on.
@@ -38,6 +40,7 @@ _KINDS: dict[str, type] = {
     "emulator": dict,
     "optimizer": dict,
     "rng": Tensor,
+    "device_rng": list,
     "seconds": float,
     "history": Tensor,
     "shares": dict,
@@ -161,11 +164,14 @@ def read_checkpoint(path: Path | str, owns: Callable[[int], bool] = lambda numbe
         raise _nonsense(path, one_line(error)) from None
     check_format(path, "checkpoint", found, FORMATS, writer)
     loaded.setdefault("shares", {})
+    loaded.setdefault("device_rng", [])  # as it was before there were fits on other devices than the CPU
     wrong = [key for key, kind in _KINDS.items() if not isinstance(loaded.get(key), kind)]
     if wrong:
         raise _nonsense(path, f"it lacks {', '.join(wrong)}")
     try:
         torch.Generator().set_state(loaded["rng"])
+        if not all(isinstance(state, Tensor) and state.dtype == torch.uint8 for state in loaded["device_rng"]):
+            raise ValueError("what it says of random numbers is no state of a generator")
         steps = loaded["history"][:, 0].tolist()
         if not bool(loaded["history"].isfinite().all()) or steps != list(range(1, len(steps) + 1)):
             raise ValueError("its history is not of the steps 1, 2, … and finite numbers")

@@ -7,8 +7,9 @@ from pathlib import Path
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.options import Spec
-from dynamo.population.base_model import MetadataValue
-from dynamo.population.manifest import PopulationWriter
+from dynamo.population.base_model import MetadataValue, check_metadata
+from dynamo.population.data_paths import absolute
+from dynamo.population.manifest import EXAMPLES, PopulationWriter
 from dynamo.population.population import Population
 from dynamo.registry import full_spec, make
 from dynamo.system.locks import locked
@@ -72,7 +73,8 @@ def train_population(
     folder, options, known = Path(folder), options or BaseTrainingOptions(), dict(metadata or {})
     if options.augmentation != "none":
         known.setdefault("augmentation", Spec.parse(options.augmentation).name)
-    specs, data = [full_spec("architecture", spec) for spec in architectures], full_spec("dataset", dataset)
+    specs, data = [full_spec("architecture", spec) for spec in architectures], absolute(full_spec("dataset", dataset))
+    check_metadata(known, "metadata")
     made = make("dataset", data, Dataset)
     made.check(data.name)
     wanted = jobs(prefix or made.outputs.group, specs, fractions, seeds)
@@ -91,8 +93,10 @@ def train_population(
                     continue
                 base = as_base_model(job, model, data, made, epoch if keep_epochs else None, known, fingerprint)
                 if base.name not in there:
+                    writer.check(base, made.test.inputs[:EXAMPLES])
                     writer.add(base)
-            overall(number + 1, len(todo), f"{job.name}: test score {base.metadata['score']:.3f}")
+            told = f"test score {base.metadata['score']:.3f}" if "score" in base.metadata else "no score"
+            overall(number + 1, len(todo), f"{job.name}: {told}")
     return Population.load(folder, {job.checkpoint_name(epoch) for job in wanted for epoch in epochs})
 
 

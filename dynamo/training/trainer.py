@@ -1,7 +1,7 @@
 """The generic trainer: Algorithm 1 and its multi-model form, for any plugins."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from math import inf, nan
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.contracts.protocols import Augmentation
+from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.population.population import Population
 from dynamo.population.recording import Elsewhere, Source, live, record, state_variances
 from dynamo.registry import make
@@ -27,7 +28,10 @@ from dynamo.training.objective import losses_together, model_loss, population_lo
 from dynamo.training.optimisation import Annealed, matrices_of
 from dynamo.training.options import FitOptions
 from dynamo.training.plan import FitPlan
+from dynamo.training.randomness import Randomness
 
+#: The least variance of a model's states that divides its hidden loss, relative to that of the median model.
+LEAST_SCALE = 1e-2
 HISTORY = ("step", "learning_rate", "loss", "hidden", "output")
 
 
@@ -63,12 +67,12 @@ class Trainer:
         self._processes = processes or SingleProcess()
         self._device = find_device(self.options.device)
         self._recordings = recordings
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.options.seed)
+        self._random = Randomness(self._device, self.options.seed)
+        with self._random.drawn():
             self.emulator = Emulator(self.plan.blueprint, self._processes.owns).place(self._device)
             if self.options.channels_last:
                 self.emulator = self.emulator.to(memory_format=torch.channels_last)
-            self._rng = torch.get_rng_state()
+        self._scales: list[list[float] | None] | None = None
         self.step, self.seconds = 0, 0.0
         self.history: list[tuple[float, ...]] = []
         self._annealed = self._make_optimizer()
@@ -105,8 +109,8 @@ class Trainer:
             made += live(mine, self._device, augmentation)
         else:
             store = folder if kind == "disk" else None
-            with fast_products(torch.device("cpu")):
-                made += record(mine, store, progress, self.options.recording_precision)
+            with fast_products(self._device):
+                made += record(mine, store, progress, self.options.recording_precision, self._device)
         sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
         for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
             sources[number] = source
@@ -131,20 +135,28 @@ class Trainer:
             settings["fused"] = self._device.type in ("cpu", "cuda")  # torch's SGD fails where models are drawn in turn
         return Annealed(options.optimizer, groups, self.steps, weight_decay=options.weight_decay, **settings)
 
-    @cached_property
+    @property
     def scales(self) -> list[list[float] | None]:
         """What divides each model's hidden loss at each site: nothing, or the variance of its states there, summed over
-        units, on up to 2,048 of its probe inputs. Nothing for models that this process does not own.
+        units, on up to 2,048 of its probe inputs. It is infinity, so that the site has no weight, where they do not
+        vary, and never below :data:`LEAST_SCALE` of the median model's: a model that hardly moves would drown all
+        others. All processes ask for it together; each has nothing for models that it does not own.
         """
-        if not self.options.scale_hidden:
-            return [None for _ in self.population]
+        if self._scales is None:
+            self._scales = self._measure_scales() if self.options.scale_hidden else [None] * len(self.population)
+        return self._scales
+
+    def _measure_scales(self) -> list[list[float] | None]:
+        variances = torch.zeros(len(self.population), len(self.emulator.meta_model.state_shapes), dtype=torch.float64)
         with torch.random.fork_rng(devices=[]):
-            return [
-                state_variances(source.batch(torch.arange(min(len(source), 2048)))[1])
-                if self._processes.owns(number)
-                else None
-                for number, source in enumerate(self.recordings)
-            ]
+            for number, source in enumerate(self.recordings):
+                if self._processes.owns(number):
+                    rows = torch.arange(min(len(source), 2048))
+                    variances[number] = torch.tensor(state_variances(source.batch(rows)[1]), dtype=torch.float64)
+        self._processes.add(variances)
+        least = LEAST_SCALE * variances.masked_fill(variances == 0, nan).nanmedian(dim=0).values
+        scales = torch.where(variances > 0, variances.maximum(least), inf)
+        return [own if self._processes.owns(number) else None for number, own in enumerate(scales.tolist())]
 
     def draw(self, step: int) -> tuple[list[int], list[Tensor]]:
         """The base models of a step and the rows of data that each sees: a function of the seed and the step alone."""
@@ -206,11 +218,10 @@ class Trainer:
             DynamoError: a loss is not finite; the message names the step, the model and the loss.
         """
         self.emulator.train()
-        outer = torch.get_rng_state()
-        torch.set_rng_state(self._rng)
+        _ = self.scales
         before, started = self.seconds, perf_counter()
         try:
-            with interrupts() as interrupted, fast_products(self._device):
+            with interrupts() as interrupted, fast_products(self._device), self._random.drawn():
                 while self.step < self.steps:
                     progress(self.step + 1, self.steps, self._advance())
                     self.seconds = before + perf_counter() - started
@@ -221,7 +232,6 @@ class Trainer:
                         saved = f"saved in {checkpoint}" if checkpoint else "nothing was saved"
                         raise Interrupted(f"stopped at step {self.step} of {self.steps}; {saved}")
         finally:
-            torch.set_rng_state(outer)
             self.emulator.eval()
 
     def _advance(self) -> float:
@@ -238,7 +248,7 @@ class Trainer:
         self._annealed.optimizer.zero_grad(set_to_none=True)
         if self._processes.size > 1:  # what is drawn on the way is a function of seed, step and rank
             place = [self.options.seed, self.step, self._processes.rank + 1]
-            torch.manual_seed(int(np.random.default_rng(place).integers(2**63)))
+            self._random.seed(int(np.random.default_rng(place).integers(2**63)))
         if mine:
             losses = self.losses([chosen[place] for place in mine], [rows[place] for place in mine])
             figures[:, mine] = torch.stack(losses).detach()
@@ -247,21 +257,31 @@ class Trainer:
         hidden, output = figures.unbind()
         loss = self.loss(hidden, output)
         if not bool(loss.isfinite()):
-            self._blame(chosen, hidden, output)
+            self._blame(chosen, rows, hidden, output)
         rate = self._annealed.step(self.step)
         self.step += 1
-        self._rng = torch.get_rng_state()
+        self._random.keep()
         self.history.append((self.step, rate, loss.item(), hidden.mean().item(), output.mean().item()))
         return loss.item()
 
-    def _blame(self, chosen: Sequence[int], hidden: Iterable[Tensor], output: Iterable[Tensor]) -> None:
-        for number, *losses in zip(chosen, hidden, output, strict=True):
+    def _blame(
+        self, chosen: Sequence[int], rows: Sequence[Tensor], hidden: Iterable[Tensor], output: Iterable[Tensor]
+    ) -> None:
+        """Say whose loss is not finite, and whether the base model or the fit is to blame."""
+        spoilt = [
+            self._processes.owns(number) and not _is_finite(self.recordings[number].batch(own))
+            for number, own in zip(chosen, rows, strict=True)
+        ]
+        spoilt = [self._processes.any(broken) for broken in spoilt]
+        for number, broken, *losses in zip(chosen, spoilt, hidden, output, strict=True):
             for kind, value in zip(("hidden", "output"), losses, strict=True):
                 if not bool(value.isfinite()):
                     name = self.population[number].name
+                    why = "lower learning_rate (or use precision float32); the last checkpoint is from before"
+                    if broken:
+                        why = "its own states or outputs, or its inputs, are NaN or infinite: leave it out"
                     raise DynamoError(
-                        f"the {kind} loss of model {name!r} is {value.item()} at step {self.step + 1}: "
-                        "lower learning_rate (or use precision float32); the last checkpoint is from before"
+                        f"the {kind} loss of model {name!r} is {value.item()} at step {self.step + 1}: {why}"
                     )
         raise DynamoError(f"the loss is not finite at step {self.step + 1}: lower learning_rate")
 
@@ -272,7 +292,8 @@ class Trainer:
             "population": self.population.fingerprint,
             "data": self.population.data_fingerprints,
             "options": attrs.asdict(self.options),
-            "rng": self._rng,
+            "rng": self._random.states[0],
+            "device_rng": self._random.states[1:],
             "seconds": self.seconds,
             "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)),
         }
@@ -296,5 +317,13 @@ class Trainer:
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DynamoError(f"{path} does not fit this population and these options: {error}") from None
         self.step, self.seconds = content["step"], content["seconds"]
-        self._rng = content["rng"]
+        self._random.load([content["rng"], *content["device_rng"]], self.options.seed + self.step)
         self.history = [tuple(row) for row in content["history"].tolist()]
+
+
+def _is_finite(batch: tuple[Inputs, Trajectory]) -> bool:
+    """Whether inputs and trajectory hold no NaN and nothing infinite on real steps."""
+    inputs, trajectory = batch
+    values = inputs.values[inputs.mask] if inputs.is_sequence else inputs.values
+    real = (values, *(part[trajectory.mask] for part in (*trajectory.states, trajectory.outputs)))
+    return all(bool(part.isfinite().all()) for part in real)

@@ -15,7 +15,7 @@ from dynamo.analysis.dynamics.fixed_points import find_fixed_points, sample_stat
 from dynamo.analysis.dynamics.linearisation import linearise
 from dynamo.analysis.dynamics.slow_points import fixed_within_reach
 from dynamo.analysis.dynamics.transport import Transport
-from dynamo.analysis.table import Table
+from dynamo.analysis.table import Table, columns_of, in_words
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel, RecurrentModel, StateMap
 from dynamo.contracts.trajectory import Inputs
@@ -25,6 +25,8 @@ from dynamo.population.population import Population
 from dynamo.population.recording import run
 from dynamo.system.progress import Progress, silent
 
+#: Moves below this fraction of the states' own size, both squared, are rounding: the model stands still.
+CONSTANT = 1e-12
 #: The places of the meta-model: θ_n, the mean θ of n's group, those of the other groups (the mean over them).
 PLACES = ("own theta", "own centroid", "other centroid")
 
@@ -37,7 +39,8 @@ def residual(
 
     The mean of ‖F_n^k(V h_t) − V h_{t+k}‖², over the mean of ‖h_{t+k} − h_t‖² of the base model itself on the same
     inputs: 0 for a conjugacy, 1 is as wrong as a map that stands still. The same base model has the same unit at every
-    θ. States count from the first step on, since the loss asks nothing of V h_0 (section 2.2); padded steps never do.
+    θ; one that stands still has none, and no residual (NaN). States count from the first step on, since the loss asks
+    nothing of V h_0 (section 2.2); padded steps never do.
 
     Args:
         base: F_n.
@@ -70,8 +73,8 @@ def residual(
         for step in range(1, k + 1):
             h = base.step(x[:, step : last + step][real], h)
         miss = (h - images[:, k:][real]).double().square().sum()
-        unit = (own[:, k:] - own[:, :last])[real].double().square().sum()
-        residuals.append(float(miss / unit))
+        moves, size = ((part[real]).double().square().sum() for part in (own[:, k:] - own[:, :last], own[:, k:]))
+        residuals.append(float(miss / moves) if moves > CONSTANT * size else float("nan"))
     return np.array(residuals)
 
 
@@ -103,9 +106,12 @@ class Conjugacy:
 
     @property
     def ordered(self) -> Floats:
-        """The fraction of models with a residual that is smaller at their own centroid than at the others, ``[K]``."""
+        """The fraction of models with a residual that is smaller at their own centroid than at the others, ``[K]``, of
+        those that have both.
+        """
         _, centroid, other = np.moveaxis(self.residual, 1, 0)
-        return np.asarray((centroid < other).mean(0))
+        both = np.isfinite(centroid) & np.isfinite(other)
+        return np.array([_mean((centroid < other)[both[:, k], k].tolist()) for k in range(len(self.steps))])
 
     def table(self, carried: Transport, key: str = "group") -> Table:
         """A row for each base model and place.
@@ -114,24 +120,27 @@ class Conjugacy:
             carried: what the state maps carry over, of the same models.
             key: of the metadata whose values are the groups.
         """
-        columns = ["model", key, "place", *(f"residual_{k}" for k in self.steps), "fixed_points", "speed", "spectra"]
-        columns += ["dimension", "rank", "condition", "lost"]
+        figures = [*(f"residual_{k}" for k in self.steps), "fixed_points", "speed", "spectra"]
+        figures += ["dimension", "rank", "condition", "lost"]
+        columns = ["model", *columns_of([key], ["model", "place", *figures]), "place", *figures]
         rows: list[list[object]] = []
         for index, (name, group, one) in enumerate(zip(self.names, self.groups, carried.inverses, strict=True)):
             for where, place in enumerate(PLACES):
-                figures = (float(figure[index, where]) for figure in (self.fixed_points, self.speed, self.spectra))
+                own = (float(figure[index, where]) for figure in (self.fixed_points, self.speed, self.spectra))
                 inverse = (one.dimension, one.rank, one.condition, one.lost)
-                rows.append([name, group, place, *self.residual[index, where].tolist(), *figures, *inverse])
+                rows.append([name, group, place, *self.residual[index, where].tolist(), *own, *inverse])
         return columns, rows
 
     def describe(self) -> str:
-        """The mean residuals at each number of steps."""
-        means = zip(self.steps, np.moveaxis(self.residual.mean(0), 1, 0), self.ordered, strict=True)
-        return "\n".join(
-            f"{k} step(s): mean residual {own:.3f} at θ_n, {centroid:.3f} at the own centroid, {other:.3f} at the "
-            f"others; own below other for {ordered:.0%} of the models"
-            for k, (own, centroid, other), ordered in means
-        )
+        """The mean residuals at each number of steps, of the models that have them."""
+        sentences = []
+        for index, (k, ordered) in enumerate(zip(self.steps, self.ordered.tolist(), strict=True)):
+            own, centroid, other = (in_words(_mean(values.tolist())) for values in self.residual[:, :, index].T)
+            below = "" if np.isnan(ordered) else f"; own below other for {ordered:.0%} of the models"
+            sentences.append(
+                f"{k} step(s): mean residual {own} at θ_n, {centroid} at the own centroid, {other} at the others{below}"
+            )
+        return "\n".join(sentences)
 
 
 @torch.no_grad()
@@ -279,7 +288,7 @@ class _Pair:
         spectra = (linearise(there, x, fixed).eigenvalues, linearise(self.base, base_x, images).eigenvalues)
         return attrs.evolve(
             figures,
-            speed=_speed(self.base, base_x, images) / self.typical,
+            speed=_speed(self.base, base_x, images) / self.typical if self.typical > 0 else float("nan"),
             spectra=spectral_distance(spectra[0].numpy(), spectra[1].numpy(), leading),
         )
 

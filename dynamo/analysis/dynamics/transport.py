@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dynamo.analysis.arrays import Floats
-from dynamo.analysis.table import Table
+from dynamo.analysis.table import Table, in_words
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import StateMap
 from dynamo.fit.fidelity import unexplained
@@ -114,6 +114,7 @@ class Transport:
         names = np.array(self.groups)
         chosen = (names[:, None] == names) == within
         np.fill_diagonal(chosen, False)
+        chosen &= np.isfinite(self.carried)  # states that do not vary have nothing to explain
         return float(self.carried[chosen].mean()) if chosen.any() else float("nan")
 
     def table(self) -> Table:
@@ -124,7 +125,7 @@ class Transport:
     def describe(self) -> str:
         """The means within groups and between them."""
         within, between = self.mean(within=True), self.mean(within=False)
-        return f"V_m V_n⁺ leaves unexplained {within:.3f} within groups, {between:.3f} between"
+        return f"V_m V_n⁺ leaves unexplained {in_words(within)} within groups, {in_words(between)} between"
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from dynamo.analysis.dynamics.words import TABLE_3, WordLists, WordScore, word_s
 from dynamo.analysis.networks.landscape import Landscape, landscape
 from dynamo.analysis.networks.over_the_map import over_the_map
 from dynamo.analysis.networks.task import task_of
-from dynamo.analysis.table import Table
+from dynamo.analysis.table import Table, numbered
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.fit.fit import Fit
@@ -53,6 +53,7 @@ class WordMap:
         rest: the readout at the neutral point h*, ``[size, size]``.
         emulators: of the meta-model at every θ_n; None where there is no point.
         base_models: of the base models themselves; None for those of another head or without a point.
+        on_grid: of the meta-model on the grid, row by row; None where there is no point.
         over_models: word score and accuracy of the meta-model at the θ_n.
         over_base_models: those of the base models themselves.
         over_grid: those on the grid. Neighbours on a grid resemble each other, so a shuffled grid would be too easy to
@@ -66,6 +67,7 @@ class WordMap:
     rest: Floats
     emulators: tuple[WordScore | None, ...]
     base_models: tuple[WordScore | None, ...]
+    on_grid: tuple[WordScore | None, ...]
     over_models: Correlation
     over_base_models: Correlation
     over_grid: Correlation
@@ -108,6 +110,23 @@ class WordMap:
         )
         return ["pc_1", "pc_2", "task_score", "word_score", "rest"], [
             [*coordinates, task, word, rest] for coordinates, task, word, rest in grid
+        ]
+
+    def points_table(self) -> Table:
+        """The neutral point h* that each score starts from, with its speed: of the meta-model at each θ_n, of the base
+        models, and of the meta-model at each place of the grid. States of fewer units leave their last columns empty.
+        """
+        plane = self.landscape
+        places = plane.frame.coordinates(plane.thetas).reshape(-1, 2).tolist()
+        found: list[tuple[str, str | None, Sequence[float | None], WordScore | None]] = []
+        for of, scores in (("meta-model", self.emulators), ("base model", self.base_models)):
+            found += [(of, name, [None, None], one) for name, one in zip(plane.names, scores, strict=True)]
+        found += [("grid", None, place, one) for place, one in zip(places, self.on_grid, strict=True)]
+        known = [(of, name, place, one) for of, name, place, one in found if one is not None]
+        size = max((len(one.point) for *_, one in known), default=0)
+        return ["of", "model", "pc_1", "pc_2", "speed", "rest", *numbered("h", size)], [
+            [of, name, *place, one.speed, one.rest, *one.point, *[None] * (size - len(one.point))]
+            for of, name, place, one in known
         ]
 
     def describe(self) -> str:
@@ -220,6 +239,7 @@ def word_map(
         rest=_numbers(on_grid, "rest").reshape(size, size),
         emulators=tuple(emulators),
         base_models=tuple(base_models),
+        on_grid=tuple(on_grid),
         over_models=over_models,
         over_base_models=over_base_models,
         over_grid=shifted_correlation(scores, plane.scores),

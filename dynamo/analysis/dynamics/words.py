@@ -81,12 +81,16 @@ class WordScore:
         rest: the readout at h*, which should be near 0.
         separation: the fraction of pairs of a positive and a negative word in which the positive one reads higher;
             unlike the score it does not grow with the size of the readout.
+        point: h*, ``[H]``.
+        speed: q = ½‖F(0, h*) − h*‖², 0 for a fixed point.
     """
 
     score: float
     readouts: Mapping[str, float]
     rest: float
     separation: float
+    point: tuple[float, ...]
+    speed: float
 
 
 def valence(outputs: Tensor, space: OutputSpace, positive: int = -1) -> Tensor:
@@ -152,10 +156,13 @@ def word_score(
         raise DynamoError(f"the readout after {words[int((~kicked.isfinite()).nonzero()[0, 0])]!r} is NaN or infinite")
     ends = np.cumsum([len(known.positive), len(known.negative)]).tolist()
     up, down, flat = kicked.double().tensor_split(ends)
+    moved = model.step(torch.zeros_like(x[:1]), states[neutral][None])[0] - states[neutral]
     above = (up[:, None] > down).double() + (up[:, None] == down).double() / 2
     return WordScore(
         score=float(up.sum() - down.sum() - flat.abs().sum()),
         readouts=dict(zip(words, kicked.tolist(), strict=True)),
         rest=float(rest[neutral]),
         separation=float(above.mean()),
+        point=tuple(states[neutral].tolist()),
+        speed=0.5 * float(moved.cpu().double().square().sum()),
     )

@@ -10,8 +10,8 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from dynamo.analysis.arrays import AnyFloats, Booleans, Floats, Integers
 from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_codes
-from dynamo.analysis.geometry.partitions import cluster, silhouettes
-from dynamo.analysis.table import Table
+from dynamo.analysis.geometry.partitions import check_thetas, cluster, silhouettes
+from dynamo.analysis.table import Table, columns_of
 from dynamo.contracts.errors import DynamoError
 from dynamo.system.progress import Progress, silent
 
@@ -86,8 +86,8 @@ class Agreement:
         Args:
             key: of the metadata whose values name the groups.
         """
-        columns = [key, "models", "to the centroid", "in the group", "to others"]
-        return columns, [list(attrs.astuple(group)) for group in self.groups]
+        columns = ["models", "to the centroid", "in the group", "to others"]
+        return [*columns_of([key], columns), *columns], [list(attrs.astuple(group)) for group in self.groups]
 
 
 def agreement(
@@ -105,11 +105,12 @@ def agreement(
 
     The p-values are those of a permutation test: the groups are shuffled over the models, map and clusters stay. The
     intervals are from half-samples: half of each group's models (at least two), drawn without replacement and clustered
-    anew, in as many clusters. A bootstrap with replacement would put copies of a model at distance 0 of each other and
-    so raise silhouette, neighbours and ARI. Of all subsamples the half needs no rescaling: a mean over it varies about
-    the mean over all as the latter does about the truth (Shao and Wu 1989). Since half as many models tend to agree
-    less, the half-samples' middle 95 % are moved from their mean to the value of all models, and cut at the ends of the
-    measure's range. The interval is too narrow for groups of less than four models.
+    anew, in as many clusters or as many as so few models and places allow. A bootstrap with replacement would put
+    copies of a model at distance 0 of each other and so raise silhouette, neighbours and ARI. Of all subsamples the
+    half needs no rescaling: a mean over it varies about the mean over all as the latter does about the truth (Shao and
+    Wu 1989). Since half as many models tend to agree less, the half-samples' middle 95 % are moved from their mean to
+    the value of all models, and cut at the ends of the measure's range. The interval is too narrow for groups of less
+    than four models.
 
     Args:
         theta: the model embeddings ``[N, d]``.
@@ -133,15 +134,14 @@ def agreement(
         >>> 0 < result["neighbours"].p_value <= 1
         True
     """
+    check_groups(groups, neighbours)
     names, codes = group_codes(groups)
     theta = np.asarray(theta, dtype=np.float64)
-    clusters = clusters or find_clusters(theta, "kmeans", len(names), seed=seed)
+    clusters = clusters or find_clusters(theta, "kmeans", min(len(names), check_thetas(theta)), seed=seed)
     if not len(theta) == len(codes) == len(clusters.numbers):
         raise DynamoError(
             f"{len(theta)} models, {len(codes)} groups and {len(clusters.numbers)} clustered models differ"
         )
-    if not 1 <= neighbours < len(theta):
-        raise DynamoError(f"{neighbours} neighbours were asked for: each model has 1 to {len(theta) - 1} others")
     if permutations < 1 or halves < 20:
         raise DynamoError(f"{permutations} shuffles and {halves} half-samples are too few: take at least 1 and 20")
     distances = squareform(pdist(theta))
@@ -177,6 +177,21 @@ def agreement(
     )
     own_distances = (_distances(name, theta, distances, codes == code) for code, name in enumerate(names))
     return Agreement(tuple(measures), tuple(own_distances))
+
+
+def check_groups(groups: Sequence[object], neighbours: int = 1) -> None:
+    """Check that agreement can be asked for, before models are clustered.
+
+    Args:
+        groups: the group of each model.
+        neighbours: how many other models vote.
+
+    Raises:
+        DynamoError: fewer than two groups, as many groups as models, or more neighbours than other models.
+    """
+    group_codes(groups)
+    if not 1 <= neighbours < len(groups):
+        raise DynamoError(f"{neighbours} neighbours were asked for: each model has 1 to {len(groups) - 1} others")
 
 
 def nearest_others(distances: AnyFloats, neighbours: int) -> NDArray[np.intp]:
@@ -219,10 +234,13 @@ def _half(codes: Integers, rng: np.random.Generator) -> NDArray[np.intp]:
 
 
 def _again(theta: AnyFloats, clusters: Clusters, seed: int) -> Integers:
-    """Some of the models, clustered in the same way."""
-    if clusters.count < 2:
+    """Some of the models, clustered in the same way: in as many clusters, or in as many as their number and their
+    different places allow.
+    """
+    count = min(clusters.count, check_thetas(theta), len(theta) - 1)
+    if count < 2:
         return np.zeros(len(theta), dtype=np.int64)
-    return cluster(theta, clusters.method, None if clusters.method == "hdbscan" else clusters.count, seed=seed)
+    return cluster(theta, clusters.method, None if clusters.method == "hdbscan" else count, seed=seed)
 
 
 def _distances(name: str, theta: AnyFloats, distances: AnyFloats, own: Booleans) -> GroupDistances:

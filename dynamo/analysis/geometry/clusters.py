@@ -23,7 +23,7 @@ from dynamo.analysis.geometry.partitions import (
     silhouettes,
 )
 from dynamo.analysis.geometry.spectrum import spectrum
-from dynamo.analysis.table import Table
+from dynamo.analysis.table import Table, columns_of
 from dynamo.contracts.errors import DynamoError
 from dynamo.system.progress import Progress, silent
 
@@ -104,7 +104,8 @@ class Clusters:
         clusters = [int(number) + 1 if number >= 0 else "none" for number in self.numbers]
         if key is None or values is None:
             return ["model", "cluster"], [list(row) for row in zip(names, clusters, strict=True)]
-        return ["model", key, "cluster"], [list(row) for row in zip(names, values, clusters, strict=True)]
+        columns = ["model", *columns_of([key], ["model", "cluster"]), "cluster"]
+        return columns, [list(row) for row in zip(names, values, clusters, strict=True)]
 
 
 def find_clusters(

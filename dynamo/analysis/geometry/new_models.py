@@ -1,7 +1,7 @@
 """New models on an old map, as tables; see :func:`dynamo.fit.embedding.embed`."""
 
 from dynamo.analysis.arrays import Floats
-from dynamo.analysis.table import Table, numbered
+from dynamo.analysis.table import Table, columns_of, numbered
 from dynamo.fit.embedding import Embedding
 
 
@@ -30,6 +30,6 @@ def embedding_table(embedding: Embedding, coordinates: Floats) -> Table:
     keys = sorted({key for metadata in placed.metadata for key in metadata})
     axes = [*numbered("theta", placed.theta.shape[1]), *numbered("pc", coordinates.shape[1])]
     models = zip(summary, placed.metadata, placed.theta.tolist(), coordinates.tolist(), strict=True)
-    return [*columns, *keys, *axes], [
+    return [*columns, *columns_of(keys, [*columns, *axes]), *axes], [
         [*row, *(metadata.get(key, "") for key in keys), *theta, *own] for row, metadata, theta, own in models
     ]

@@ -6,7 +6,6 @@ which averages the base models' outputs.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from copy import deepcopy
 
 import attrs
@@ -21,7 +20,7 @@ from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.fit.fit import Fit
-from dynamo.population.base_model import BaseModel, MetadataValue
+from dynamo.population.base_model import BaseModel, is_written
 from dynamo.population.population import Population
 from dynamo.population.recording import run
 from dynamo.population.scores import score, task_score
@@ -285,20 +284,11 @@ def _members(fit: Fit, part: str) -> list[int]:
     if key not in known:
         raise DynamoError(f"no metadata is called {key!r}: {did_you_mean(key, known)}")
     own = {index: table[key] for index, table in enumerate(fit.metadata) if key in table}
-    members = [index for index, written in own.items() if _same(written, value)]
+    members = [index for index, written in own.items() if is_written(written, value)]
     if not members:
         values = ", ".join(sorted({str(written) for written in own.values()}))
         raise DynamoError(f"no model has {part}: the values of {key!r} are {values}")
     return members
-
-
-def _same(value: MetadataValue, text: str) -> bool:
-    """Whether a piece of metadata is what a user wrote: ``1`` is 1.0, ``true`` is True."""
-    if isinstance(value, bool):
-        return str(value).lower() == text.lower()
-    with suppress(ValueError):
-        return value == (text if isinstance(value, str) else float(text))
-    return False
 
 
 @attrs.frozen(eq=False)

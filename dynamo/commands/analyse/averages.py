@@ -27,8 +27,10 @@ def command(
     is the meta-model at the mean of their thetas. It is compared with the network that has the mean of their weights
     and with the ensemble that has the mean of their outputs, on test data.
     """
-    if (between is None) == (not subsets):
+    if between is None and not subsets:
         raise click.UsageError("give --between A B, or --of SUBSET (again for more)")
+    if between is not None and subsets:
+        raise click.UsageError("--between and --of ask two questions: give one of them at a time")
     from dynamo.analysis.networks import averages
     from dynamo.report import terminal
     from dynamo.report.plots.averages import plot_between, plot_subsets

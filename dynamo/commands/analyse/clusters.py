@@ -31,7 +31,7 @@ from dynamo.commands._shared import AskedRun, by_option, count_option, keep, on_
 def command(run: AskedRun, by: str | None, method: str, clusters: str, seed: int, **options: Any) -> None:
     """Cluster the models of RUN and compare the clusters and the map with metadata."""
     count = _count(clusters)
-    from dynamo.analysis.geometry.agreement import agreement
+    from dynamo.analysis.geometry.agreement import agreement, check_groups
     from dynamo.analysis.geometry.clusters import find_clusters
     from dynamo.analysis.geometry.partitions import check_method
     from dynamo.analysis.geometry.spectrum import spectrum
@@ -40,6 +40,8 @@ def command(run: AskedRun, by: str | None, method: str, clusters: str, seed: int
 
     (key, values), names, theta = run.colours(by), run.fit.names, run.fit.theta.double().numpy()
     check_method(method)
+    if by is not None and values is not None:
+        check_groups(values, options["neighbours"])
     folder, most, draws = run.folder, options.pop("most"), options.pop("draws")
     compared, total = None, draws if count is None else 1
     with terminal.progress() as stages:

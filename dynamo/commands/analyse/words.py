@@ -66,4 +66,5 @@ def command(
     keep(folder, "words", result.table(), plot_words(result, *colours))
     keep_also(folder, "readouts", result.readouts_table())
     keep_also(folder, "grid", result.grid_table())
+    keep_also(folder, "points", result.points_table())
     click.echo(result.describe())

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from dynamo.analysis.geometry.alignment import Alignment
 from dynamo.report.plots.map import COLOURS, MARKS, draw_points
+from dynamo.report.plots.picture import LINE, Picture, as_text
 
 
 def plot_alignment(
@@ -27,14 +28,14 @@ def plot_alignment(
         values: the label of each model.
         title: what stands above.
     """
-    figure = Figure(figsize=(11.2, 6.0), layout="constrained")
+    figure = Picture(figsize=(11.2, 6.0), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
     draw_lines(left, result)
     draw_points(left, result.mean, label, values)
     left.set_title(f"mean of {len(result.places)} runs; lines to a model's place in each", fontsize="medium")
     draw_distances(right, result, names)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(as_text(title, LINE))
     return figure
 
 
@@ -61,7 +62,7 @@ def draw_distances(axes: Axes, result: Alignment, names: Sequence[str], shown: i
     chance = float(np.median(result.shuffled))
     axes.axvline(chance, color="black", linestyle=":", label="median, models shuffled")
     axes.set_xlim(0, 1.08 * max(chance, float(result.distances[:, order].max())))
-    axes.set_yticks(rows, [names[number] for number in order], fontsize="x-small")
+    axes.set_yticks(rows, [as_text(names[number]) for number in order], fontsize="x-small")
     axes.set_xlabel("distance between runs / spread of the map")
     some = "all models" if len(order) == len(names) else f"the {len(order)} least stable of {len(names)} models"
     axes.set_title(some, fontsize="medium")

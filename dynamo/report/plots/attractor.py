@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dynamo.analysis.dynamics.attractor_map import AttractorAt, AttractorMap
 from dynamo.report.plots.map import COLOURS
+from dynamo.report.plots.picture import Picture, as_text
 
 #: Panels in a row, and in all.
 COLUMNS, MOST = 5, 25
@@ -23,7 +24,7 @@ def plot_attractors(result: AttractorMap) -> Figure:
     """
     shown = result.attractors[-MOST:]
     columns = min(COLUMNS, len(shown))
-    figure = Figure(
+    figure = Picture(
         figsize=(2.5 * columns + 0.6, 2.6 * -(-len(shown) // columns) + 1.0), layout=ConstrainedLayoutEngine(h_pad=0.1)
     )
     draw_attractors(figure, shown, columns)
@@ -72,7 +73,7 @@ def _draw(axes: Axes, found: AttractorAt, centre: NDArray[np.float64], plane: ND
     axes.plot(*fixed[found.unstable > 0].T, "X", color=COLOURS[5], markersize=6, label="saddle", zorder=4)
     sizes = {"extent": found.shape.extent, "width": found.shape.width}
     told = [f"{name} {size:.2g}" for name, size in sizes.items() if np.isfinite(size) and size > 0]
-    axes.set_title(f"{found.name}\n{', '.join([found.shape.kind, *told])}", fontsize=8)
+    axes.set_title(f"{as_text(found.name)}\n{', '.join([found.shape.kind, *told])}", fontsize=8)
     axes.set_aspect("equal", adjustable="box")
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dynamo.analysis.networks.averages import Average, Between
 from dynamo.report.plots.map import COLOURS, MARKS
+from dynamo.report.plots.picture import Picture, as_text
 
 #: What each way is called, its colour and its line.
 WAYS = {
@@ -28,7 +29,7 @@ AVERAGES = {
 
 def plot_between(result: Between) -> Figure:
     """Draw the scores along each way from A to B; the black dots are the base models of A and of B."""
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    figure = Picture(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()
     for way in result.ways:
         if way.scores is not None:
@@ -37,7 +38,7 @@ def plot_between(result: Between) -> Figure:
     for place, scores in zip((0, 1), result.base_scores, strict=True):
         label = "base models" if place == 0 or not len(result.base_scores[0]) else None
         axes.plot(np.full(len(scores), place), scores, "o", color="black", markersize=5, label=label, clip_on=False)
-    axes.set_xticks([0, 0.5, 1], [result.ends[0], "half of each", result.ends[1]])
+    axes.set_xticks([0, 0.5, 1], [as_text(result.ends[0]), "half of each", as_text(result.ends[1])])
     axes.set_ylabel("test score")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -46,7 +47,7 @@ def plot_between(result: Between) -> Figure:
 
 def plot_subsets(averages: Sequence[Average]) -> Figure:
     """Draw, in a row for each subset, the scores of its averages and of its base models."""
-    figure = Figure(figsize=(7.2, 1.8 + 0.6 * len(averages)), layout="constrained")
+    figure = Picture(figsize=(7.2, 1.8 + 0.6 * len(averages)), layout="constrained")
     axes = figure.subplots()
     rows = np.arange(len(averages))
     for row in rows[1:]:
@@ -56,7 +57,7 @@ def plot_subsets(averages: Sequence[Average]) -> Figure:
         known = [row for row in rows if scores[row] is not None]
         heights = [row + 0.15 * (number - 2) for row in known]  # each in its own lane, so that none hides another
         axes.plot([scores[row] for row in known], heights, MARKS[number], color=colour, markersize=6, label=name)
-    axes.set_yticks(rows, [f"{average.of} ({average.models})" for average in averages])
+    axes.set_yticks(rows, [f"{as_text(average.of)} ({average.models})" for average in averages])
     axes.set_ylim(len(averages) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel("test score")

@@ -12,6 +12,7 @@ from scipy.spatial import ConvexHull
 from dynamo.analysis.geometry.clusters import Clusters, Evidence
 from dynamo.analysis.geometry.spectrum import Spectrum
 from dynamo.report.plots.map import COLOURS, draw_points
+from dynamo.report.plots.picture import LINE, Picture, as_text
 
 
 def plot_clusters(
@@ -30,7 +31,7 @@ def plot_clusters(
         values: the label of each model.
         title: what stands above.
     """
-    figure = Figure(figsize=(6.4 if result.evidence is None else 10.4, 5.6), layout="constrained")
+    figure = Picture(figsize=(6.4 if result.evidence is None else 10.4, 5.6), layout="constrained")
     if result.evidence is None:
         left = figure.subplots()
     else:
@@ -39,7 +40,7 @@ def plot_clusters(
     draw_points(left, places, label, values)
     draw_outlines(left, places, result)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(as_text(title, LINE))
     return figure
 
 

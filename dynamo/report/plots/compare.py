@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dynamo.analysis.rivals.compare import Comparison, MethodResult
 from dynamo.report.plots.map import COLOURS, MARKS, draw_models, is_scale
+from dynamo.report.plots.picture import LINE, Picture, as_text
 
 COLUMNS = 5
 
@@ -26,7 +27,7 @@ def plot_compare(result: Comparison, title: str = "") -> Figure:
     columns = min(COLUMNS, max(3, len(drawn)))
     rows = -(-len(drawn) // columns)
     below = 1.2 + 0.42 * len(result.methods)
-    figure = Figure(figsize=(2.6 * columns + 1.4, 2.7 * rows + below), layout="constrained")
+    figure = Picture(figsize=(2.6 * columns + 1.4, 2.7 * rows + below), layout="constrained")
     grid = figure.add_gridspec(2, 1, height_ratios=[2.7 * rows, below])
     top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     panels = top.subplots(rows, columns, squeeze=False).ravel()
@@ -36,13 +37,13 @@ def plot_compare(result: Comparison, title: str = "") -> Figure:
         axes.set_visible(False)
     if is_scale(result.values):
         scale = ScalarMappable(Normalize(*_limits(result.values)), "viridis")
-        top.colorbar(scale, ax=list(panels), label=result.by, shrink=0.7)
+        top.colorbar(scale, ax=list(panels), label=as_text(result.by), shrink=0.7)
     else:
         handles, labels = panels[0].get_legend_handles_labels()
-        top.legend(handles, labels, title=result.by, frameon=False, loc="outside right upper")
+        top.legend(handles, labels, title=as_text(result.by), frameon=False, loc="outside right upper")
     draw_clusterers(bottom.subplots(), result.methods)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(as_text(title, LINE))
     return figure
 
 

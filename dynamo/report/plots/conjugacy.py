@@ -8,6 +8,7 @@ from matplotlib.ticker import LogLocator
 from dynamo.analysis.dynamics.conjugacy import PLACES, Conjugacy
 from dynamo.analysis.dynamics.transport import Transport
 from dynamo.report.plots.map import COLOURS, MARKS
+from dynamo.report.plots.picture import Picture, as_entry, as_text
 
 
 def plot_conjugacy(result: Conjugacy, carried: Transport) -> Figure:
@@ -18,7 +19,7 @@ def plot_conjugacy(result: Conjugacy, carried: Transport) -> Figure:
         carried: the matrix, of the same models.
     """
     count = len(result.steps)
-    figure = Figure(figsize=(2.9 * count + 5.2, 4.6), layout="constrained")
+    figure = Picture(figsize=(2.9 * count + 5.2, 4.6), layout="constrained")
     axes = figure.subplots(1, count + 1, width_ratios=[1] * count + [1.5])
     for number, (panel, k) in enumerate(zip(axes[:count], result.steps, strict=True)):
         _draw_residuals(panel, result, number)
@@ -26,7 +27,7 @@ def plot_conjugacy(result: Conjugacy, carried: Transport) -> Figure:
     axes[0].set_ylabel("residual (1 = standing still)")
     axes[0].legend(title="group", frameon=False, fontsize=8, loc="upper left")
     known = result.residual[np.isfinite(result.residual)].clip(1e-12)
-    for panel in axes[:count]:
+    for panel in axes[:count] if len(known) else []:
         panel.set_ylim(known.min() / 1.2, known.max() * 1.2)
     _draw_carried(axes[-1], carried)
     return figure
@@ -37,7 +38,7 @@ def _draw_residuals(axes: Axes, result: Conjugacy, number: int) -> None:
     for row, group in enumerate(groups):
         colour, mark = COLOURS[row % len(COLOURS)], MARKS[row % len(MARKS)]
         for model in np.flatnonzero([own == group for own in result.groups]):
-            label = group if model == result.groups.index(group) else None
+            label = as_entry(group) if model == result.groups.index(group) else None
             values = result.residual[model, :, number].clip(1e-12)
             axes.plot(range(len(PLACES)), values, marker=mark, color=colour, label=label, linewidth=0.9, markersize=5)
     axes.set_yscale("log")
@@ -60,8 +61,9 @@ def _draw_carried(axes: Axes, result: Transport) -> None:
     for start in starts[1:]:
         axes.axhline(start - 0.5, color="white", linewidth=1.5)
         axes.axvline(start - 0.5, color="white", linewidth=1.5)
-    axes.set_xticks(middles, groups[starts])
-    axes.set_yticks(middles, groups[starts])
+    names = [as_text(group) for group in groups[starts]]
+    axes.set_xticks(middles, names)
+    axes.set_yticks(middles, names)
     axes.set_xlabel("carried to the model …")
     axes.set_ylabel("states of the model …")
-    axes.set_title("carried by $V_m V_n^+$", fontsize=10)
+    axes.set_title("carried by Vₘ Vₙ⁺", fontsize=10)

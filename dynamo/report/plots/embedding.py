@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dynamo.analysis.geometry.spectrum import Spectrum
-from dynamo.report.plots.map import draw_points, is_scale
+from dynamo.report.plots.map import draw_points, legend_title
+from dynamo.report.plots.picture import Picture, as_text
 
 #: Up to so many new models are named in the picture.
 NAMED = 12
@@ -31,7 +32,7 @@ def plot_embedding(
         names: the new models' names.
         is_foreign: which of them are foreign to the map.
     """
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    figure = Picture(figsize=(7.2, 4.8), layout="constrained")
     axes = figure.subplots()
     draw_points(axes, old, label, values)
     for points in axes.collections:
@@ -45,7 +46,7 @@ def plot_embedding(
             axes.plot(*xy[chosen].T, mark, color=colour, markersize=10, markeredgewidth=2.2, label=name)
     if len(names) <= NAMED:
         for name, (x, y) in zip(names, xy.tolist(), strict=True):
-            axes.annotate(name, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=8)
-    title = None if values is None or is_scale(values) else label
+            axes.annotate(as_text(name), (x, y), xytext=(7, 5), textcoords="offset points", fontsize=8)
+    title = legend_title(label, values)
     axes.legend(title=title, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

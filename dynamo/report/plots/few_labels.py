@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from dynamo.analysis.networks.few_labels import FewLabels
 from dynamo.analysis.networks.landscape import Landscape
-from dynamo.report.plots.landscape import draw_plane, legend_title
-from dynamo.report.plots.map import COLOURS, draw_models
+from dynamo.report.plots.landscape import draw_plane
+from dynamo.report.plots.map import COLOURS, draw_models, legend_title
+from dynamo.report.plots.picture import LINE, Picture, as_text
 
 
 def plot_few_labels(
@@ -29,16 +30,16 @@ def plot_few_labels(
         title: what stands above.
     """
     if background is None:
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        figure = Picture(figsize=(6.4, 3.6), layout="constrained")
         draw_methods(figure.subplots(), result)
     else:
-        figure = Figure(figsize=(12.4, 5.6), layout="constrained")
+        figure = Picture(figsize=(12.4, 5.6), layout="constrained")
         left, right = figure.subfigures(1, 2, width_ratios=[1.25, 1], squeeze=False)[0]
         draw_paths(left.subplots(), result, background, label, values)
         left.legend(loc="outside lower center", ncols=3, frameon=False, title=legend_title(label, values))
         draw_methods(right.subplots(), result)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(as_text(title, LINE))
     return figure
 
 

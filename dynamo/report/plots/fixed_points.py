@@ -14,6 +14,7 @@ from dynamo.analysis.dynamics.fixed_points import FixedPoints
 from dynamo.analysis.dynamics.linearisation import Linearisation
 from dynamo.analysis.dynamics.portrait import Portrait
 from dynamo.report.plots.map import COLOURS, MARKS
+from dynamo.report.plots.picture import LINE, Picture, as_text
 
 #: How marks are outlined; a cross has no outline.
 EDGE: dict[bool, dict[str, Any]] = {False: {"edgecolors": "white", "linewidths": 0.8}, True: {"linewidths": 1.2}}
@@ -32,7 +33,7 @@ def plot_fixed_points(portrait: Portrait, points: FixedPoints, linearisation: Li
         linearisation: of the map at the points, in the same order.
         title: what stands above.
     """
-    figure = Figure(figsize=(15.5, 5.6), layout="constrained")
+    figure = Picture(figsize=(15.5, 5.6), layout="constrained")
     plane = figure.add_subplot(1, 3, 1)
     space = figure.add_subplot(1, 3, 2, projection="3d")
     circle = figure.add_subplot(1, 3, 3)
@@ -42,7 +43,7 @@ def plot_fixed_points(portrait: Portrait, points: FixedPoints, linearisation: Li
     draw_eigenvalues(circle, linearisation, kinds)
     figure.legend(*plane.get_legend_handles_labels(), loc="outside lower center", ncols=KINDS + 3, frameon=False)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(as_text(title, LINE))
     return figure
 
 
@@ -128,4 +129,4 @@ def turning_page(portrait: Portrait, points: FixedPoints, linearisation: Lineari
     lines = [own.round(4).tolist() for own in portrait.trajectories]
     content = {"title": title, "kinds": kinds, "lines": lines, "axes": axes}
     page = Template(files("dynamo.report.plots").joinpath("turning.html").read_text(encoding="utf-8"))
-    return page.substitute(content=json.dumps(content, ensure_ascii=False).replace("</", "<\\/"))
+    return page.substitute(content=json.dumps(content, ensure_ascii=False).replace("<", "\\u003c"))

@@ -8,7 +8,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from dynamo.analysis.networks.landscape import Landscape
-from dynamo.report.plots.map import COLOURS, draw_models, is_scale
+from dynamo.report.plots.map import COLOURS, draw_models, legend_title
+from dynamo.report.plots.picture import LINE, Picture, as_text
 
 
 def plot_landscape(result: Landscape, label: str | None, values: Sequence[object] | None, title: str = "") -> Figure:
@@ -20,7 +21,7 @@ def plot_landscape(result: Landscape, label: str | None, values: Sequence[object
         values: the label of each model.
         title: what stands above.
     """
-    figure = Figure(figsize=(7.6, 5.6), layout="constrained")
+    figure = Picture(figsize=(7.6, 5.6), layout="constrained")
     axes = figure.subplots()
     if len(result.sides) == 1:
         _draw_line(axes, result, label, values)
@@ -30,7 +31,7 @@ def plot_landscape(result: Landscape, label: str | None, values: Sequence[object
         _star(axes, *result.best_coordinates)
         figure.legend(loc="outside lower center", ncols=4, frameon=False, title=legend_title(label, values))
     if title:
-        figure.suptitle(title)
+        figure.suptitle(as_text(title, LINE))
     return figure
 
 
@@ -54,8 +55,8 @@ def draw_plane(axes: Axes, result: Landscape) -> None:
     if result.outline:
         corners = result.model_coordinates[[*result.outline, result.outline[0]]]
         axes.plot(*corners.T, color=COLOURS[4], linestyle="--", linewidth=1.2, label="hull of the base models")
-    axes.set_xlabel(result.frame.names[0])
-    axes.set_ylabel(result.frame.names[1])
+    axes.set_xlabel(as_text(result.frame.names[0], LINE))
+    axes.set_ylabel(as_text(result.frame.names[1], LINE))
     axes.set_aspect("equal")
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(y[0], y[-1])
@@ -70,7 +71,7 @@ def _draw_line(axes: Axes, result: Landscape, label: str | None, values: Sequenc
     points = np.column_stack([result.model_coordinates[known, 0], result.base_scores[known]])
     draw_models(axes, points, label, shown)
     _star(axes, result.best_coordinates[0], result.scores[result.best])
-    axes.set_xlabel(result.frame.names[0])
+    axes.set_xlabel(as_text(result.frame.names[0], LINE))
     axes.set_ylabel(f"{result.metric} on {result.examples} test examples")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), title=legend_title(label, values))
@@ -89,11 +90,6 @@ def _star(axes: Axes, x: float, y: float) -> None:
         label="best place",
         clip_on=False,
     )
-
-
-def legend_title(label: str | None, values: Sequence[object] | None) -> str | None:
-    """The label as the title of a legend, where the models' colours stand in it and not in a colour scale."""
-    return None if values is None or is_scale(values) else label
 
 
 def _relation(result: Landscape) -> str:

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dynamo.analysis.geometry.spectrum import Spectrum
+from dynamo.report.plots.picture import LINE, Picture, as_entry, as_text
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; the marks differ too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -27,12 +28,12 @@ def plot_map(result: Spectrum, label: str | None, values: Sequence[object] | Non
             legend.
         title: what stands above.
     """
-    figure = Figure(figsize=(6.4, 7.6), layout="constrained")
+    figure = Picture(figsize=(6.4, 7.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=[2.4, 1])
     draw_points(top, result, label, values)
     draw_spectrum(bottom, result)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(as_text(title, LINE))
     return figure
 
 
@@ -42,8 +43,9 @@ def draw_points(axes: Axes, result: Spectrum, label: str | None, values: Sequenc
     shown = min(2, result.coordinates.shape[1])
     xy[:, :shown] = result.coordinates[:, :shown]
     draw_models(axes, xy, label, values, size=52)
-    if label is not None and values is not None and not is_scale(values):
-        axes.legend(title=label, frameon=False)
+    title = legend_title(label, values)
+    if title is not None:
+        axes.legend(title=title, frameon=False)
     shares = [*result.shares, 0.0, 0.0]
     axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second component ({shares[1]:.0%})")
@@ -64,13 +66,13 @@ def draw_models(
     elif is_scale(values):
         numbers = np.array([float(str(value)) for value in values])
         drawn = axes.scatter(xy[:, 0], xy[:, 1], c=numbers, cmap="viridis", norm=Normalize(), **edge)
-        axes.figure.colorbar(drawn, ax=axes, label=label)
+        axes.figure.colorbar(drawn, ax=axes, label=as_text(label))
     else:
         groups = np.array([str(value) for value in values])
         for number, group in enumerate(np.unique(groups)):
             colour, mark = COLOURS[number % len(COLOURS)], MARKS[(number // len(COLOURS) + number) % len(MARKS)]
             own = groups == group
-            axes.scatter(xy[own, 0], xy[own, 1], c=colour, marker=mark, label=str(group), **edge)
+            axes.scatter(xy[own, 0], xy[own, 1], c=colour, marker=mark, label=as_entry(group), **edge)
 
 
 def draw_spectrum(axes: Axes, result: Spectrum) -> None:
@@ -99,3 +101,8 @@ def is_scale(values: Sequence[object]) -> bool:
     """Whether labels are numbers with so many different values that a colour scale serves better than a legend."""
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     return numeric and len(set(values)) > len(COLOURS) - 2
+
+
+def legend_title(label: str | None, values: Sequence[object] | None) -> str | None:
+    """The label as the title of a legend, where the models' colours stand in it and not in a colour scale."""
+    return None if label is None or values is None or is_scale(values) else as_text(label)

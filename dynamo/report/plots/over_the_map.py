@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dynamo.analysis.dynamics.attractor_map import AttractorMap
 from dynamo.report.plots.map import COLOURS, MARKS
+from dynamo.report.plots.picture import Picture, as_entry, as_text
 
 
 def plot_over_the_map(result: AttractorMap) -> Figure:
@@ -17,7 +18,7 @@ def plot_over_the_map(result: AttractorMap) -> Figure:
 
 
 def _along(result: AttractorMap) -> Figure:
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    figure = Picture(figsize=(6.4, 5.6), layout="constrained")
     sizes, numbers = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, 1])
     x = np.arange(len(result.attractors))
     for number, name in enumerate(("length", "width")):
@@ -31,7 +32,7 @@ def _along(result: AttractorMap) -> Figure:
     numbers.set_ylim(bottom=-0.1)
     numbers.yaxis.set_major_locator(MaxNLocator(integer=True))
     numbers.set_ylabel("fixed points")
-    numbers.set_xticks(x, result.places.names, rotation=45, ha="right")
+    numbers.set_xticks(x, [as_text(name) for name in result.places.names], rotation=45, ha="right")
     for axes in (sizes, numbers):
         for one, other in result.bifurcations:
             axes.axvline((one + other) / 2, color="#888888", linestyle=":", linewidth=0.9, zorder=0)
@@ -41,14 +42,14 @@ def _along(result: AttractorMap) -> Figure:
 
 
 def _apart(result: AttractorMap) -> Figure:
-    figure = Figure(figsize=(10.4, 4.6), layout="constrained")
+    figure = Picture(figsize=(10.4, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
     _draw_sizes(left, result)
     groups = [group or "" for group in result.places.groups]
     order = np.argsort(np.array([group or "~" for group in groups]), kind="stable")
     drawn = right.imshow(result.chamfer[np.ix_(order, order)], cmap="viridis_r", vmin=0)
     figure.colorbar(drawn, ax=right, label="chamfer distance (1 = the widest visited set)", shrink=0.85)
-    names = [result.places.names[place] for place in order]
+    names = [as_text(result.places.names[place]) for place in order]
     if len(names) <= 30:
         right.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         right.set_yticks(range(len(names)), names, fontsize=7)
@@ -69,7 +70,7 @@ def _draw_sizes(axes: Axes, result: AttractorMap) -> None:
         axes.scatter(
             width,
             length,
-            label=group or "other places",
+            label="other places" if group is None else as_entry(group),
             edgecolors="white",
             linewidths=0.6,
             c=colour,
@@ -79,7 +80,12 @@ def _draw_sizes(axes: Axes, result: AttractorMap) -> None:
         if group is None:
             for place, x, y in zip(chosen, width, length, strict=True):
                 axes.annotate(
-                    result.places.names[place], (x, y), (0, 9), textcoords="offset points", fontsize=7, ha="center"
+                    as_text(result.places.names[place]),
+                    (x, y),
+                    (0, 9),
+                    textcoords="offset points",
+                    fontsize=7,
+                    ha="center",
                 )
     axes.set_xlabel("width")
     axes.set_ylabel("length")

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dynamo.analysis.networks.search import Search
-from dynamo.report.plots.landscape import legend_title
-from dynamo.report.plots.map import COLOURS, draw_models
+from dynamo.report.plots.map import COLOURS, draw_models, legend_title
+from dynamo.report.plots.picture import LINE, Picture, as_text
 
 
 def plot_search(result: Search, label: str | None, values: Sequence[object] | None, title: str = "") -> Figure:
@@ -19,7 +19,7 @@ def plot_search(result: Search, label: str | None, values: Sequence[object] | No
         values: the label of each model.
         title: what stands above.
     """
-    figure = Figure(figsize=(10.4, 4.8), layout="constrained")
+    figure = Picture(figsize=(10.4, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     tried = result.coordinates[result.known :]
     if result.method == "gradient":
@@ -56,7 +56,7 @@ def plot_search(result: Search, label: str | None, values: Sequence[object] | No
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(as_text(title, LINE))
     return figure
 
 

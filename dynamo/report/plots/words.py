@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynamo.analysis.dynamics.word_map import Correlation, WordMap
-from dynamo.report.plots.map import COLOURS, draw_models
+from dynamo.report.plots.map import COLOURS, draw_models, legend_title
+from dynamo.report.plots.picture import LINE, Picture, as_text
 
 
 def plot_words(result: WordMap, label: str | None, values: Sequence[object] | None) -> Figure:
@@ -18,7 +19,7 @@ def plot_words(result: WordMap, label: str | None, values: Sequence[object] | No
         label: the name of the label that colours the models; None for one colour.
         values: the label of each model.
     """
-    figure = Figure(figsize=(11.4, 4.8), layout="constrained")
+    figure = Picture(figsize=(11.4, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
     plane = result.landscape
     finite = result.scores[np.isfinite(result.scores)]
@@ -26,9 +27,16 @@ def plot_words(result: WordMap, label: str | None, values: Sequence[object] | No
     drawn = left.pcolormesh(*plane.sides, result.scores.T, cmap="gray", shading="nearest", vmin=low)
     figure.colorbar(drawn, ax=left, label="word score (equation 8)", extend="min", shrink=0.8)
     draw_models(left, plane.model_coordinates, label, values)
-    left.legend(title=label, frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-    left.set_xlabel(plane.frame.names[0])
-    left.set_ylabel(plane.frame.names[1])
+    left.legend(
+        title=legend_title(label, values),
+        frameon=False,
+        fontsize=8,
+        ncols=4,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.14),
+    )
+    left.set_xlabel(as_text(plane.frame.names[0], LINE))
+    left.set_ylabel(as_text(plane.frame.names[1], LINE))
     left.set_aspect("equal", adjustable="box")
     _draw_correlation(right, result)
     return figure
