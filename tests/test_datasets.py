@@ -123,6 +123,7 @@ ARRAYS = {
     "x_test": np.array([[4, 1, 2]]),
     "y_test": np.array([1]),
     "mask_train": np.array([[True, True, False], [True, False, False]]),
+    "mask_test": np.ones((1, 3), dtype=bool),
 }
 
 

@@ -1,8 +1,10 @@
 """Base models of a saved population: opened without their weights, read when they are needed, and let go of."""
 
 import pickle
+import resource
 import tomllib
 import weakref
+from functools import partial
 
 import attrs
 import pytest
@@ -17,7 +19,7 @@ from dynamo.fit.ranks import Ranks
 from dynamo.population import weights
 from dynamo.population.base_model import BaseModel
 from dynamo.population.recording import record
-from dynamo.population.weights import Form
+from dynamo.population.weights import Form, load_module
 from dynamo.system.storage import tensors_to_bytes, write_toml
 from test_distributed import Threads, assert_equal
 from test_population import on_digits
@@ -199,11 +201,35 @@ class Choosy(nn.Module):
             raise ValueError
 
 
-def test_the_form_of_a_module_that_looks_at_values_is_found_by_building_it():
-    form = Form.of(Choosy, "here")
-    assert form.state_shapes == ((3,),)
-    assert form.state["weight"].is_meta
-    assert form.state["weight"].shape == (3,)
+def test_a_module_that_looks_at_values_is_refused_and_not_built_for_real():
+    """Whatever keeps it from being built without memory: absurd sizes do too."""
+    built = []
+
+    def build():
+        if torch.empty(0).is_meta:
+            return Choosy()
+        return built.append("for real")
+
+    for fault in (partial(Form.of, build), partial(load_module, build, {})):
+        with pytest.raises(DynamoError, match=r"here cannot be built without memory.*must not look at the values"):
+            fault(where="here")
+    assert not built
+
+
+def test_sizes_that_torch_itself_refuses_take_no_room(folder):
+    rewrite(folder, lambda entry: entry["architecture"].update(hidden_size=2**31))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DynamoError):
+        Population.load(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2e5
+
+
+def test_modules_without_end_are_refused():
+    def build():
+        return nn.Sequential(*(nn.Linear(1, 1) for _ in range(10**9)))
+
+    with pytest.raises(DynamoError, match=r"here: it has more than 65,536 modules and parameters"):
+        Form.of(build, "here")
 
 
 def test_a_population_on_disk_can_be_saved_elsewhere(folder, tmp_path, alive):
