@@ -125,7 +125,7 @@ def read_fidelity(folder: Path) -> Fidelity:
         DynamoError: it is missing or damaged.
     """
     path = folder / FIDELITY
-    content = read_bytes(path, saved_digest(folder, FIDELITY))
+    content = read_bytes(path, saved_digest(folder, FIDELITY), within=folder)
     try:
         rows = list(csv.DictReader(content.decode().splitlines()))
         models = [ModelFidelity(row["name"], *(float(row[column]) for column in FIDELITY_COLUMNS[1:])) for row in rows]

@@ -200,7 +200,7 @@ class Fit:
             raise DynamoError(f"{where}: 'metadata' must be a list with a table for each base model")
         for subject, own in zip(blueprint.subjects, metadata, strict=True):
             check_metadata(own, f"{where}, model {subject.name!r}")
-        tensors = read_tensors(folder / WEIGHTS, str(table["sha256"]))
+        tensors = read_tensors(folder / WEIGHTS, str(table["sha256"]), within=folder)
         emulator = load_module(lambda: Emulator(blueprint), tensors, str(folder / WEIGHTS))
         options = build_options(FitOptions, table["options"], where=where)
         history = _read_history(folder / HISTORY_FILE, saved_digest(folder, HISTORY_FILE))
@@ -225,7 +225,7 @@ def saved_digest(folder: Path, name: str) -> str | None:
 
 
 def _read_history(path: Path, digest: str | None) -> list[tuple[float, ...]]:
-    lines = read_bytes(path, digest).decode(errors="replace").splitlines()
+    lines = read_bytes(path, digest, within=path.parent).decode(errors="replace").splitlines()
     try:
         rows = [tuple(float(cell) for cell in line.split(",")) for line in lines[1:]]
     except ValueError as error:

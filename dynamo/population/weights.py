@@ -268,7 +268,9 @@ def _remedy(expected: Mapping[str, Any], tensors: Mapping[str, Any], faults: int
     for prefix in sorted({f"{key.partition('.')[0]}." for key in extra}):
         inner = {key.removeprefix(prefix) for key in tensors if key.startswith(prefix)}
         if 2 * len(inner & expected.keys()) > len(expected):
-            return f"the names begin with {printable(prefix)!r}; save the state_dict() of that part, or take it off them"
+            return (
+                f"the names begin with {printable(prefix)!r}; save the state_dict() of that part, or take it off them"
+            )
     if len(missing) == faults:
         return "save the whole state_dict(), with its buffers"
     if len(extra) == faults:

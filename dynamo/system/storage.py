@@ -42,7 +42,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "networ
 _SHARED = 64
 
 #: How what a spreadsheet takes for a formula begins, in Japanese and Chinese too.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 
 
 def check_writable(folder: Path) -> None:
@@ -165,7 +165,10 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def _no_formula(cell: Any) -> Any:
-    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r", "\n")  # the csv module writes the one as it is, and quotes the other
+    if not cell.startswith(_FORMULA):
         return cell
     try:
         float(cell)
@@ -255,12 +258,12 @@ def load_plain(content: bytes) -> Any:
         )
     with ZipFile(io.BytesIO(content)) as file:
         parts = file.infolist()
+        if any(part.filename.endswith("/constants.pkl") for part in parts):
+            raise ValueError("it is a TorchScript program: save the model's state_dict()")
         if any(part.compress_type != ZIP_STORED for part in parts):
             raise ValueError("it is compressed, as torch.save never does")
         if sum(part.file_size for part in parts) > len(content):
             raise ValueError("its parts lie one over the other")
-        if any(part.filename.endswith("/constants.pkl") for part in parts):
-            raise ValueError("it is a TorchScript program: save the model's state_dict()")
         check_parts(file)
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -305,7 +308,9 @@ def _check_plain(tensor: "Tensor") -> None:
     if tensor.is_quantized:
         raise ValueError("it has a quantised tensor: save it as tensor.dequantize()")
     if tensor.is_meta:
-        raise ValueError("it has a tensor without values, on the device 'meta': load the model's weights before it is saved")
+        raise ValueError(
+            "it has a tensor without values, on the device 'meta': load the model's weights before it is saved"
+        )
     if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
         raise ValueError(
             f"it has a tensor of shape {tuple(tensor.shape)} whose numbers lie one over the other: save it as "
