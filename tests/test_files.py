@@ -1,4 +1,4 @@
-"""Files: regular ones alone are read, within bounds; nothing is written through a link, or taken away that is not ours."""
+"""Files: regular ones alone are read, within bounds; nothing is written through a link, and no foreign file removed."""
 
 import csv
 import gzip
@@ -198,8 +198,7 @@ def test_weights_are_not_written_through_a_link(tmp_path):
 
 
 def test_an_analysis_does_not_write_through_a_link_of_the_run(tmp_path, capsys):
-    fit, population = fitted()
-    fit.save(tmp_path / "run")
+    fitted()[0].save(tmp_path / "run")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run" / "clusters").symlink_to(tmp_path / "elsewhere")
     assert dynamo("analyse", "clusters", tmp_path / "run") == 2

@@ -1,4 +1,4 @@
-"""Texts as people have them: byte order marks, blank lines, stray quotes, other vocabularies, the scripts of the world."""
+"""Texts as people have them: byte order marks, blank lines, stray quotes, other vocabularies, many scripts."""
 
 import os
 import re
@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamo import DynamoError
+from dynamo_datasets import dynamo_components
 from dynamo_datasets.ag_news import read
 from dynamo_datasets.text import read_vocabulary, tokenise
+from dynamo_images import dynamo_components as image_components
 from test_datasets import make, save
 
 WORDS = ["splendid", "bright", "dreary", "dull", "film"]
@@ -74,13 +76,9 @@ def test_texts_are_regular_files(reviews, place, form):
 def test_data_files_are_regular_files(tmp_path, name):
     path = tmp_path / "data"
     path.symlink_to("/dev/zero")
+    components = {component.name: component for component in (*dynamo_components(), *image_components())}
     with pytest.raises(DynamoError, match=r"no regular file|there is no file"):
-        if name == "image-arrays":
-            from test_images import make as make_images
-
-            make_images(name, path=path)
-        else:
-            make(name, path=str(path))
+        components[name].make({"path": str(path)})
 
 
 @pytest.mark.parametrize(

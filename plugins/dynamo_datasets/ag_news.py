@@ -45,8 +45,8 @@ def read(root: Path, part: str) -> LabelledTexts:
     path = root / f"{part}.csv"
     if not path.exists():
         raise DynamoError(
-            f"data set 'ag-news': cannot read {path} (there is no such file); root must be the folder with the official "
-            "train.csv and test.csv"
+            f"data set 'ag-news': cannot read {path} (there is no such file); root must be the folder with the "
+            "official train.csv and test.csv"
         )
     texts: list[str] = []
     labels: list[int] = []

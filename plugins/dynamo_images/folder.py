@@ -70,8 +70,8 @@ def find_pictures(folder: Path) -> Files:
             )
     if passed:
         warnings.warn(
-            f"data set 'image-folder': {len(passed)} files in {folder} are no pictures of a class and were passed over, "
-            f"the first is {passed[0]}",
+            f"data set 'image-folder': {len(passed)} files in {folder} are no pictures of a class and were passed "
+            f"over, the first is {passed[0]}",
             stacklevel=2,
         )
     return found

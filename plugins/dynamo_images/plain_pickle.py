@@ -5,7 +5,7 @@ pointers of bytes of the file. Here a name stays a name, and an array is its sha
 """
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -54,7 +54,8 @@ def read_plain(content: bytes) -> dict[str, Any]:
     """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for opcode, argument, _ in pickletools.genops(content):
+    operations: Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]] = pickletools.genops(content)
+    for opcode, argument, _ in operations:
         name = opcode.name
         if name in _VALUES:
             stack.append(argument)
