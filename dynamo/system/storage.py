@@ -269,7 +269,7 @@ def load_plain(content: bytes) -> Any:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own message says how to run the code
         raise ValueError(
-            "it is damaged, or asks for more than tensors and plain values (a whole model?): save its state_dict()"
+            "it is a whole model and no state_dict(), is damaged, or asks for more than tensors and plain values"
         ) from None
     room = 0
     for tensor in _tensors_in(loaded):
