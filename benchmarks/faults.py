@@ -138,7 +138,7 @@ def after(seconds: float) -> Kill:
     return lambda arguments, log: wait(start(arguments, log), seconds)
 
 
-#: An operation on files: its number, counted from 1; or its kind, how the file's name ends, and the how manieth of those.
+#: An operation on files: its number, counted from 1; or its kind, how the name of its file ends, and which of those.
 Moment = int | tuple[str, str, int]
 
 
