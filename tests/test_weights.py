@@ -252,6 +252,17 @@ def test_a_changed_model_takes_the_place_of_one_on_disk(folder):
     assert mine.fingerprint != base.fingerprint
 
 
+def test_a_network_of_many_parts_is_read_where_its_weights_are_as_many(monkeypatch, tmp_path):
+    """As the emulator of a large population is."""
+    state = Bare().state_dict()
+    monkeypatch.setattr(weights, "MOST_PARTS", 5)
+    with pytest.raises(DynamoError, match="more than 5 modules and parameters"):
+        Form.of(Bare, "here")
+    assert_equal(load_module(Bare, state, "here").state_dict(), state, rtol=0, atol=0)
+    with pytest.raises(DynamoError, match="more than 16 modules and parameters"):
+        load_module(lambda: nn.Sequential(*(nn.Linear(1, 1) for _ in range(10**9))), {"w": torch.zeros(1)}, "here")
+
+
 # Files of weights as training tools leave them, and as somebody who means harm makes them
 
 

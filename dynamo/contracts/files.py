@@ -121,10 +121,8 @@ def read_bytes(path: Path, digest: str | None = None, *, within: Path | None = N
     if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
         raise DynamoError(f"{path} is a link that leaves its folder, and is not followed: put the file itself there")
     try:
-        # A pipe would wait for its writer when it is opened; what is opened is looked at, not what had the name before.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
+        with open(path, "rb", opener=_open_at_once) as file:  # noqa: PTH123
+            found = os.fstat(file.fileno())  # of what is opened, not of what had the name before
             if not stat.S_ISREG(found.st_mode):
                 raise _irregular(path)
             if found.st_size > most:
@@ -140,6 +138,11 @@ def read_bytes(path: Path, digest: str | None = None, *, within: Path | None = N
             f"{path} is not the file that was saved (its checksum differs): it is truncated or was changed; restore it"
         )
     return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe would wait for its writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _irregular(path: Path) -> DynamoError:

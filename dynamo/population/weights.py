@@ -21,7 +21,7 @@ from dynamo.system.storage import read_header, read_tensors, tensors_to_bytes
 
 M = TypeVar("M", bound=torch.nn.Module)
 
-#: The most modules and parameters, counted together, that a network may have.
+#: The most modules and parameters, counted together, that a network may have whose weights are not known yet.
 MOST_PARTS = 2**16
 
 
@@ -140,7 +140,7 @@ def load_module(build: Callable[[], M], tensors: Mapping[str, torch.Tensor], whe
     Raises:
         DynamoError: it cannot be built, names or shapes differ, all of them named, or numbers cannot be converted.
     """
-    expected = _built_without_memory(build, where).state_dict()
+    expected = _built_without_memory(build, where, max(MOST_PARTS, 16 * len(tensors))).state_dict()
     tensors = named_alike(expected, tensors)
     check_shapes(expected, tensors, where)
     converted = {key: _converted(tensors[key], tensor.dtype, f"{where}: {key}") for key, tensor in expected.items()}
@@ -190,10 +190,10 @@ def _kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _built_without_memory(build: Callable[[], M], where: str) -> M:
-    """A module on the meta device, where its sizes show before room is made for them."""
+def _built_without_memory(build: Callable[[], M], where: str, most: int | None = None) -> M:
+    """A module on the meta device, where its sizes show before room is made for them; of ``most`` parts at most."""
     try:
-        with torch.device("meta"), _Unvalued(), _few_parts():
+        with torch.device("meta"), _Unvalued(), _few_parts(MOST_PARTS if most is None else most):
             return build()
     except DynamoError as error:
         raise DynamoError(f"{where}: {error}") from None
@@ -206,15 +206,15 @@ def _built_without_memory(build: Callable[[], M], where: str) -> M:
 
 
 @contextmanager
-def _few_parts() -> Iterator[None]:
+def _few_parts(most: int) -> Iterator[None]:
     """Count the modules and parameters that this thread makes, and stop where they are too many."""
     count, thread = 0, threading.get_ident()
 
     def add(*registered: object) -> None:
         nonlocal count
         count += threading.get_ident() == thread
-        if count > MOST_PARTS:
-            raise DynamoError(f"it has more than {MOST_PARTS:,} modules and parameters: make it smaller")
+        if count > most:
+            raise DynamoError(f"it has more than {most:,} modules and parameters: make it smaller")
 
     handles = [
         registration.register_module_parameter_registration_hook(add),
