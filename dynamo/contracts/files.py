@@ -121,7 +121,7 @@ def read_bytes(path: Path, digest: str | None = None, *, within: Path | None = N
     if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
         raise DynamoError(f"{path} is a link that leaves its folder, and is not followed: put the file itself there")
     try:
-        with open(path, "rb", opener=_open_at_once) as file:  # noqa: PTH123
+        with open(path, "rb", opener=_open_at_once) as file:
             found = os.fstat(file.fileno())  # of what is opened, not of what had the name before
             if not stat.S_ISREG(found.st_mode):
                 raise _irregular(path)
