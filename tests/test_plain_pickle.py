@@ -127,6 +127,18 @@ def test_plain_values_are_read_and_all_else_is_refused(item, protocol, capsys):
     assert not capsys.readouterr().out
 
 
+def test_an_error_does_not_quote_the_file(tmp_path):
+    """A mutation made a name of the pixels, and the message was as long as they are."""
+    for pickled in (
+        b"\x80\x04B" + (10**6).to_bytes(4, "little") + b"x" * 10**6 + b"\x8c\x01x\x93)R.",
+        b"c" + b"y" * 10**6 + b"\nx\n)R.",
+    ):
+        (tmp_path / "batch").write_bytes(pickled)
+        with pytest.raises(DynamoError) as error:
+            read_batch(tmp_path / "batch", "labels")
+        assert len(str(error.value)) < 1000
+
+
 @pytest.mark.parametrize(
     "pickled",
     [

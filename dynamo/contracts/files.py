@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: The names of files that are not whole yet: nobody else's are like them.
 PARTIAL = re.compile(r"\.dynamo-[0-9a-f]{16}\.partial")
 
+_LINE = 300
+
 #: The most bytes that are read of one file, and of one text; more is a mistake, or meant to fill the memory.
 LARGEST_FILE, LARGEST_TEXT = 2**35, 2**30
 
@@ -241,8 +243,8 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, "NDArray[Any]"]
 
 
 def one_line(error: Exception) -> str:
-    """The first line of an error's message, with nothing in it that a terminal obeys: it may quote a file."""
-    return printable((str(error).splitlines() or [type(error).__name__])[0])
+    """The first line of an error's message, cut, with nothing in it that a terminal obeys: it may quote a file."""
+    return printable((str(error).splitlines() or [type(error).__name__])[0][:_LINE])
 
 
 def name_after(path: Path) -> str:

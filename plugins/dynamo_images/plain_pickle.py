@@ -143,6 +143,8 @@ def _add_to(found: Any, items: list[Any]) -> None:
 
 def _name(stack: list[Any]) -> None:
     name, module = stack.pop(), stack.pop()
+    if not isinstance(name, str) or not isinstance(module, str):
+        raise ValueError("it has a name that is no text")
     stack.append(_Name(f"{module}.{name}"))
 
 
