@@ -153,9 +153,8 @@ def make_run(root: Path, population: Population) -> None:
     trainer.run()
     trainer.save(root / "checkpoint.pt")
     fit = Fit.of(trainer)
-    (root / "run").mkdir()
-    write_fidelity(measure_fidelity(fit, population), root / "run")
     fit.save(root / "run")
+    write_fidelity(measure_fidelity(fit, population), root / "run")
 
 
 # Readers: what they give is written and read again, or put to use
@@ -187,6 +186,7 @@ def use_run(found: Fit, folder: Path) -> None:
 
 
 def use_fidelity(found: Fidelity, folder: Path) -> None:
+    shutil.copytree(folder / "run", folder / "again-fidelity", dirs_exist_ok=True)
     write_fidelity(found, folder / "again-fidelity")
     same(found, read_fidelity(folder / "again-fidelity"))
 
