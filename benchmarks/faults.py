@@ -138,17 +138,23 @@ def after(seconds: float) -> Kill:
     return lambda arguments, log: wait(start(arguments, log), seconds)
 
 
-def before(operation: int, folder: Path) -> Kill:
-    """Has the process kill itself before its n-th operation on files of the folder, counted from 1."""
+#: An operation on files: its number, counted from 1; or its kind, how the name of its file ends, and which of those.
+Moment = int | tuple[str, str, int]
+
+
+def before(moment: Moment, folder: Path) -> Kill:
+    """Has the process kill itself before an operation on files of the folder."""
     place, count = str(folder), [0]
+    kind, ending, number = ("", "", moment) if isinstance(moment, int) else moment
 
     def hook(event: str, values: tuple[object, ...]) -> None:
         if event not in OPERATIONS or not (event in UNNAMED or str(values[0]).startswith(place)):
             return
         if event == "open" and not int(str(values[2] or 0)) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             return
-        count[0] += 1
-        if count[0] == operation:
+        if event.endswith(kind) and str(values[1] if event == "os.rename" else values[0]).endswith(ending):
+            count[0] += 1
+        if count[0] == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return lambda arguments, log: wait(start(arguments, log, lambda: sys.addaudithook(hook)))
@@ -193,7 +199,7 @@ def finish(command: Command, folder: Path, whole: Path, counts: Counts) -> None:
         status = wait(start(command.arguments(folder), log))
         if status:
             counts.faults.append(f"{command.name}: exit {status}: {log.read_text()[-500:]}")
-    found, wanted = listing(folder) - {"checkpoint.pt", ".lock"}, listing(whole)
+    found, wanted = listing(folder) - {"checkpoint.pt", ".dynamo.lock"}, listing(whole)
     unlike = found ^ wanted
     unlike |= {
         name for name in found & wanted if command.files(name) and bytes_of(folder, name) != bytes_of(whole, name)
@@ -232,13 +238,13 @@ def at_random(command: Command, root: Path, whole: Path, seconds: float, trials:
     return counts
 
 
-def at_operations(command: Command, root: Path, whole: Path, operations: Iterable[int]) -> Counts:
+def at_operations(command: Command, root: Path, whole: Path, operations: Iterable[Moment]) -> Counts:
     """One kill before each of the operations on files, as long as there are so many; then a run to the end."""
     counts = Counts()
-    for number in operations:
-        folder = root / f"{whole.name}-operation-{number}"
+    for operation in operations:
+        folder = root / f"{whole.name}-operation-{operation}"
         killed = counts.kills
-        go_on(command, folder, counts, before(number, folder))
+        go_on(command, folder, counts, before(operation, folder))
         if counts.kills == killed:
             break
         finish(command, folder, whole, counts)

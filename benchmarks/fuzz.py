@@ -50,7 +50,7 @@ with atheris.instrument_imports(include=["dynamo", "dynamo_datasets", "dynamo_im
 
     for module in ("ag_news", "arrays", "imdb", "snippets"):  # the plugins import them when they are used
         import_module(f"dynamo_datasets.{module}")
-    for module in ("arrays", "cifar", "fashion", "folder"):
+    for module in ("arrays", "cifar", "fashion", "folder", "pictures", "plain_pickle"):
         import_module(f"dynamo_images.{module}")
 
 _weights_only_unpickler.Unpickler.load = atheris.instrument_func(_weights_only_unpickler.Unpickler.load)

@@ -72,7 +72,8 @@ def make_files(root: Path) -> None:
     """One small valid file of every kind."""
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(8, 3, 2)).astype("f4"), np.arange(8) % 2
-    np.savez(root / "arrays.npz", x_train=x, y_train=y, x_test=x, y_test=y, mask_train=np.ones((8, 3), bool))
+    masks = {f"mask_{part}": np.ones((8, 3), bool) for part in ("train", "test")}
+    np.savez(root / "arrays.npz", x_train=x, y_train=y, x_test=x, y_test=y, **masks)
     tokens, real = np.arange(24).reshape(8, 3) % 7, generator.normal(size=(8, 3, 1))
     np.savez(root / "tokens.npz", x_train=tokens, y_train=real, x_test=tokens, y_test=real)
     images = generator.integers(256, size=(4, 8, 8, 3)).astype("u1")
@@ -87,7 +88,8 @@ def make_files(root: Path) -> None:
             (root / "aclImdb" / part / name).mkdir(parents=True)
             (root / "aclImdb" / part / name / "0_1.txt").write_text("A good, bad film &amp; it's <br /> no more!")
             (root / "folder" / part / name).mkdir(parents=True)
-            write_picture(root / "folder" / part / name / "0.bmp", images[0])
+            for number, suffix in enumerate(("bmp", "png", "gif", "tif", "jpg")):
+                write_picture(root / "folder" / part / name / f"{number}.{suffix}", images[0])
     for part in ("train", "t10k"):
         header = struct.pack(">4B3I", 0, 0, 8, 3, 2, 8, 8)
         (root / f"{part}-images-idx3-ubyte").write_bytes(header + bytes(range(128)))
@@ -151,9 +153,8 @@ def make_run(root: Path, population: Population) -> None:
     trainer.run()
     trainer.save(root / "checkpoint.pt")
     fit = Fit.of(trainer)
-    (root / "run").mkdir()
-    write_fidelity(measure_fidelity(fit, population), root / "run")
     fit.save(root / "run")
+    write_fidelity(measure_fidelity(fit, population), root / "run")
 
 
 # Readers: what they give is written and read again, or put to use
@@ -186,6 +187,7 @@ def use_run(found: Fit, folder: Path) -> None:
 
 
 def use_fidelity(found: Fidelity, folder: Path) -> None:
+    shutil.copytree(folder / "run", folder / "again-fidelity", dirs_exist_ok=True)
     write_fidelity(found, folder / "again-fidelity")
     same(found, read_fidelity(folder / "again-fidelity"))
 
@@ -346,7 +348,10 @@ def targets(root: Path) -> list[Target]:
         of_data("aclImdb/train/neg/0_1.txt", data("imdb", root="aclImdb")),
         of_data("train-images-idx3-ubyte", data("fashion-mnist", root="")),
         of_data("train", data("cifar100", root="")),
-        of_data("folder/train/neg/0.bmp", data("image-folder", root="folder")),
+        *(
+            of_data(f"folder/train/neg/{name}", data("image-folder", root="folder"))
+            for name in ("0.bmp", "1.png", "2.gif", "3.tif", "4.jpg")
+        ),
     ]
 
 

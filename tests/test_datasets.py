@@ -123,6 +123,7 @@ ARRAYS = {
     "x_test": np.array([[4, 1, 2]]),
     "y_test": np.array([1]),
     "mask_train": np.array([[True, True, False], [True, False, False]]),
+    "mask_test": np.ones((1, 3), dtype=bool),
 }
 
 
@@ -430,8 +431,11 @@ def test_snippets_errors(tmp_path: Path, snippets: Path) -> None:
     damaged = tmp_path / "damaged.tsv.gz"
     for content in (b"source\trating\ttext\n", snippets.read_bytes()[:-20]):
         damaged.write_bytes(content)
-        with pytest.raises(DynamoError, match="is not a gzipped UTF-8 table"):
+        with pytest.raises(DynamoError, match=r"cannot read .*damaged\.tsv\.gz \(.*get it anew"):
             make("snippets", path=str(damaged))
+    damaged.write_bytes(gzip.compress(b"source\trating\ttext\n\xff"))
+    with pytest.raises(DynamoError, match="is not a gzipped UTF-8 table"):
+        make("snippets", path=str(damaged))
 
 
 def test_snippets_of_the_real_file() -> None:
@@ -670,7 +674,7 @@ def test_arrays_of_real_numbers_at_every_step(tmp_path: Path) -> None:
     mask = np.arange(5) < np.array([5, 1, 2, 3])[:, None]
     given["x_train"][~mask] = np.nan
     given["y_train"][~mask] = np.nan
-    path = save(tmp_path / "real.npz", **given, mask_train=mask)
+    path = save(tmp_path / "real.npz", **given, mask_train=mask, mask_test=np.ones((2, 7), dtype=bool))
     dataset = make("arrays", path=path, readout="every")
     assert (dataset.inputs.shape, dataset.outputs.size, dataset.outputs.readout) == ((2,), 3, "every")
     np.testing.assert_array_equal(dataset.train.inputs.values.numpy()[mask], given["x_train"][mask].astype(np.float32))

@@ -14,7 +14,7 @@ import pytest
 
 from dynamo import DynamoError
 from dynamo.contracts.files import write_bytes
-from dynamo.system.locks import locked
+from dynamo.system.locks import LOCK, locked
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -36,9 +36,11 @@ def test_killed_commands_lose_nothing_and_end_as_if_they_had_not_been_killed(who
     """Five kills of the campaign in benchmarks/faults.py: before a rename, between weights and manifest, in the middle
     of a recording, and after checkpoints.
     """
+    training = [("rename", "population.toml", 1), ("rename", "population.toml", 3)]
+    fitting = [("open", "1.bin", 1), ("rename", "fit.safetensors", 1), ("rename", "fidelity.csv", 1)]
     for command, reference, moments in (
-        (faults.training(), whole / "population", [24, 47]),
-        (fit_command(whole), whole / "disk", [12, 60, 80]),
+        (faults.training(), whole / "population", training),
+        (fit_command(whole), whole / "disk", fitting),
     ):
         counts = faults.at_operations(command, tmp_path, reference, moments)
         assert counts.faults == []
@@ -48,9 +50,9 @@ def test_killed_commands_lose_nothing_and_end_as_if_they_had_not_been_killed(who
 
 def test_what_a_killed_process_leaves_is_swept(whole, tmp_path):
     command, folder = fit_command(whole), tmp_path / "run"
-    kill = faults.before(32, folder)
+    kill = faults.before(("rename", "checkpoint.pt", 3), folder)
     assert kill(command.arguments(folder), tmp_path / "log") == -signal.SIGKILL
-    (folder / ".left.partial").write_bytes(b"half")
+    (folder / f".dynamo-{'0a' * 8}.partial").write_bytes(b"half")
     (folder / "recording" / "old").mkdir(parents=True)
     assert faults.run(command.arguments(folder)) == 0
     assert faults.listing(folder) == faults.listing(whole / "disk")
@@ -74,7 +76,7 @@ def test_a_folder_has_one_writer_and_the_second_is_told_who(whole, tmp_path, cap
             f"error: {folder} is in use by process {os.getpid()} on {os.uname().nodename}: wait until it has ended, or "
             "choose another folder\n"
         )
-        assert not (folder / ".lock").exists()
+        assert not (folder / LOCK).exists()
     assert not list(tmp_path.iterdir())
 
 
@@ -90,7 +92,7 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
         pass
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
-    assert (tmp_path / ".lock").exists()
+    assert (tmp_path / LOCK).exists()
     with locked(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
@@ -99,7 +101,7 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
 def test_a_lock_follows_no_link(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "mine").write_text("precious")
-    (tmp_path / "folder" / ".lock").symlink_to(tmp_path / "mine")
+    (tmp_path / "folder" / LOCK).symlink_to(tmp_path / "mine")
     with pytest.raises(DynamoError, match="cannot write"), locked(tmp_path / "folder"):
         pass
     assert (tmp_path / "mine").read_text() == "precious"
@@ -137,7 +139,9 @@ def limit(size):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize(("recording", "operation"), [("memory", 30), ("disk", 60)])
+@pytest.mark.parametrize(
+    ("recording", "operation"), [("memory", ("rename", "checkpoint.pt", 4)), ("disk", ("rename", "fit.safetensors", 1))]
+)
 def test_a_file_that_has_no_room_is_told_and_spoils_nothing(whole, tmp_path, recording, operation):
     """As a full disk does, a limit refuses a checkpoint or a recording."""
     command, folder, log = faults.fitting(whole / "population", recording), tmp_path / "run", tmp_path / "log"
@@ -193,7 +197,10 @@ def test_a_folder_that_may_only_be_read_is_told(whole):
 def test_clocks_do_not_matter(whole, tmp_path):
     """Files from the future and from 1970 are read as any others."""
     command, folder = fit_command(whole), tmp_path / "run"
-    assert faults.before(60, folder)(command.arguments(folder), tmp_path / "log") == -signal.SIGKILL
+    assert (
+        faults.before(("rename", "fit.safetensors", 1), folder)(command.arguments(folder), tmp_path / "log")
+        == -signal.SIGKILL
+    )
     for number, path in enumerate([*folder.rglob("*"), *(whole / "population").rglob("*")]):
         os.utime(path, (number % 2 * 2**32, number % 2 * 2**32))
     counts = faults.Counts()
@@ -205,7 +212,10 @@ def test_clocks_do_not_matter(whole, tmp_path):
 def test_recordings_that_a_killed_process_has_left_are_not_read(whole, tmp_path):
     """They are made anew, and so need no checksum."""
     command, folder = fit_command(whole), tmp_path / "run"
-    assert faults.before(60, folder)(command.arguments(folder), tmp_path / "log") == -signal.SIGKILL
+    assert (
+        faults.before(("rename", "fit.safetensors", 1), folder)(command.arguments(folder), tmp_path / "log")
+        == -signal.SIGKILL
+    )
     left = list((folder / "recording").rglob("*.bin"))
     assert left
     for path in left:

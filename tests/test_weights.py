@@ -1,8 +1,13 @@
 """Base models of a saved population: opened without their weights, read when they are needed, and let go of."""
 
+import io
 import pickle
+import resource
 import tomllib
 import weakref
+from copy import copy
+from functools import partial
+from zipfile import ZipFile
 
 import attrs
 import pytest
@@ -17,8 +22,8 @@ from dynamo.fit.ranks import Ranks
 from dynamo.population import weights
 from dynamo.population.base_model import BaseModel
 from dynamo.population.recording import record
-from dynamo.population.weights import Form
-from dynamo.system.storage import tensors_to_bytes, write_toml
+from dynamo.population.weights import Form, load_module
+from dynamo.system.storage import load_plain, read_tensors, tensors_to_bytes, write_toml
 from test_distributed import Threads, assert_equal
 from test_population import on_digits
 
@@ -199,11 +204,35 @@ class Choosy(nn.Module):
             raise ValueError
 
 
-def test_the_form_of_a_module_that_looks_at_values_is_found_by_building_it():
-    form = Form.of(Choosy, "here")
-    assert form.state_shapes == ((3,),)
-    assert form.state["weight"].is_meta
-    assert form.state["weight"].shape == (3,)
+def test_a_module_that_looks_at_values_is_refused_and_not_built_for_real():
+    """Whatever keeps it from being built without memory: absurd sizes do too."""
+    built = []
+
+    def build():
+        if torch.empty(0).is_meta:
+            return Choosy()
+        return built.append("for real")
+
+    for fault in (partial(Form.of, build), partial(load_module, build, {})):
+        with pytest.raises(DynamoError, match=r"here cannot be built without memory.*must not look at the values"):
+            fault(where="here")
+    assert not built
+
+
+def test_sizes_that_torch_itself_refuses_take_no_room(folder):
+    rewrite(folder, lambda entry: entry["architecture"].update(hidden_size=2**31))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DynamoError):
+        Population.load(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2e5
+
+
+def test_modules_without_end_are_refused():
+    def build():
+        return nn.Sequential(*(nn.Linear(1, 1) for _ in range(10**9)))
+
+    with pytest.raises(DynamoError, match=r"here: it has more than 65,536 modules and parameters"):
+        Form.of(build, "here")
 
 
 def test_a_population_on_disk_can_be_saved_elsewhere(folder, tmp_path, alive):
@@ -221,3 +250,235 @@ def test_a_changed_model_takes_the_place_of_one_on_disk(folder):
     assert isinstance(mine, BaseModel)
     assert mine.model is changed
     assert mine.fingerprint != base.fingerprint
+
+
+def test_a_network_of_many_parts_is_read_where_its_weights_are_as_many(monkeypatch, tmp_path):
+    """As the emulator of a large population is."""
+    state = Bare().state_dict()
+    monkeypatch.setattr(weights, "MOST_PARTS", 5)
+    with pytest.raises(DynamoError, match="more than 5 modules and parameters"):
+        Form.of(Bare, "here")
+    assert_equal(load_module(Bare, state, "here").state_dict(), state, rtol=0, atol=0)
+    with pytest.raises(DynamoError, match="more than 16 modules and parameters"):
+        load_module(lambda: nn.Sequential(*(nn.Linear(1, 1) for _ in range(10**9))), {"w": torch.zeros(1)}, "here")
+
+
+# Files of weights as training tools leave them, and as somebody who means harm makes them
+
+
+class Bare(nn.Module):
+    """A module with a buffer of real and one of whole numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.norm = nn.BatchNorm1d(2)
+
+
+@pytest.fixture
+def state():
+    torch.manual_seed(0)
+    return {
+        key: torch.randn_like(value) if value.is_floating_point() else value
+        for key, value in Bare().state_dict().items()
+    }
+
+
+def read_back(tmp_path, content):
+    """What is loaded of a file that torch has written."""
+    torch.save(content, tmp_path / "w.pt")
+    return load_module(Bare, read_tensors(tmp_path / "w.pt"), "here").state_dict()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {f"module.{key}": value for key, value in state.items()},
+        lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
+        lambda state: {f"_orig_mod.module.{key}": value for key, value in state.items()},
+        lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+        lambda state: {key.replace("layer.", "layer._orig_mod."): value for key, value in state.items()},
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"state": {}}},
+        lambda state: {"model": {f"module.{key}": value for key, value in state.items()}, "args": None},
+        lambda state: {"model_state_dict": state, "loss": torch.tensor(1.0)},
+    ],
+    ids=range(9),
+)
+def test_a_state_dict_is_found_as_training_tools_leave_it(tmp_path, state, wrap):
+    assert_equal(read_back(tmp_path, wrap(state)), state, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda s: {f"model.{key}": value for key, value in s.items()},
+            r"begin with 'model\.'; save the state_dict\(\) of",
+        ),
+        (
+            lambda s: {**s, "position_ids": torch.arange(3)},
+            r"position_ids is not expected: take what is not expected out",
+        ),
+        (lambda s: {key: s[key] for key in s if "running" not in key}, r"running_mean is missing.*with its buffers"),
+        (
+            lambda s: {**s, "layer.bias": torch.zeros(3)},
+            r"shape \(3,\) instead of \(2,\).*architecture and its options",
+        ),
+        (lambda s: {"a": s, "b": s}, r"holds no state dict: save the model's state_dict\(\) alone"),
+        (lambda s: {"model": s, "state_dict": s}, r"holds several of them \(state_dict, model\)"),
+        (lambda s: {}, "holds no state dict"),
+        (lambda s: list(s.values()), "holds no state dict"),
+        (lambda s: {**s, "\x1b[2J": torch.zeros(1)}, r"\\x1b\[2J is not expected"),
+    ],
+    ids=range(9),
+)
+def test_what_does_not_fit_is_named_with_what_to_do(tmp_path, state, change, message):
+    with pytest.raises(DynamoError, match=message) as error:
+        read_back(tmp_path, change(state))
+    assert "\x1b" not in str(error.value)
+
+
+def test_a_saved_population_may_name_its_tensors_as_data_parallel_does(folder):
+    state = on_digits("a", 0).model.state_dict()
+    path = folder / "weights" / "a.safetensors"
+    save_file({f"module.{key}": tensor for key, tensor in state.items()}, path)
+    rewrite(folder, lambda entry: entry.update(sha256=sha256(path.read_bytes())))
+    assert Population.load(folder)[0].fingerprint == sha256(tensors_to_bytes(state))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_real_numbers_of_another_precision_are_converted(tmp_path, state, dtype):
+    other = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
+    wanted = {key: value.to(state[key].dtype) for key, value in other.items()}
+    assert_equal(read_back(tmp_path, other), wanted, rtol=0, atol=0)
+
+
+def test_a_state_dict_that_was_made_half_precision_whole_keeps_its_counts(tmp_path, state):
+    state["norm.num_batches_tracked"] += 7
+    found = read_back(tmp_path, {key: value.half() for key, value in state.items()})
+    assert found["norm.num_batches_tracked"].item() == 7
+    assert found["norm.num_batches_tracked"].dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "layer.weight",
+            torch.ones(2, 3) * 1j,
+            "complex64, the architecture float32: its imaginary part would be lost",
+        ),
+        (
+            "layer.weight",
+            torch.ones(2, 3, dtype=torch.int8),
+            "int8, the architecture float32: whole numbers may be codes",
+        ),
+        ("layer.weight", torch.ones(2, 3, dtype=torch.bool), "bool, the architecture float32"),
+        ("layer.weight", torch.full((2, 3), 1e300, dtype=torch.float64), "beyond the range"),
+        ("norm.num_batches_tracked", torch.tensor(1.5), "float32, the architecture int64: its values are not whole"),
+        ("norm.num_batches_tracked", torch.tensor(float("nan")), "its values are not whole"),
+    ],
+    ids=range(6),
+)
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_numbers_that_would_be_lost_are_refused(tmp_path, state, key, value, message, suffix):
+    path = tmp_path / f"w.{suffix}"
+    (torch.save if suffix == "pt" else save_file)({**state, key: value}, path)
+    with pytest.raises(DynamoError, match=rf"here: {key} has the type .*{message}"):
+        load_module(Bare, read_tensors(path), "here")
+
+
+def tensor_of_another_kind(kind):
+    dense = torch.ones(2, 3)
+    if kind == "nested":
+        return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    makers = {
+        "sparse": dense.to_sparse,
+        "sparse_csr": dense.to_sparse_csr,
+        "sparse_csc": dense.to_sparse_csc,
+        "quantised": lambda: torch.quantize_per_tensor(dense, 0.1, 0, torch.qint8),
+        "meta": lambda: dense.to("meta"),
+        "stride 0": lambda: torch.zeros(1).expand(2, 3),
+        "overlapping": lambda: torch.zeros(4).unfold(0, 3, 1),
+    }
+    return makers[kind]()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("sparse", r"in the layout sparse_coo: save it as tensor\.to_dense\(\)"),
+        ("sparse_csr", r"in the layout sparse_csr"),
+        ("sparse_csc", r"in the layout sparse_csc"),
+        ("quantised", r"a quantised tensor: save it as tensor\.dequantize\(\)"),
+        ("nested", "a nested tensor|asks for more than tensors"),
+        ("meta", "without values, on the device 'meta'"),
+        ("stride 0", r"of shape \(2, 3\) whose numbers lie one over the other: save it as tensor\.clone\(\)"),
+        ("overlapping", "lie one over the other"),
+    ],
+)
+@pytest.mark.parametrize("place", ["weights", "checkpoint"])
+def test_tensors_that_are_no_arrays_are_refused(tmp_path, state, kind, message, place):
+    found = {**state, "layer.weight": tensor_of_another_kind(kind)}
+    buffer = io.BytesIO()
+    torch.save(found if place == "weights" else {"deep": [{"in": (found,)}]}, buffer)
+    with pytest.raises(ValueError, match=message):
+        load_plain(buffer.getvalue())
+    (tmp_path / "w.pt").write_bytes(buffer.getvalue())
+    with pytest.raises(DynamoError, match=rf"w\.pt holds no readable tensors: .*({message})"):
+        read_tensors(tmp_path / "w.pt")
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    """Tensors of stride 0, and many that share one memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    large = torch.zeros(2**18)
+    for content in ({"w": torch.zeros(1).expand(2**31)}, {str(n): large for n in range(2000)}):
+        torch.save(content, tmp_path / "w.pt")
+        assert (tmp_path / "w.pt").stat().st_size < 2e6
+        with pytest.raises(DynamoError, match=r"one over the other|share their memory"):
+            read_tensors(tmp_path / "w.pt")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 3e5
+
+
+def test_layers_that_share_their_weights_are_read(tmp_path):
+    shared = torch.randn(100, 100)
+    torch.save({f"{n}.weight": shared for n in range(24)}, tmp_path / "w.pt")
+    assert len(read_tensors(tmp_path / "w.pt")) == 24
+
+
+def test_parts_of_a_file_that_lie_one_over_the_other_are_refused(tmp_path):
+    """A zip file whose directory names one part many times."""
+    torch.save({"w": torch.zeros(10**5)}, tmp_path / "w.pt")
+    content = (tmp_path / "w.pt").read_bytes()
+    with ZipFile(io.BytesIO(content)) as file:
+        data = next(part for part in file.infolist() if part.filename.endswith("data/0"))
+    buffer = io.BytesIO(content)
+    with ZipFile(buffer, "a") as file:
+        for number in range(1, 50):
+            copied = copy(data)
+            copied.filename = data.filename[:-1] + str(number)
+            file.filelist.append(copied)
+        file._didModify = True
+    with pytest.raises(ValueError, match="its parts lie one over the other"):
+        load_plain(buffer.getvalue())
+
+
+def test_older_and_other_forms_of_pt_are_named_with_what_to_do(tmp_path, state):
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(DynamoError, match=r"before version 1\.6: load it with torch\.load.* save it again"):
+        read_tensors(tmp_path / "old.pt")
+    torch.save(torch.load(tmp_path / "old.pt", weights_only=True), tmp_path / "new.pt")
+    assert_equal(read_tensors(tmp_path / "new.pt"), state, rtol=0, atol=0)
+    torch.save(Bare(), tmp_path / "whole.pt")
+    with pytest.raises(DynamoError, match=r"a whole model and no state_dict\(\)"):
+        read_tensors(tmp_path / "whole.pt")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_program_of_torchscript_is_named(tmp_path):
+    torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "w.pt"))
+    with pytest.raises(DynamoError, match=r"a TorchScript program: save the model's state_dict\(\)"):
+        read_tensors(tmp_path / "w.pt")

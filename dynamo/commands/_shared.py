@@ -276,9 +276,12 @@ def hold(folder: Path) -> None:
 
 def results_folder(run: Path, out: Path | None, name: str) -> Path:
     """Where an analysis writes; checked before the work starts."""
+    from dynamo.contracts.files import refuse_links
     from dynamo.system.storage import check_writable
 
     folder = out or run / name
+    if out is None:
+        refuse_links(run, folder)
     hold(folder)
     check_writable(folder)
     return folder

@@ -23,7 +23,7 @@ _MODULES = {
         "has_control_characters",
         "printable",
     ),
-    "files": ("read_arrays", "read_bytes", "sha256", "write_bytes"),
+    "files": ("name_after", "read_arrays", "read_bytes", "read_gzip", "read_text", "sha256", "write_bytes"),
     "hookspecs": ("hookimpl",),
     "options": ("NoOptions", "Spec", "at_least", "build_options", "fraction", "option", "positive", "seed"),
     "protocols": (
@@ -76,8 +76,11 @@ if TYPE_CHECKING:
     from dynamo.contracts.errors import did_you_mean as did_you_mean
     from dynamo.contracts.errors import has_control_characters as has_control_characters
     from dynamo.contracts.errors import printable as printable
+    from dynamo.contracts.files import name_after as name_after
     from dynamo.contracts.files import read_arrays as read_arrays
     from dynamo.contracts.files import read_bytes as read_bytes
+    from dynamo.contracts.files import read_gzip as read_gzip
+    from dynamo.contracts.files import read_text as read_text
     from dynamo.contracts.files import sha256 as sha256
     from dynamo.contracts.files import write_bytes as write_bytes
     from dynamo.contracts.hookspecs import hookimpl as hookimpl

@@ -185,7 +185,7 @@ def read_fidelity(folder: Path) -> Fidelity:
             f"the fidelity of the fit in {folder} has not been measured: `dynamo fit POPULATION --out {folder} "
             "--resume` does it, or measure_fidelity and write_fidelity of dynamo.fit.fidelity"
         )
-    content = read_bytes(path, known.get(FIDELITY))
+    content = read_bytes(path, known.get(FIDELITY), within=folder)
     try:
         rows = list(csv.DictReader(content.decode().splitlines()))
         models = [

@@ -224,7 +224,7 @@ class Fit:
             raise DynamoError(f"{where}: 'metadata' must be a list with a table for each base model")
         for subject, own in zip(blueprint.subjects, metadata, strict=True):
             check_metadata(own, f"{where}, model {subject.name!r}")
-        tensors = read_tensors(folder / WEIGHTS, str(table["sha256"]))
+        tensors = read_tensors(folder / WEIGHTS, str(table["sha256"]), within=folder)
         emulator = load_module(lambda: Emulator(blueprint), tensors, str(folder / WEIGHTS))
         options = build_options(FitOptions, table["options"], where=where)
         history = _read_history(folder / HISTORY_FILE, (saved_files(folder) or {}).get(HISTORY_FILE))
@@ -260,7 +260,7 @@ def saved_files(folder: Path) -> dict[str, str] | None:
 
 
 def _read_history(path: Path, digest: str | None) -> list[tuple[float, ...]]:
-    lines = read_bytes(path, digest).decode(errors="replace").splitlines()
+    lines = read_bytes(path, digest, within=path.parent).decode(errors="replace").splitlines()
     try:
         rows = [tuple(float(cell) for cell in line.split(",")) for line in lines[1:]]
     except ValueError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dynamo.contracts.errors import DynamoError
-from dynamo.contracts.files import sha256, write_bytes
+from dynamo.contracts.files import refuse_links, sha256, write_bytes
 from dynamo.contracts.options import Spec, plain_table
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
@@ -44,6 +44,7 @@ class PopulationWriter:
         self.folder = folder
         self.entries = read_entries(folder) if (folder / MANIFEST).exists() else []
         self.names = {str(entry["name"]) for entry in self.entries}
+        refuse_links(folder, folder / "weights")
         check_writable(folder / "weights")
         check_writable(folder)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dynamo.contracts.checks import checked_trajectory
 from dynamo.contracts.errors import DynamoError, InvalidValueError
+from dynamo.contracts.files import refuse_links
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
 from dynamo.system.devices import device_of
@@ -312,6 +313,8 @@ class _Rooms:
     def find(self, kind: Any, name: str, rows: int, like: Sequence[Tensor]) -> _Room:
         """Where a model's rows go: with those of its kind, or for themselves where they are of another precision."""
         store = None if self.folder is None else self.folder / name
+        if self.folder is not None and store is not None:
+            refuse_links(self.folder.parent, store)
         if kind not in self._made:
             self._made[kind] = _Room.of(like, self.counts[kind] * rows, store)
         room = self._made[kind]
@@ -347,7 +350,8 @@ def _array(shape: tuple[int, ...], dtype: torch.dtype, path: Path | None) -> Ten
     size = prod(shape)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
+        path.unlink(missing_ok=True)
+        with path.open("xb") as file:  # never into a file that was there, or by a link
             file.truncate(size * dtype.itemsize)
             if hasattr(os, "posix_fallocate"):  # a full disk is told here, and kills no process later
                 os.posix_fallocate(file.fileno(), 0, size * dtype.itemsize)

@@ -1,21 +1,28 @@
 """Modules and their files of weights: compared before room is made for them, and read when they are needed."""
 
+import re
+import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 import torch
+from torch.nn.modules import module as registration
 from torch.overrides import TorchFunctionMode
 
-from dynamo.contracts.errors import DynamoError, PluginError
-from dynamo.contracts.files import read_bytes, sha256
+from dynamo.contracts.errors import DynamoError, printable
+from dynamo.contracts.files import one_line, read_bytes, sha256
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.system.storage import read_header, read_tensors, tensors_to_bytes
 
 M = TypeVar("M", bound=torch.nn.Module)
+
+#: The most modules and parameters, counted together, that a network may have whose weights are not known yet.
+MOST_PARTS = 2**16
 
 
 @attrs.frozen(eq=False)
@@ -36,12 +43,12 @@ class Form:
 
     @classmethod
     def of(cls, build: Callable[[], DynamicalModel], where: str) -> "Form":
-        """The form of what ``build`` makes.
+        """The form of what ``build`` makes, which is built without memory.
 
         Raises:
-            DynamoError: it cannot be built.
+            DynamoError: it cannot be built, or not without memory.
         """
-        module = _built_without_memory(build, where) or _built(build, where)
+        module = _built_without_memory(build, where)
         state = {key: tensor.to("meta") for key, tensor in module.state_dict().items()}
         return cls(build, module.inputs, module.outputs, module.state_shapes, state)
 
@@ -74,8 +81,11 @@ class StoredModel:
         self._held: Callable[[], DynamicalModel | None] = _nothing
         if digest is not None and path.suffix == ".safetensors":
             header, metadata = read_header(path)
-            check_shapes(form.state, header, where)
-            if not metadata and all(header[key].dtype == tensor.dtype for key, tensor in form.state.items()):
+            named = named_alike(form.state, header)
+            check_shapes(form.state, named, where)
+            if not metadata and all(
+                key in header and header[key].dtype == tensor.dtype for key, tensor in form.state.items()
+            ):
                 self.fingerprint = digest  # written by the same function of the same tensors
                 return
         self.fingerprint = sha256(tensors_to_bytes(self.read().state_dict()))
@@ -119,7 +129,8 @@ def load_module(build: Callable[[], M], tensors: Mapping[str, torch.Tensor], whe
     """Build a module and load a state dict strictly.
 
     It is built without memory first, so that sizes that the weights do not have are refused before room is made for
-    them.
+    them. Names may be those that ``torch.compile`` and ``DataParallel`` give, see :func:`named_alike`; real numbers of
+    another precision are converted to the module's.
 
     Args:
         build: makes the module.
@@ -127,28 +138,93 @@ def load_module(build: Callable[[], M], tensors: Mapping[str, torch.Tensor], whe
         where: what it belongs to, for messages.
 
     Raises:
-        DynamoError: it cannot be built, or names or shapes differ, all of them named.
+        DynamoError: it cannot be built, names or shapes differ, all of them named, or numbers cannot be converted.
     """
-    expected = _built_without_memory(build, where)
-    if expected is not None:
-        check_shapes(expected.state_dict(), tensors, where)
+    expected = _built_without_memory(build, where, max(MOST_PARTS, 16 * len(tensors))).state_dict()
+    tensors = named_alike(expected, tensors)
+    check_shapes(expected, tensors, where)
+    converted = {key: _converted(tensors[key], tensor.dtype, f"{where}: {key}") for key, tensor in expected.items()}
     module = _built(build, where)
     check_shapes(module.state_dict(), tensors, where)
-    module.load_state_dict(dict(tensors))
+    try:
+        module.load_state_dict(converted)
+    except Exception as error:
+        raise DynamoError(f"{where}: the weights cannot be loaded ({one_line(error)})") from None
     return module
 
 
-def _built_without_memory(build: Callable[[], M], where: str) -> M | None:
-    """A module on the meta device; None for one of somebody's plugin that looks at values, which has none there."""
+def named_alike(expected: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """A state dict without what training tools put into its names, where that brings them to those of the module:
+    ``_orig_mod.`` of ``torch.compile``, and ``module.`` of ``DataParallel`` before all of them.
+    """
+    if expected.keys() == tensors.keys():
+        return tensors
+    stripped = {re.sub(r"(^|\.)_orig_mod\.", r"\1", key): tensor for key, tensor in tensors.items()}
+    while stripped and all(key.startswith("module.") for key in stripped) and expected.keys() != stripped.keys():
+        stripped = {key.removeprefix("module."): tensor for key, tensor in stripped.items()}
+    return stripped if expected.keys() == stripped.keys() else tensors
+
+
+def _converted(tensor: torch.Tensor, wanted: torch.dtype, where: str) -> torch.Tensor:
+    """A tensor in the type of numbers that a module has, where nothing but precision is lost."""
+    if tensor.dtype == wanted:
+        return tensor
+    kinds = f"{where} has the type {_kind(tensor.dtype)}, the architecture {_kind(wanted)}"
+    if tensor.dtype.is_complex and not wanted.is_complex:
+        raise DynamoError(f"{kinds}: its imaginary part would be lost")
+    if wanted.is_floating_point and not tensor.dtype.is_floating_point:
+        raise DynamoError(f"{kinds}: whole numbers may be codes of a quantised model; save its real weights")
     try:
-        with torch.device("meta"), _Unvalued():
+        found = tensor.to(wanted)
+        exact = bool((found.to(tensor.dtype) == tensor).all())
+        if not wanted.is_floating_point and not wanted.is_complex and not exact:
+            raise DynamoError(f"{kinds}: its values are not whole numbers of that type")
+        if wanted.is_floating_point and bool(found.isinf().any()) and not bool(tensor.to(torch.float64).isinf().any()):
+            raise DynamoError(f"{kinds}: it has values beyond the range of that")
+    except RuntimeError as error:
+        raise DynamoError(f"{kinds}, and cannot be converted ({one_line(error)})") from None
+    return found
+
+
+def _kind(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _built_without_memory(build: Callable[[], M], where: str, most: int | None = None) -> M:
+    """A module on the meta device, where its sizes show before room is made for them; of ``most`` parts at most."""
+    try:
+        with torch.device("meta"), _Unvalued(), _few_parts(MOST_PARTS if most is None else most):
             return build()
-    except PluginError:
-        return None
     except DynamoError as error:
         raise DynamoError(f"{where}: {error}") from None
-    except Exception:
-        return None
+    except Exception as error:
+        raise DynamoError(
+            f"{where} cannot be built without memory, as its sizes are checked ({type(error).__name__}: "
+            f"{one_line(error)}): see that its sizes are right; a module of a plugin must not look at the values of "
+            "its tensors while it is built"
+        ) from None
+
+
+@contextmanager
+def _few_parts(most: int) -> Iterator[None]:
+    """Count the modules and parameters that this thread makes, and stop where they are too many."""
+    count, thread = 0, threading.get_ident()
+
+    def add(*registered: object) -> None:
+        nonlocal count
+        count += threading.get_ident() == thread
+        if count > most:
+            raise DynamoError(f"it has more than {most:,} modules and parameters: make it smaller")
+
+    handles = [
+        registration.register_module_parameter_registration_hook(add),
+        registration.register_module_module_registration_hook(add),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _built(build: Callable[[], M], where: str) -> M:
@@ -169,9 +245,10 @@ class _Unvalued(TorchFunctionMode):
 
 
 def check_shapes(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], where: str) -> None:
-    """Raise a clear error where names or shapes differ."""
-    faults = [f"{key} is missing" for key in expected.keys() - tensors.keys()]
-    faults += [f"{key} is not expected" for key in tensors.keys() - expected.keys()]
+    """Raise a clear error where names or shapes differ, with what can be done."""
+    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    faults = [f"{key} is missing" for key in missing]
+    faults += [f"{printable(key)} is not expected" for key in extra]
     faults += [
         f"{key} has shape {tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"
         for key in expected.keys() & tensors.keys()
@@ -179,4 +256,23 @@ def check_shapes(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, tor
     ]
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise DynamoError(f"{where}: the weights do not fit the architecture: {'; '.join(sorted(faults)[:5])}{more}")
+        raise DynamoError(
+            f"{where}: the weights do not fit the architecture: {'; '.join(sorted(faults)[:5])}{more}: "
+            f"{_remedy(expected, tensors, len(faults))}"
+        )
+
+
+def _remedy(expected: Mapping[str, Any], tensors: Mapping[str, Any], faults: int) -> str:
+    """What can be done about that many faults."""
+    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    for prefix in sorted({f"{key.partition('.')[0]}." for key in extra}):
+        inner = {key.removeprefix(prefix) for key in tensors if key.startswith(prefix)}
+        if 2 * len(inner & expected.keys()) > len(expected):
+            return (
+                f"the names begin with {printable(prefix)!r}; save the state_dict() of that part, or take it off them"
+            )
+    if len(missing) == faults:
+        return "save the whole state_dict(), with its buffers"
+    if len(extra) == faults:
+        return "take what is not expected out of the state dict"
+    return "see that the architecture and its options are those that were trained"

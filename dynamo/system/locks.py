@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +13,10 @@ from pathlib import Path
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import make_folder
 
-LOCK = ".lock"
+#: The file that is locked; a name that nobody else gives a file of theirs.
+LOCK = ".dynamo.lock"
+
+_HOLDER = re.compile(rb"(process \d+ on .{,300})?", re.DOTALL)
 
 #: What file systems answer that have no locks; there, folders are not guarded.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
@@ -21,11 +26,12 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder, which is made where it is missing, and taken away again where it stays empty.
 
-    The lock is the operating system's, on the file ``.lock``, which names its holder. It ends with the process, however
-    that ends: a file that a killed process has left locks nothing.
+    The lock is the operating system's, on the file ``.dynamo.lock``, which names its holder. It ends with the process,
+    however that ends: a file that a killed process has left locks nothing. A file of that name that something else has
+    made is left alone.
 
     Raises:
-        DynamoError: another process holds the folder, or it cannot be written.
+        DynamoError: another process holds the folder, it cannot be written, or has a foreign file of that name.
     """
     try:
         made = make_folder(folder)
@@ -57,6 +63,7 @@ def _take(folder: Path) -> int:
         try:
             _lock(handle, folder)
             if os.path.samestat(os.fstat(handle), path.stat()):
+                _check_own(handle, path)
                 break
         except FileNotFoundError:  # the holder has ended, and its file with it: try again
             pass
@@ -66,8 +73,18 @@ def _take(folder: Path) -> int:
         os.close(handle)
     with suppress(OSError):  # a full disk has no room for the name, and yet the lock
         os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
         os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
     return handle
+
+
+def _check_own(handle: int, path: Path) -> None:
+    """A lock file is empty or names its holder, and has one name."""
+    found = os.fstat(handle)
+    if stat.S_ISREG(found.st_mode):
+        os.lseek(handle, 0, os.SEEK_SET)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not _HOLDER.fullmatch(os.read(handle, 1000)):
+        raise DynamoError(f"{path} is no lock of this program: take it away, or choose another folder")
 
 
 def _lock(handle: int, folder: Path) -> None:

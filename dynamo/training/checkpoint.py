@@ -150,7 +150,7 @@ def read_checkpoint(path: Path | str, owns: Callable[[int], bool] = lambda numbe
         DynamoError: missing, damaged, or of another format.
     """
     path = Path(path)
-    content = read_bytes(path)
+    content = read_bytes(path, within=path.parent)
     digest, payload = content[:64], content[64:]
     if sha256(payload).encode() != digest:
         raise DynamoError(
@@ -192,7 +192,7 @@ def _add_share(path: Path, digest: str, wanted: Sequence[int], content: dict[str
     if not _DIGEST.fullmatch(digest):
         raise ValueError(f"{digest!r} is no checksum")
     if wanted:
-        models = load_plain(read_bytes(_share(path, digest), digest))
+        models = load_plain(read_bytes(_share(path, digest), digest, within=path.parent))
         for number in wanted:
             weights, moments = models[number]
             content["emulator"].update(weights)

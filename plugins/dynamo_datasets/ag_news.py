@@ -5,11 +5,13 @@ official files ``train.csv`` and ``test.csv`` have the columns class (1 to 4), t
 """
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamo import Dataset, DynamoError, OutputSpace
+from dynamo.contracts.files import read_text
 from dynamo_datasets.corpora import corpus
 from dynamo_datasets.text import LabelledTexts
 
@@ -34,31 +36,32 @@ def ag_news(options: "AGNewsOptions") -> Dataset:
 
 
 def read(root: Path, part: str) -> LabelledTexts:
-    """One part, ``train`` or ``test``, from the folder with the official csv files. A header row is passed over.
+    """One part, ``train`` or ``test``, from the folder with the official csv files. A header row and blank lines are
+    passed over.
 
     Raises:
         DynamoError: there is no such file, or a row has not three columns or no class from 1 to 4.
     """
     path = root / f"{part}.csv"
+    if not path.exists():
+        raise DynamoError(
+            f"data set 'ag-news': cannot read {path} (there is no such file); root must be the folder with the "
+            "official train.csv and test.csv"
+        )
     texts: list[str] = []
     labels: list[int] = []
     number = 0
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
-                if number == 1 and row and row[0].strip().lower().startswith("class"):
-                    continue
-                labels.append(_label(row, f"{path}, row {number}"))
-                texts.append(" ".join(row[1:]))
-    except OSError as error:
-        raise DynamoError(
-            f"data set 'ag-news': cannot read {path} ({error.strerror or error}); "
-            "root must be the folder with the official train.csv and test.csv"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DynamoError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it") from None
+        for number, row in enumerate(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), start=1):
+            if not row or (number == 1 and row[0].strip().lower().startswith("class")):
+                continue
+            labels.append(_label(row, f"{path}, row {number}"))
+            texts.append(" ".join(row[1:]))
     except csv.Error as error:
-        raise DynamoError(f"{path}, row {number + 1}: {error}; mend or remove the row") from None
+        raise DynamoError(
+            f"{path}, row {number + 1}: {error}; a quotation mark may be missing, or one inside a text not be doubled: "
+            "mend or remove the row"
+        ) from None
     if not texts:
         raise DynamoError(f"data set 'ag-news': {path} has no rows")
     return LabelledTexts([repair_entities(text) for text in texts], labels)

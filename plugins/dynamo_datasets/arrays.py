@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamo import Dataset, DynamoError, Examples, Inputs, InputSpace, OutputSpace
-from dynamo.contracts.files import read_arrays
+from dynamo.contracts.files import name_after, read_arrays
 from dynamo_datasets.files import expand
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def arrays(options: "ArraysOptions") -> Dataset:
         space = InputSpace("real", (inputs.shape[-1],))
     else:
         space = InputSpace("tokens", (options.vocabulary_size or _above(inputs, test.inputs.values),))
-    group = options.group or path.stem
+    group = options.group or name_after(path)
     if outputs.is_floating_point():
         answer = OutputSpace("real", outputs.shape[-1], options.readout, group)
     else:
@@ -63,7 +63,7 @@ def read(path: Path) -> Arrays:
     """The arrays of the file by name. Pickled objects are refused.
 
     Raises:
-        DynamoError: it is missing, it is no ``.npz`` of plain arrays, or it lacks an array.
+        DynamoError: it is missing, it is no ``.npz`` of plain arrays, it lacks an array, or it has an unknown one.
     """
     if not path.exists():
         raise DynamoError(f"data set 'arrays': there is no file {path}")
@@ -73,6 +73,11 @@ def read(path: Path) -> Arrays:
             raise DynamoError(f"{path} has no array {name!r}; it needs {', '.join(_NEEDED)}")
         if found[name].size == 0 or found[name].ndim == 0:
             raise DynamoError(f"{path}: {name} is {_shape(found[name])}; it must hold at least one example of one step")
+    masks = [name for name in _OPTIONAL if name in found]
+    if len(masks) == 1:
+        raise DynamoError(
+            f"{path} has {masks[0]} alone of {' and '.join(_OPTIONAL)}: give both, or none where all steps are real"
+        )
     return found
 
 
@@ -96,9 +101,21 @@ def _examples(found: Arrays, part: str, readout: str, path: Path) -> Examples:
         raise DynamoError(f"{path}: mask_{part} is {_shape(mask)}; it must be bool {list(x.shape[:2])}")
     if readout == "every":
         y = _without_padding(y, mask)
-    if not np.isfinite(y).all():
-        raise DynamoError(f"{path}: y_{part} has NaN or infinite values")
-    return Examples(Inputs(_tensor(_without_padding(x, mask)), torch.from_numpy(mask)), _tensor(y))
+    x = _without_padding(x, mask)
+    for name, array in (("x", x), ("y", y)):
+        _check_values(array, f"{path}: {name}_{part}")
+    return Examples(Inputs(_tensor(x), torch.from_numpy(mask)), _tensor(y))
+
+
+def _check_values(array: NDArray[Any], where: str) -> None:
+    """Make sure that an array's values are the same as float32 or int64, but for precision."""
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DynamoError(f"{where} has NaN or infinite values")
+        if np.abs(array).max(initial=0) > np.finfo(np.float32).max:
+            raise DynamoError(f"{where} has values beyond the range of float32, in which they are used: scale them")
+    elif array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise DynamoError(f"{where} has the value {array.max()}, beyond 64 bits with a sign")
 
 
 def _without_padding(array: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dynamo import Dataset, DynamoError, OutputSpace
 from dynamo_datasets.files import expand
-from dynamo_datasets.text import LabelledTexts, count_words, most_frequent, read_vocabulary, text_dataset
+from dynamo_datasets.text import LabelledTexts, check_known, count_words, most_frequent, read_vocabulary, text_dataset
 
 if TYPE_CHECKING:
     from dynamo_datasets import AGNewsOptions, IMDBOptions
@@ -48,6 +48,7 @@ def corpus(
         train, test = (read(expand(options.root), part) for part in PARTS)
     if options.vocabulary:
         words = read_vocabulary(expand(options.vocabulary))
+        check_known(words, count_words(train.texts))
     else:
         words = most_frequent(count_words(train.texts), options.vocabulary_size)
     dataset = text_dataset(mixed(train), mixed(test), words=words, max_length=options.max_length, outputs=outputs)

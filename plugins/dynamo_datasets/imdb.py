@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamo import Dataset, DynamoError, OutputSpace
+from dynamo.contracts.files import read_text
 from dynamo_datasets.corpora import corpus
-from dynamo_datasets.files import read_text
 from dynamo_datasets.text import LabelledTexts
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def read(root: Path, part: str) -> LabelledTexts:
     labels: list[int] = []
     for label, name in enumerate(CLASSES):
         folder = root / part / name
-        found = sorted(folder.glob("*.txt"))
+        found = sorted(file for file in folder.glob("*.txt") if not file.name.startswith("."))  # of macOS: ._0_1.txt
         if not found:
             raise DynamoError(
                 f"data set 'imdb': {folder} has no *.txt files; root must be the folder aclImdb of the official "

@@ -8,8 +8,6 @@ rows. So the two tasks, and any choice of sources, have one vocabulary and agree
 ``path``, ``vocabulary_size``, ``test_fraction`` and ``seed`` are the same.
 """
 
-import gzip
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ import attrs
 
 from dynamo import Dataset, DynamoError, OutputSpace
 from dynamo.contracts.errors import did_you_mean
+from dynamo.contracts.files import read_gzip
 from dynamo_datasets.snippets_download import COLUMNS, locate
 from dynamo_datasets.split import split_rows
 from dynamo_datasets.text import LabelledTexts, count_words, most_frequent, text_dataset, tokenise
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 #: The classes of the task ``source``, in their order.
 SOURCES = ("movie", "nyt", "tweet", "amazon")
+
+_LARGEST = 2**28
 
 
 @attrs.frozen
@@ -98,8 +99,8 @@ def read(path: Path) -> list[Snippet]:
             "or give its place as the option path or in the environment variable DYNAMO_SNIPPETS"
         )
     try:
-        lines = gzip.decompress(path.read_bytes()).decode().rstrip("\n").split("\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        lines = read_gzip(path, most=_LARGEST).decode("utf-8-sig").rstrip("\n").split("\n")
+    except UnicodeDecodeError as error:
         raise DynamoError(f"{path} is not a gzipped UTF-8 table ({error}); get it again") from None
     if tuple(lines[0].split("\t")) != COLUMNS:
         raise DynamoError(f"{path} has the columns {lines[0]!r}; they must be {', '.join(COLUMNS)}, separated by tabs")

@@ -6,23 +6,41 @@ Id 0 is the padding ``<pad>`` and id 1 any word that is not known, ``<unk>``.
 import hashlib
 import html
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
+from unicodedata import category, normalize
 
 import attrs
 import numpy as np
 import torch
 
 from dynamo import Dataset, DynamoError, Examples, Inputs, InputSpace, OutputSpace
-from dynamo_datasets.files import read_text
+from dynamo.contracts.errors import printable
+from dynamo.contracts.files import read_text
 
 PADDING = "<pad>"
 UNKNOWN = "<unk>"
 
+#: The share of unknown words that is worth a warning.
+_MANY = 0.5
+
 _TAG = re.compile(r"</?[a-z][^<>]*>")
-_TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[!?]")
+
+
+def _marks() -> str:
+    """Unicode's marks that belong to the letter before them, for a class of characters: vowel signs and accents, but no
+    variation selectors, which choose between pictures. Python's ``\\w`` has none of them.
+    """
+    places = [*range(0x300, 0xFE00), *range(0xFE10, 0x1F000)]
+    return "".join(re.escape(chr(place)) for place in places if category(chr(place)) in ("Mn", "Mc"))
+
+
+#: Letters and digits with their marks; the two joiners of Persian and of Indian scripts stand inside words.
+_WORD = rf"[^\W_](?:[^\W_]|[{_marks()}]|[\u200c\u200d](?=[^\W_]))*"
+_TOKEN = re.compile(rf"{_WORD}(?:'{_WORD})*|[!?]")
 
 
 @attrs.frozen
@@ -36,9 +54,10 @@ class LabelledTexts:
 def tokenise(text: str) -> list[str]:
     """The words of a text in lower case, those with apostrophes whole, and its ``!`` and ``?``.
 
-    HTML entities are resolved; tags such as ``<br />`` part words and are dropped, as is all other punctuation.
+    HTML entities are resolved; tags such as ``<br />`` part words and are dropped, as is all other punctuation. Letters
+    keep their accents and vowel signs; one that Unicode writes in two ways is written in one (its form NFC).
     """
-    plain = html.unescape(text.lower()).replace("’", "'")
+    plain = normalize("NFC", html.unescape(text.lower()).lower()).replace("’", "'")
     return _TOKEN.findall(_TAG.sub(" ", plain))
 
 
@@ -73,7 +92,7 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
         found = line.split()
         if len(found) > 1:
             raise DynamoError(f"vocabulary {path}, line {number}: {line!r} is more than one word; write one a line")
-        words += [word for word in found if word not in (PADDING, UNKNOWN)]
+        words += [normalize("NFC", word) for word in found if word not in (PADDING, UNKNOWN)]
     if not words:
         raise DynamoError(f"vocabulary {path} has no words: write one a line")
     word, times = Counter(words).most_common(1)[0]
@@ -111,6 +130,31 @@ def text_dataset(
         _examples(test, words, max_length),
         tuple(words),
     )
+
+
+def check_known(words: Sequence[str], counts: Counter[str]) -> None:
+    """Check a vocabulary that was not made of the training texts against them; few of their words in it are warned of.
+
+    Args:
+        words: the vocabulary.
+        counts: how often each word comes in the texts.
+
+    Raises:
+        DynamoError: it has none of their words.
+    """
+    known = set(words)
+    missing = Counter({word: count for word, count in counts.items() if word not in known})
+    unknown = missing.total() / max(counts.total(), 1)
+    if unknown <= _MANY:
+        return
+    example = missing.most_common(1)[0][0]
+    about = f"words of the vocabulary are such as {words[2]!r}, those of the texts such as {example!r}"
+    if unknown == 1:
+        raise DynamoError(
+            f"the training texts have no word of the vocabulary: {about}; give whole words in lower case, or leave the "
+            "vocabulary out"
+        )
+    warnings.warn(printable(f"{unknown:.0%} of the words of the training texts are unknown: {about}"), stacklevel=2)
 
 
 def _examples(part: LabelledTexts, words: Sequence[str], max_length: int) -> Examples:

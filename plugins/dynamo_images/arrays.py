@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
-from dynamo.contracts.files import read_arrays
+from dynamo.contracts.files import name_after, read_arrays
+from dynamo.contracts.spaces import LARGEST
 from dynamo_images.pixels import Images, as_dataset
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def image_arrays(options: "ImageArraysOptions") -> Dataset:
     found = _read(path)
     train, test = (_images(found[f"x_{part}"], found[f"y_{part}"], f"{path} ({part})") for part in ("train", "test"))
     classes = 1 + max(int(part.classes.max()) for part in (train, test))
-    return as_dataset("image-arrays", train, test, classes, options, options.group or path.stem)
+    return as_dataset("image-arrays", train, test, classes, options, options.group or name_after(path))
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -50,8 +51,18 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
 
 def _images(x: NDArray[Any], y: NDArray[Any], where: str) -> Images:
     if x.dtype != np.uint8 or x.ndim not in (3, 4) or x.size == 0:
-        raise DynamoError(f"{where}: x is {x.dtype} {list(x.shape)}; it must be uint8 [n, H, W] or [n, H, W, C]")
+        raise DynamoError(
+            f"{where}: x is {x.dtype} {list(x.shape)}; it must be uint8 [n, H, W] or [n, H, W, C], 0 the darkest and "
+            "255 the brightest"
+        )
+    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] > 4:
+        raise DynamoError(
+            f"{where}: x is {list(x.shape)}, which looks like channels first; they must come last, [n, H, W, C]: save "
+            "x.transpose(0, 2, 3, 1)"
+        )
     if y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
         raise DynamoError(f"{where}: y is {y.dtype} {list(y.shape)}; it must be integers [{len(x)}], classes from 0")
+    if y.size and int(y.max()) >= LARGEST:
+        raise DynamoError(f"{where}: y has the class {y.max()}; number classes from 0 on")
     pixels = np.ascontiguousarray(x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2))
     return Images(torch.from_numpy(pixels), torch.from_numpy(y.astype(np.int64)))

@@ -1,27 +1,30 @@
 """CIFAR-10 and CIFAR-100: 60,000 colour images of 32 x 32 pixels.
 
 A. Krizhevsky, 2009, Learning Multiple Layers of Features from Tiny Images. They are read from the official archives for
-Python (``cifar-10-batches-py`` and ``cifar-100-python``). Those are pickles, which could hold code; they are read by an
-unpickler that knows arrays and plain values and nothing else, so that files from any source are safe to open.
+Python (``cifar-10-batches-py`` and ``cifar-100-python``). Those are pickles, which could hold code; they are read by
+their opcodes, see :mod:`dynamo_images.plain_pickle`, so that files from any source are safe to open.
 """
 
-import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.files import one_line, read_bytes
 from dynamo_images.files import find_folder
 from dynamo_images.pixels import Images, as_dataset
+from dynamo_images.plain_pickle import read_plain
 
 if TYPE_CHECKING:
     from dynamo_images import DownloadOptions
 
 _SHAPE = (3, 32, 32)
 _SIZE = 3 * 32 * 32
+_LARGEST = 2**30
 
 
 def cifar10(options: "DownloadOptions") -> Dataset:
@@ -60,45 +63,21 @@ def _read_all(files: list[Path], labels: str) -> Images:
     return Images(torch.from_numpy(pixels), torch.tensor([label for _, own in batches for label in own]))
 
 
-def read_batch(file: Path, labels: str) -> tuple[Any, list[int]]:
+def read_batch(file: Path, labels: str) -> tuple[NDArray[np.uint8], list[int]]:
     """The pixels ``[n, 3072]`` uint8 and the labels of one file.
 
     Raises:
         DynamoError: it is damaged, or not of that form.
     """
+    content = read_bytes(file, most=_LARGEST)
     try:
-        with file.open("rb") as opened:
-            content = _PlainUnpickler(opened, encoding="latin1").load()
-        pixels, classes = content["data"], [int(label) for label in content[labels]]
-    except OSError as error:
-        raise DynamoError(f"cannot read {file}: {error.strerror or error}") from None
+        found = read_plain(content)
+        pixels, classes = found["data"], [int(label) for label in found[labels]]
     except Exception as error:  # a damaged pickle can raise anything
         raise DynamoError(
-            f"{file} is no file of the official archive for Python ({type(error).__name__}: {error}): get it anew"
+            f"{file} is no file of the official archive for Python ({type(error).__name__}: {one_line(error)}): get it "
+            "anew"
         ) from None
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(classes), _SIZE):
+    if not isinstance(pixels, np.ndarray) or pixels.shape != (len(classes), _SIZE):
         raise DynamoError(f"{file} does not hold {len(classes)} rows of {_SIZE} bytes: get it anew")
     return pixels, classes
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads arrays and plain values, and refuses whatever else a pickle asks for."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _KNOWN:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _KNOWN[module, name]
-
-
-def _dtype(code: str, *flags: object) -> "np.dtype[Any]":
-    """A dtype by its code; old pickles add flags that numpy has deprecated."""
-    return np.dtype(code)
-
-
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
-_KNOWN = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-}

@@ -4,9 +4,7 @@ H. Xiao, K. Rasul and R. Vollgraf, 2017, Fashion-MNIST: a Novel Image Dataset fo
 Algorithms. It is read from the four official idx files, as they are or compressed by gzip.
 """
 
-import gzip
 import struct
-import zlib
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.files import read_bytes, read_gzip
 from dynamo_images.files import find_folder
 from dynamo_images.pixels import Images, as_dataset
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 _FILES = tuple((f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte") for part in ("train", "t10k"))
 _UNSIGNED_BYTES = 8
+_LARGEST = 2**30
 _HINT = "; Debian and Ubuntu have it as the package dataset-fashion-mnist (then root=/usr/share/datasets/fashion-mnist)"
 
 
@@ -65,10 +65,7 @@ def read_idx(file: Path) -> Tensor:
     Raises:
         DynamoError: it is missing, truncated, or of another format.
     """
-    try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DynamoError(f"cannot read {file} ({error}): get it anew") from None
+    content = read_gzip(file, most=_LARGEST) if file.suffix == ".gz" else read_bytes(file, most=_LARGEST)
     if len(content) < 4 or content[:3] != bytes((0, 0, _UNSIGNED_BYTES)):
         raise DynamoError(f"{file} is no idx file of bytes: get it anew")
     start = 4 + 4 * content[3]
