@@ -4,12 +4,15 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import click
 
 from dynamo.commands._group import LazyGroup
-from dynamo.contracts.errors import DynamoError, Interrupted, printable
+from dynamo.contracts.errors import DynamoError, DynamoWarning, Interrupted, printable
 from dynamo.version import __version__
 
 
@@ -35,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is written out, and ends no command
             stream.reconfigure(errors="backslashreplace")
+    raw = warnings.showwarning
+    warnings.showwarning = partial(_show_warning, raw)
     if "OMP_WAIT_POLICY" not in os.environ:
         # Before torch is loaded. Threads that meet thousands of times a second wait a little and then sleep: by default
         # they keep their core, and where another process wants one a fit took thirty times as long.
@@ -56,6 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except DynamoError as error:
         click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
+    finally:
+        warnings.showwarning = raw
+
+
+def _show_warning(raw: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Our own warnings are one line, as errors are; those of others stay as Python prints them."""
+    if issubclass(category, DynamoWarning):
+        click.echo(f"warning: {printable(str(message))}", err=True)
+    else:
+        raw(message, category, *place)
 
 
 if __name__ == "__main__":

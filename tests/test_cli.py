@@ -322,3 +322,31 @@ def test_who_stops_reading_is_no_traceback(population):
     command = f"{sys.executable} -m dynamo.cli plugins | head -n 1"
     found = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("prefix", ["a/b", "my run", "[/x]", "_x", "a" * 250])
+def test_a_prefix_that_makes_no_name_is_told_before_anything_is_trained(tmp_path, capsys, prefix):
+    folder = tmp_path / "population"
+    assert dynamo("train", folder, "-a", "gru:hidden_size=4", "-d", "digits-rows", "--prefix", prefix) == 2
+    told = capsys.readouterr().err
+    assert "name" in told
+    assert prefix[:40] in told
+    assert not folder.exists()
+
+
+def test_warnings_of_our_own_are_one_line_and_others_are_left_alone(monkeypatch, capsys):
+    import warnings
+
+    from dynamo.commands import plugins
+    from dynamo.contracts.errors import DynamoWarning
+
+    def warn(name):
+        warnings.warn("[/red] 3 files", DynamoWarning, stacklevel=1)
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(plugins.command, "callback", warn)
+    with warnings.catch_warnings(record=True) as others:
+        warnings.simplefilter("always")
+        assert dynamo("plugins") == 0
+    assert capsys.readouterr().err.splitlines() == ["warning: [/red] 3 files"]
+    assert [str(other.message) for other in others] == ["of a library"]

@@ -252,3 +252,10 @@ def test_awkward_types_are_read_from_text_and_survive_none():
     assert build_options(Awkward, Spec.of(table).options, where="test") == made
     with pytest.raises(DynamoError, match="option 'level' is True"):
         build_options(Awkward, {"level": True}, where="test")
+
+
+def test_a_comma_in_a_value_is_written_with_a_backslash_and_read_back():
+    spec = Spec("arrays", {"path": "one,two.npz", "batch": "3"})
+    assert str(spec) == r"arrays:path=one\,two.npz,batch=3"
+    assert Spec.parse(str(spec)) == spec
+    assert Spec.parse(r"arrays:path=C:\data\x.npz").options == {"path": r"C:\data\x.npz"}

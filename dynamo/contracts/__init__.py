@@ -13,6 +13,7 @@ _MODULES = {
     "data": ("Dataset", "Examples"),
     "errors": (
         "DynamoError",
+        "DynamoWarning",
         "InvalidValueError",
         "MissingFileError",
         "PluginError",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from dynamo.contracts.data import Dataset as Dataset
     from dynamo.contracts.data import Examples as Examples
     from dynamo.contracts.errors import DynamoError as DynamoError
+    from dynamo.contracts.errors import DynamoWarning as DynamoWarning
     from dynamo.contracts.errors import InvalidValueError as InvalidValueError
     from dynamo.contracts.errors import MissingFileError as MissingFileError
     from dynamo.contracts.errors import PluginError as PluginError

@@ -32,6 +32,10 @@ class DynamoError(Exception):
         return type(self)(f"{where}: {self}")
 
 
+class DynamoWarning(UserWarning):
+    """Something that was given can be used, but may not be what was meant; the command line prints it as one line."""
+
+
 class InvalidValueError(DynamoError, ValueError):
     """A value, an option or a shape that does not fit."""
 

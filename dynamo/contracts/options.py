@@ -6,6 +6,7 @@ component and gives some of its options, as text (``low-rank:rank=8``) or as a t
 class, or says exactly which option is wrong.
 """
 
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
@@ -125,6 +126,10 @@ class NoOptions:
     """The options of a component that has none."""
 
 
+#: What separates options: a comma without a backslash before it.
+_COMMA = re.compile(r"(?<!\\),")
+
+
 @attrs.frozen
 class Spec:
     """A component by name, with the options given for it; the rest keep their defaults.
@@ -149,21 +154,26 @@ class Spec:
 
     @classmethod
     def parse(cls, text: str) -> "Spec":
-        """Read ``name`` or ``name:key=value,key=value``.
+        r"""Read ``name`` or ``name:key=value,key=value``; a comma within a value is written ``\,``.
 
         Raises:
             InvalidValueError: the text has not that form.
+
+        Example:
+            >>> from dynamo import Spec
+            >>> Spec.parse(r"arrays:path=one\,two.npz,batch=3").options
+            {'path': 'one,two.npz', 'batch': '3'}
         """
         name, _, rest = text.partition(":")
         options: dict[str, str] = {}
-        for part in filter(None, rest.split(",")):
+        for part in filter(None, _COMMA.split(rest)):
             key, equals, value = part.partition("=")
             if not equals or not key.strip():
                 raise InvalidValueError(f"cannot read {part!r} in {text!r}: write NAME:OPTION=VALUE,OPTION=VALUE")
             key = key.strip().replace("-", "_")
             if key in options:
                 raise InvalidValueError(f"{text!r} gives the option {key!r} twice")
-            options[key] = value.strip()
+            options[key] = value.strip().replace(r"\,", ",")
         if not name.strip():
             raise InvalidValueError(f"no component is named in {text!r}: write NAME or NAME:OPTION=VALUE")
         return cls(name.strip(), options)
@@ -188,7 +198,8 @@ class Spec:
     def __str__(self) -> str:
         if not self.options:
             return self.name
-        return self.name + ":" + ",".join(f"{key}={value}" for key, value in self.options.items())
+        values = {key: str(value).replace(",", r"\,") for key, value in self.options.items()}
+        return self.name + ":" + ",".join(f"{key}={value}" for key, value in values.items())
 
 
 def plain_table(options: Mapping[str, Any]) -> dict[str, Any]:

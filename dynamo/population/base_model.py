@@ -18,7 +18,8 @@ from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.population.weights import StoredModel, check_finite
 from dynamo.system.storage import tensors_to_bytes
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: What can be a model's name, and so the name of a file on every system.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 MetadataValue = str | int | float | bool
 
@@ -93,8 +94,7 @@ class BaseModel:
         """Raise a clear error where it cannot stand in a population. What is stored was checked when it was opened, and
         its values are when they are read.
         """
-        if not NAME.fullmatch(self.name):
-            raise DynamoError(f"{self.name!r} cannot be a model's name: use letters, digits, '.', '_' and '-'")
+        check_name(self.name)
         check_metadata(self.metadata, f"model {self.name!r}")
         if isinstance(self._model, StoredModel):
             return
@@ -113,6 +113,21 @@ class BaseModel:
         if isinstance(self._model, StoredModel):
             return self._model.fingerprint
         return sha256(tensors_to_bytes(self._model.state_dict()))
+
+
+def check_name(name: str) -> None:
+    """Check that a text can be a model's name.
+
+    Raises:
+        DynamoError: it has characters that names of files lack on some system, or more than 200.
+    """
+    if len(name) > 200:
+        raise DynamoError(f"the name {name[:40]!r}… has {len(name)} characters: a model's name has 200 at most")
+    if not NAME.fullmatch(name):
+        raise DynamoError(
+            f"{name!r} cannot be a model's name: it starts with a letter or digit, and consists of letters, digits, "
+            "'.', '_' and '-'"
+        )
 
 
 def check_metadata(metadata: Any, where: str) -> None:

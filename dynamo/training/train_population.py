@@ -7,7 +7,7 @@ from pathlib import Path
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.options import Spec
-from dynamo.population.base_model import MetadataValue, check_metadata
+from dynamo.population.base_model import MetadataValue, check_metadata, check_name
 from dynamo.population.data_paths import absolute
 from dynamo.population.manifest import EXAMPLES, PopulationWriter
 from dynamo.population.population import Population
@@ -79,6 +79,8 @@ def train_population(
     made.check(data.name)
     wanted = jobs(prefix or made.outputs.group, specs, fractions, seeds)
     epochs: list[int | None] = list(range(1, options.epochs + 1)) if keep_epochs else [None]
+    for job in wanted:
+        check_name(job.checkpoint_name(epochs[-1]))
     with locked(folder):
         writer, fingerprint = PopulationWriter(folder), made.fingerprint()
         writer.check_data(data, fingerprint)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from dynamo import Dataset, DynamoError, Examples, Inputs, InputSpace, OutputSpace
-from dynamo.contracts.errors import printable
+from dynamo.contracts.errors import DynamoWarning, printable
 from dynamo.contracts.files import read_text
 
 PADDING = "<pad>"
@@ -154,7 +154,8 @@ def check_known(words: Sequence[str], counts: Counter[str]) -> None:
             f"the training texts have no word of the vocabulary: {about}; give whole words in lower case, or leave the "
             "vocabulary out"
         )
-    warnings.warn(printable(f"{unknown:.0%} of the words of the training texts are unknown: {about}"), stacklevel=2)
+    told = f"{unknown:.0%} of the words of the training texts are unknown: {about}"
+    warnings.warn(printable(told), DynamoWarning, stacklevel=2)
 
 
 def _examples(part: LabelledTexts, words: Sequence[str], max_length: int) -> Examples:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dynamo.contracts.data import Dataset
-from dynamo.contracts.errors import DynamoError, printable
+from dynamo.contracts.errors import DynamoError, DynamoWarning, printable
 from dynamo.contracts.files import name_after
 from dynamo_images.pictures import SUFFIXES, read_picture
 from dynamo_images.pixels import Images, as_dataset
@@ -72,6 +72,7 @@ def find_pictures(folder: Path) -> Files:
         warnings.warn(
             f"data set 'image-folder': {len(passed)} files in {folder} are no pictures of a class and were passed "
             f"over, the first is {printable(str(passed[0]))}",
+            DynamoWarning,
             stacklevel=2,
         )
     return found
