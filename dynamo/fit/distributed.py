@@ -20,7 +20,7 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -162,28 +162,11 @@ def fit(
         return _start(job, ranks, recorded, progress)
     try:
         with _memory(ranks.rank), _joined(ranks, "env://", ranks.device(job.options)) as processes:
-            quiet = ranks.rank > 0
-            return job.run(
-                processes,
-                ranks,
-                silent if quiet else recorded,
-                silent if quiet else progress,
-            )
+            told = (silent, silent) if ranks.rank else (recorded, progress)
+            return job.run(processes, ranks, *told)
     except DynamoError:
         sleep(PATIENCE["failed"] if ranks.rank else 0)
         raise
-
-
-def preview(population: Population, options: FitOptions, ranks: Ranks) -> Trainer:
-    """The trainer of rank 0 before it meets the others: making it finds what does not fit."""
-    if ranks.size == 1:
-        return Trainer(population, options)
-    return Trainer(population, attrs.evolve(options, device="cpu"), processes=_Preview(ranks.size))
-
-
-class _Preview(SingleProcess):
-    def __init__(self, size: int) -> None:
-        self.size = size
 
 
 @attrs.frozen(eq=False)
@@ -233,38 +216,75 @@ def _joined(
 
 
 def _check_devices(device: str) -> None:
-    """Raise a clear error where two ranks have the same GPU, which NCCL refuses in words of its own."""
-    found: list[str] = [""] * dist.get_world_size()
-    dist.all_gather_object(found, f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}")
-    for rank, one in enumerate(found):
-        if found.index(one) < rank:
+    """Check that no two ranks have the same GPU, which NCCL refuses in words of its own."""
+    owned: list[str] = [""] * dist.get_world_size()
+    dist.all_gather_object(owned, f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}")
+    for rank, card in enumerate(owned):
+        if owned.index(card) < rank:
             raise DynamoError(
-                f"ranks {found.index(one)} and {rank} have the same GPU: start as many processes on a machine as it "
+                f"ranks {owned.index(card)} and {rank} have the same GPU: start as many processes on a machine as it "
                 "has GPUs, each with one of its own"
             )
+
+
+@attrs.frozen
+class _Advanced:
+    """Rank 0 has come so far with a stage of the fit."""
+
+    stage: Literal["recorded", "progress"]
+    done: int
+    total: int
+    note: str | float
+
+
+@attrs.frozen
+class _Failed:
+    """A rank ends with an error."""
+
+    rank: int
+    error: DynamoError
+
+
+@attrs.frozen
+class _Started:
+    """What a process that is started here is told.
+
+    Attributes:
+        place: the folder with the job; the ranks meet there, and rank 0 leaves the fit there.
+        ranks: all of them.
+        threads: for each.
+        messages: a queue of :class:`_Advanced` and :class:`_Failed`.
+        stop: a shared truth value that asks all to stop.
+    """
+
+    place: str
+    ranks: Ranks
+    threads: int
+    messages: Any
+    stop: Any
 
 
 def _start(job: _Job, ranks: Ranks, recorded: Progress, progress: Progress) -> Fit:
     """Start the ranks on this machine, watch over them, and read what they leave."""
     context = get_context("spawn")
     messages, stop = context.SimpleQueue(), context.RawValue("b", 0)
-    listeners: dict[str, Callable[..., None]] = {"recorded": recorded, "progress": progress}
+    listeners = {"recorded": recorded, "progress": progress}
     with _ending(), tempfile.TemporaryDirectory(prefix="dynamo-") as name, interrupts() as interrupted:
         place = Path(name)
         (place / "job").write_bytes(_pickled(job))
         threads = max(1, torch.get_num_threads() // ranks.size)
         with _deaf():
-            told = (str(place), ranks, threads, messages, stop)
-            started = start_processes(_rank, told, ranks.size, join=False)  # type: ignore[no-untyped-call]
+            told = _Started(str(place), ranks, threads, messages, stop)
+            started = start_processes(_rank, (told,), ranks.size, join=False)  # type: ignore[no-untyped-call]
         failures: dict[int, DynamoError] = {}
 
         def listen() -> None:
             while not messages.empty():
-                kind, *content = messages.get()
-                if kind == "failed":
-                    failures[content[0]] = content[1]
+                message: _Advanced | _Failed = messages.get()
+                if isinstance(message, _Failed):
+                    failures[message.rank] = message.error
                 else:
-                    listeners[kind](*content)
+                    listeners[message.stage](message.done, message.total, message.note)
 
         try:
             while not started.join(timeout=0.1):
@@ -342,55 +362,62 @@ def _pickled(job: _Job) -> bytes:
         raise DynamoError(f"the population cannot be given to other processes: {_line(error)}") from None
 
 
-def _rank(*told: Any) -> None:
+def _rank(local: int, told: _Started) -> None:
     """What a started process does. It ends without Python's own ending, where a thread of a library that still waits
     for the interpreter would abort the process and, with it, a fit that is done (PyTorch's issue 38228).
     """
-    code = _work(*told)
+    code = _work(local, told)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def _work(local: int, place: str, ranks: Ranks, threads: int, messages: Any, stop: Any) -> int:
+def _work(local: int, told: _Started) -> int:
     """A started rank's work, and its exit code."""
     parent = parent_process()
     assert parent is not None
-    threading.Thread(target=_end_with, args=(parent.sentinel, place), daemon=True).start()
-    torch.set_num_threads(threads)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo") if sys.platform == "linux" else None
-    ranks, told = attrs.evolve(ranks, rank=local, local=local), [monotonic()]
+    threading.Thread(target=_end_with, args=(parent.sentinel, told.place), daemon=True).start()
+    torch.set_num_threads(told.threads)
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    ranks, place, last = attrs.evolve(told.ranks, rank=local, local=local), Path(told.place), 0.0
 
     def recorded(done: int, total: int, note: str | float = "", /) -> None:
-        if stop.value:
+        if told.stop.value:
             raise Interrupted("stopped while base models were recorded; nothing was saved")
         if local == 0:
-            messages.put(("recorded", done, total))
+            told.messages.put(_Advanced("recorded", done, total, note))
 
-    def progress(step: int, steps: int, loss: str | float = "", /) -> None:
-        if local == 0 and (step == steps or monotonic() - told[0] > 0.1):
-            messages.put(("progress", step, steps, loss))
-            told[0] = monotonic()
+    def progress(done: int, total: int, note: str | float = "", /) -> None:
+        nonlocal last
+        if local == 0 and (done == total or monotonic() - last > 0.1):
+            told.messages.put(_Advanced("progress", done, total, note))
+            last = monotonic()
 
     try:
-        try:
-            job: _Job = pickle.loads((Path(place) / "job").read_bytes())
-        except Exception as error:
-            raise DynamoError(
-                f"another process cannot rebuild the population: {_line(error)}; define its classes in a module that "
-                "can be imported, or save the population and load it"
-            ) from None
-        meeting, device = f"file://{place}/meeting", ranks.device(job.options)
-        with _memory(local), _joined(ranks, meeting, device, lambda: bool(stop.value)) as processes:
-            found = job.run(processes, ranks, recorded, progress)
+        job, meeting = _unpickled(place / "job"), f"file://{place}/meeting"
+        device = ranks.device(job.options)
+        with _memory(local), _joined(ranks, meeting, device, lambda: bool(told.stop.value)) as processes:
+            fitted = job.run(processes, ranks, recorded, progress)
         if local == 0:
-            found.save(Path(place) / "fit")
+            fitted.save(place / "fit")
     except LostContactError:
         return 1
     except DynamoError as error:
-        messages.put(("failed", local, error))
+        told.messages.put(_Failed(local, error))
         return 2
     return 0
+
+
+def _unpickled(path: Path) -> _Job:
+    try:
+        job: _Job = pickle.loads(path.read_bytes())
+    except Exception as error:
+        raise DynamoError(
+            f"another process cannot rebuild the population: {_line(error)}; define its classes in a module that "
+            "can be imported, or save the population and load it"
+        ) from None
+    return job
 
 
 def _end_with(sentinel: int, place: str) -> None:
