@@ -241,10 +241,12 @@ def test_errors(problem):
             embed(fit, Population([problems.base_model("a", other)]), fidelity)
     with pytest.raises(DynamoError, match="fidelity of the base model 'm0' is missing"):
         embed(fit, models, Fidelity(fidelity.models[1:]))
+    with pytest.raises(DynamoError, match="the loss of the new model 'm0' is not finite"):
+        embed(fit, models.select([True] + [False] * (len(models) - 1)), fidelity, EmbedOptions(map_rate=1e30, steps=2))
     broken = deepcopy(models[0].model)
     with torch.no_grad():
         next(broken.head.parameters()).mul_(1e38)
-    with pytest.raises(DynamoError, match="the loss of the new model 'broken' is not finite"):
+    with pytest.raises(DynamoError, match="model 'broken' gives NaN or infinite states or outputs on its data"):
         embed(fit, Population([BaseModel("broken", broken, data)]), fidelity, EmbedOptions(steps=2))
     labelled = attrs.evolve(fit, options=attrs.evolve(fit.options, head_by="task"))
     with pytest.raises(DynamoError, match="names the metadata 'task', which model 'm0' lacks"):

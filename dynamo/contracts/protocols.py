@@ -129,7 +129,8 @@ class RecurrentModel(DynamicalModel):
         """The step iterated from the initial state, and the readout of every state; see
         :meth:`DynamicalModel.trajectory`. A class may override it to be faster, with the same result.
         """
-        states = iterate(self.step, self.encode(inputs.values), self.initial_state(len(inputs)))
+        h = self.initial_state(inputs.mask.shape[0])  # its length would fix the batch where a model is exported
+        states = iterate(self.step, self.encode(inputs.values), h)
         return Trajectory((states,), self.readout(states), inputs.mask)
 
 
@@ -201,7 +202,7 @@ class RecurrentMetaModel(MetaModel):
         """The step iterated from the initial state; see :meth:`MetaModel.states`. A class may override it to be faster,
         with the same result.
         """
-        x, h = self.encode(inputs.values), self.initial_state(len(inputs))
+        x, h = self.encode(inputs.values), self.initial_state(inputs.mask.shape[0])
         return (iterate(lambda x, h: self.step(theta, x, h), x, h),)
 
     @final

@@ -88,8 +88,8 @@ class InputSpace:
             made = cls(table["kind"], table["shape"], table.get("vocabulary", ""))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidValueError(
-                f"{table!r} is no input space: it needs 'kind' (tokens, real or image) and a 'shape' that fits "
-                f"({error})"
+                f"{table!r} is no input space: it needs a kind, tokens or real with a shape of one size, or image "
+                f"with three ({error})"
             ) from None
         if made.size > LARGEST or not isinstance(made.vocabulary, str):
             raise InvalidValueError(f"{table!r} is no input space: {LARGEST:,} numbers are the most")

@@ -199,7 +199,7 @@ def as_inputs(space: InputSpace, values: Any, mask: Any = None, *, like: Tensor 
     elif like is not None or not real or values.dtype == torch.float64:
         values = values.to(torch.get_default_dtype() if like is None else like.dtype)
     if mask is None:
-        return Inputs(values, values.new_ones(values.shape[:2] if steps else (len(values), 1), dtype=torch.bool))
+        return Inputs(values, values.new_ones(values.shape[:2] if steps else (values.shape[0], 1), dtype=torch.bool))
     return Inputs(values, mask if mask.dtype == torch.bool or mask.is_floating_point() else mask != 0)
 
 

@@ -131,7 +131,7 @@ class LSTM(TorchRecurrent):
 
     def states(self, x: Tensor) -> Tensor:
         """[h; c] after each step; torch's fused layer gives h alone, so the cell runs step by step."""
-        return iterate(self.step, x, self.initial_state(len(x)))
+        return iterate(self.step, x, self.initial_state(x.shape[0]))
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """One LSTM update of [h; c]."""
