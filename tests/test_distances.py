@@ -180,9 +180,9 @@ def test_mapped_outputs_and_objective_pass_over_a_unit_that_nobody_reads():
     for number in range(4):
         layer = fit.emulator.maps_of(number)[0].map
         layer.weight = nn.Parameter(torch.cat([layer.weight, torch.zeros(len(layer.weight), 1)], 1))
-    for kind in kinds[:2]:
+    for kind in kinds[:1]:
         assert fit.distances(kind).matrix != pytest.approx(before[kind], rel=0.1)
-    for kind in kinds[2:]:
+    for kind in kinds[1:]:
         assert fit.distances(kind).matrix == pytest.approx(before[kind], rel=1e-4, abs=1e-6)
 
 

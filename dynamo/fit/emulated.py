@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.protocols import MetaModel
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.recording import evaluating
 from dynamo.system.devices import device_of, fast_products
@@ -39,15 +40,23 @@ class Block:
     """What all emulators do on some of the inputs.
 
     Attributes:
+        meta_model: what was run.
         states: at each site, ``[N, B, T, *S]``.
-        features: what heads read, ``[N, B, T, F]``.
         weights: of each step, ``[B, T]``: 0 where it is padding; over all blocks they sum to 1, and every example has
             the same share (as in equations 1 and 2).
     """
 
+    meta_model: MetaModel
     states: tuple[Tensor, ...]
-    features: Tensor
     weights: Tensor
+
+    @property
+    @torch.no_grad()
+    def features(self) -> Tensor:
+        """What heads read, ``[N, B, T, F]``."""
+        device = device_of(self.meta_model)
+        found = self.meta_model.features(tuple(state.flatten(0, 1).to(device) for state in self.states)).cpu()
+        return found.reshape(*self.states[0].shape[:2], *found.shape[1:])
 
     @property
     def real_weights(self) -> Tensor:
@@ -56,7 +65,8 @@ class Block:
 
     def real(self, values: Tensor) -> Tensor:
         """What stands on real steps: ``[N, B, T, ...] -> [N, P, ...]``."""
-        return values[:, self.weights > 0]
+        real = self.weights > 0
+        return values.flatten(1, 2) if bool(real.all()) else values[:, real]
 
 
 @attrs.frozen(eq=False)
@@ -107,26 +117,25 @@ class Emulated:
         for start in range(0, len(probes), count):
             part = probes[start : start + count]
             part = Inputs(part.values[:, : part.longest], part.mask[:, : part.longest]) if part.is_sequence else part
-            with evaluating(self.emulator), fast_products(device):
+            with evaluating(model), fast_products(device):
                 passes = [self._pass(part.to(device), some) for some in torch.split(thetas, max(1, PASS // len(part)))]
-            *states, features = (torch.cat(tensors) for tensors in zip(*passes, strict=True))
-            self._check_finite(part, [*states, features])
+            states = tuple(torch.cat(tensors) for tensors in zip(*passes, strict=True))
+            self._check_finite(part, states)
             weights = part.mask / part.mask.sum(1, keepdim=True) / len(probes)
-            yield Block(tuple(states), features, weights)
+            yield Block(model, states, weights)
             self.progress(min(start + count, len(probes)), len(probes))
 
     def _pass(self, inputs: Inputs, thetas: Tensor) -> list[Tensor]:
-        """States and features of some emulators, ``[N', B, T, ...]`` each, on the CPU."""
+        """The states of some emulators, ``[N', B, T, *S]`` at each site, on the CPU."""
         n, b = len(thetas), len(inputs)
         every = Inputs(inputs.values.repeat(n, *[1] * (inputs.values.ndim - 1)), inputs.mask.repeat(n, 1))
         states = self.emulator.meta_model.states(every, thetas.repeat_interleave(b, 0))
-        found = (*states, self.emulator.meta_model.features(states))
-        return [tensor.reshape(n, b, *tensor.shape[1:]).cpu() for tensor in found]
+        return [state.reshape(n, b, *state.shape[1:]).cpu() for state in states]
 
-    def _check_finite(self, part: Inputs, tensors: Sequence[Tensor]) -> None:
-        for tensor in tensors:
-            real = tensor[:, part.mask].flatten(1)
-            bad = (~real.isfinite()).any(1).nonzero()
+    def _check_finite(self, part: Inputs, states: Sequence[Tensor]) -> None:
+        for state in states:
+            sums = state.flatten(3).sum(-1, dtype=torch.float64).masked_fill(~part.mask, 0).sum((1, 2))
+            bad = (~sums.isfinite()).nonzero()
             if len(bad):
                 raise DynamoError(
                     f"the emulator of {self.names[int(bad[0])]!r} gives NaN or infinite states: the fit diverged; make "
@@ -208,16 +217,16 @@ class _Site:
     sums: _Sums
     _mean: Tensor | None = None
     _square: float = 0.0
-    _count: int = 0
 
     def add(self, rows: Tensor, weights: Tensor) -> None:
         """Rows ``[N, P, D]`` with the weights ``[P]`` of their steps."""
-        self._count = len(rows)
-        mean = torch.einsum("npd,p->d", rows, weights).double()
-        self._mean = mean if self._mean is None else self._mean + mean
-        self._square += float(rows.square().sum(-1).double().sum(0) @ weights.double())
         # What all emulators have in common cancels out in differences, and would cost digits.
-        self.sums.add(((rows - rows.mean(0)) * weights.sqrt()[:, None]).flatten(1))
+        common, roots = rows.mean(0), weights.sqrt()[:, None]
+        apart = ((rows - common) * roots).flatten(1)
+        mean = (weights @ common).double()
+        self._mean = mean if self._mean is None else self._mean + mean
+        self._square += float((common * roots).double().square().sum() + apart.square().sum(1).double().mean())
+        self.sums.add(apart)
 
     def squared(self) -> Matrix:
         gram = self.sums.gram()
@@ -228,4 +237,4 @@ class _Site:
 
     def variance(self) -> float:
         assert self._mean is not None
-        return max(0.0, self._square / self._count - float((self._mean / self._count).square().sum()))
+        return max(0.0, self._square - float(self._mean.square().sum()))
