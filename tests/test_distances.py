@@ -11,7 +11,7 @@ from torch.nn import functional
 from dynamo import DynamoError, Fit, Inputs, OutputSpace
 from dynamo.contracts.protocols import MetaModel
 from dynamo.fit.distance_kinds import KINDS, DistanceKind
-from dynamo.fit.distances import Distances, NoiseFloor, distances, noise_floor
+from dynamo.fit.distances import Distances, NoiseFloor, add_twins, distances, noise_floor, twin_floor
 from dynamo.fit.emulated import Emulated
 from dynamo.fit.probes import draw_probes, kept_probes
 from problems import dataset, fitted, plane, population
@@ -371,3 +371,26 @@ def test_equal_models_come_out_nearer_than_others():
     assert distances(fit).with_floor(noise).floor < distances(fit).typical / 2
     with pytest.raises(DynamoError, match="at least one model"):
         noise_floor(fit, models, twins=0)
+
+
+def test_twins_are_told_by_their_names():
+    _, models = fitted(count=4)
+    assert [base.name for base in add_twins(models, 9)][4:] == ["m0.twin", "m1.twin", "m2.twin", "m3.twin"]
+    assert len(add_twins(models, 2)) == 6
+    fit, _ = plane(2, count=4)
+    with pytest.raises(DynamoError, match="no model of this fit is there twice"):
+        twin_floor(fit, "theta")
+    fit.emulator.blueprint = attrs.evolve(
+        fit.emulator.blueprint,
+        subjects=tuple(
+            attrs.evolve(subject, name=name)
+            for subject, name in zip(fit.emulator.blueprint.subjects, ["a", "b", "c", "b.twin"], strict=True)
+        ),
+    )
+    for theta, place in zip(fit.emulator.thetas, [(0.0, 0.0), (3.0, 0.0), (0.0, 4.0), (3.0, 0.5)], strict=True):
+        theta.data = torch.tensor(place)
+    noise = twin_floor(fit, "theta")
+    assert noise.names == ["b"]
+    assert noise.twins == pytest.approx([0.5])
+    assert noise.typical == pytest.approx(4.0)
+    assert noise.ratio == pytest.approx(0.125)

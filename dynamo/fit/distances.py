@@ -5,7 +5,7 @@ not, and can be compared as it is: all emulators share one state space.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import numpy as np
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: The kind that is meant where none is said.
 DEFAULT = "states"
+
+#: How the name of a model ends that is there for the second time.
+TWIN = ".twin"
 
 
 @attrs.frozen(eq=False)
@@ -211,6 +214,47 @@ class NoiseFloor:
         return float(np.median(self.twins)) / self.typical if self.typical else 0.0
 
 
+def add_twins(population: "Population", twins: int = 8, seed: int = 0) -> "Population":
+    """The population with some of its models there twice, the second time as ``NAME.twin``.
+
+    Args:
+        population: the base models.
+        twins: how many of them, drawn at random; all where there are no more.
+        seed: of the draw.
+
+    Raises:
+        DynamoError: no twins are asked for.
+    """
+    if twins < 1:
+        raise DynamoError("a noise floor needs at least one model that is there twice")
+    from dynamo.population.population import Population
+
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(population))[:twins])
+    copies = [attrs.evolve(base, name=base.name + TWIN) for base in (population[int(number)] for number in drawn)]
+    return Population([*population, *copies])
+
+
+def twin_floor(fit: "Fit", kind: str | DistanceKind = DEFAULT, **settings: Any) -> NoiseFloor:
+    """The noise floor, from a fit of a population that :func:`add_twins` has made.
+
+    Args:
+        fit: the fit.
+        kind: of distance.
+        settings: of :func:`distances`.
+
+    Raises:
+        DynamoError: the fit has no twins, or what :func:`distances` finds.
+    """
+    found = distances(fit, kind, **settings)
+    pairs = [(name, name + TWIN) for name in fit.names if name + TWIN in fit.names]
+    if not pairs:
+        raise DynamoError("no model of this fit is there twice: fit the population that add_twins gives")
+    twins = {twin for _, twin in pairs}
+    single = [number for number, name in enumerate(fit.names) if name not in twins]
+    own = attrs.evolve(found, names=[fit.names[n] for n in single], matrix=found.matrix[np.ix_(single, single)])
+    return NoiseFloor(found.kind, [one for one, _ in pairs], [found.between(*pair) for pair in pairs], own.typical)
+
+
 def noise_floor(
     fit: "Fit",
     population: "Population",
@@ -224,7 +268,8 @@ def noise_floor(
 
     The population is fitted again by the fit's own options, with some of its models there twice. A model and its twin
     have the same weights, and a θ, a V and draws of examples of their own; all that parts them is what training leaves
-    to chance. It costs a fit of N + k models.
+    to chance. It costs a fit of N + k models. For several kinds, or several seeds, take :func:`add_twins` and
+    :func:`twin_floor`.
 
     Args:
         fit: the fit.
@@ -237,20 +282,12 @@ def noise_floor(
     Raises:
         DynamoError: no twins are asked for, or what the fit or :func:`distances` finds.
     """
-    if twins < 1:
-        raise DynamoError("a noise floor needs at least one model that is there twice")
     from dynamo.fit.fit import Fit
-    from dynamo.population.population import Population
     from dynamo.training.trainer import Trainer
 
-    order = np.random.default_rng(seed).permutation(len(population))[:twins]
-    chosen = [population[int(number)] for number in np.sort(order)]
-    copies = [attrs.evolve(base, name=f"{base.name}.twin") for base in chosen]
-    options = attrs.evolve(fit.options, recording="live" if fit.options.recording == "live" else "memory")
-    trainer = Trainer(Population([*population, *copies]), options)
+    options = fit.options
+    if options.recording == "disk":  # there is no run folder to keep them in
+        options = attrs.evolve(options, recording="memory")
+    trainer = Trainer(add_twins(population, twins, seed), options)
     trainer.run(progress=progress)
-    found = distances(Fit.of(trainer), kind, population=population)
-    pairs = [found.between(base.name, copy.name) for base, copy in zip(chosen, copies, strict=True)]
-    own = found.matrix[: len(population), : len(population)]
-    typical = float(np.median(own[np.triu_indices(len(own), 1)])) if len(own) > 1 else 0.0
-    return NoiseFloor(found.kind, [base.name for base in chosen], pairs, typical)
+    return twin_floor(Fit.of(trainer), kind, probes=fit.probes)

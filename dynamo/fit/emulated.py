@@ -134,7 +134,7 @@ class Emulated:
 
     def _check_finite(self, part: Inputs, states: Sequence[Tensor]) -> None:
         for state in states:
-            sums = state.flatten(3).sum(-1, dtype=torch.float64).masked_fill(~part.mask, 0).sum((1, 2))
+            sums = state.flatten(3).sum(-1).masked_fill(~part.mask, 0).sum((1, 2))
             bad = (~sums.isfinite()).nonzero()
             if len(bad):
                 raise DynamoError(
@@ -222,7 +222,7 @@ class _Site:
         """Rows ``[N, P, D]`` with the weights ``[P]`` of their steps."""
         # What all emulators have in common cancels out in differences, and would cost digits.
         common, roots = rows.mean(0), weights.sqrt()[:, None]
-        apart = ((rows - common) * roots).flatten(1)
+        apart = (rows - common).mul_(roots).flatten(1)
         mean = (weights @ common).double()
         self._mean = mean if self._mean is None else self._mean + mean
         self._square += float((common * roots).double().square().sum() + apart.square().sum(1).double().mean())
