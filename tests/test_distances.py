@@ -1,5 +1,7 @@
 """Distances between emulators: closed forms, invariances, agreement with brute force."""
 
+import csv
+
 import attrs
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from scipy.spatial.distance import pdist, squareform
 from torch import nn
 from torch.nn import functional
 
+from command_line import dynamo
 from dynamo import DynamoError, Fit, Inputs, OutputSpace
 from dynamo.contracts.protocols import MetaModel
 from dynamo.fit.distance_kinds import KINDS, DistanceKind
@@ -323,6 +326,13 @@ def test_a_kind_of_your_own():
     assert found.kind == "first-unit"
 
 
+@pytest.mark.parametrize("kind", ["theta", "states", "outputs", "pullback"])
+def test_the_points_have_the_distances(kind):
+    fit, _ = fitted(count=6)
+    found = fit.distances(kind)
+    assert squareform(pdist(found.points)) == pytest.approx(found.matrix, rel=1e-4, abs=1e-6 * found.typical)
+
+
 # The record. ---------------------------------------------------------------------------------------------------------
 
 
@@ -335,7 +345,13 @@ def test_nearest_table_and_coordinates():
     found = line(0.0, 1.0, 3.0)
     assert found.nearest("m0", 2) == [("m1", 1.0), ("m2", 3.0)]
     assert found.nearest("m2") == [("m1", 2.0)]
-    assert found.table()[1] == {"name": "m1", "m0": 1.0, "m1": 0.0, "m2": 2.0}
+    assert found.table() == (
+        ["model", "m0", "m1", "m2"],
+        [["m0", 0.0, 1.0, 3.0], ["m1", 1.0, 0.0, 2.0], ["m2", 3.0, 2.0, 0.0]],
+    )
+    assert found.neighbours_table()[1][2] == ["m2", "m1", 2.0, "m0", 3.0, None]
+    noisy = attrs.evolve(found, floor=1.0).neighbours_table()[1]
+    assert [row[-1] for row in noisy] == [True, True, False]
     points = found.coordinates(2)
     assert squareform(pdist(points)) == pytest.approx(found.matrix)
     assert points[:, 1] == pytest.approx(0, abs=1e-7)
@@ -394,3 +410,18 @@ def test_twins_are_told_by_their_names():
     assert noise.twins == pytest.approx([0.5])
     assert noise.typical == pytest.approx(4.0)
     assert noise.ratio == pytest.approx(0.125)
+
+
+def test_the_command_writes_tables_and_a_picture(tmp_path, capsys):
+    fit, _ = fitted(count=4)
+    fit.save(tmp_path)
+    assert dynamo("analyse", "distances", tmp_path, "--kind", "outputs") == 0
+    assert "distances by outputs" in capsys.readouterr().out
+    with (tmp_path / "distances" / "distances.csv").open() as file:
+        rows = list(csv.reader(file))
+    found = fit.distances("outputs")
+    assert rows[0] == ["model", *fit.names]
+    assert np.array([row[1:] for row in rows[1:]], dtype=float) == pytest.approx(found.matrix)
+    assert (tmp_path / "distances" / "neighbours.png").exists()
+    assert dynamo("analyse", "distances", tmp_path, "--kind", "output") == 2
+    assert "did you mean 'outputs'" in capsys.readouterr().err

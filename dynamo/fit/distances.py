@@ -68,12 +68,28 @@ class Distances:
         order = [other for other in np.argsort(self.matrix[number], kind="stable") if other != number]
         return [(self.names[other], float(self.matrix[number, other])) for other in order[:count]]
 
-    def table(self) -> list[dict[str, str | float]]:
-        """A row for each model: its name, and its distance to each."""
-        return [
-            {"name": name, **dict(zip(self.names, row.tolist(), strict=True))}
-            for name, row in zip(self.names, self.matrix, strict=True)
-        ]
+    def table(self) -> tuple[list[str], list[list[object]]]:
+        """Columns and rows: each model's name, and its distance to each."""
+        rows = zip(self.names, self.matrix.tolist(), strict=True)
+        return ["model", *self.names], [[name, *row] for name, row in rows]
+
+    def neighbours_table(self) -> tuple[list[str], list[list[object]]]:
+        """Columns and rows: each model with its nearest and its farthest other, and whether the nearest is no farther
+        than equal models may be; that column is empty without a noise floor.
+        """
+        rows: list[list[object]] = []
+        for name in self.names if len(self) > 1 else []:
+            others = self.nearest(name, len(self))
+            within = None if self.floor is None else others[0][1] <= self.floor
+            rows.append([name, *others[0], *others[-1], within])
+        return ["model", "nearest", "distance", "farthest", "its distance", "within noise"], rows
+
+    @property
+    def points(self) -> Matrix:
+        """All principal coordinates, ``[N, D]``. Where the distances are those of points in some Euclidean space, as
+        with theta, states, outputs and pullback, the Euclidean distances of these are the very same.
+        """
+        return principal_coordinates(self.matrix)[0]
 
     def coordinates(self, components: int = 2) -> Matrix:
         """Principal coordinates ``[N, components]`` (Torgerson 1952): the widest first, each with its largest entry
@@ -89,6 +105,17 @@ class Distances:
     def typical(self) -> float:
         """The median distance of two different models."""
         return float(np.median(self.matrix[np.triu_indices(len(self), 1)])) if len(self) > 1 else 0.0
+
+    def describe(self) -> str:
+        """What they are, in a line."""
+        parts = [f"distances by {self.kind}", f"median {self.typical:.3g}"]
+        if self.floor is not None:
+            parts.append(f"equal models {self.floor:.3g}")
+        if self.examples:
+            parts.append(f"on {self.examples} inputs")
+        if self.error:
+            parts.append(f"within {self.error:.1%} (random projection)")
+        return ", ".join(parts)
 
     def with_floor(self, noise: "NoiseFloor") -> "Distances":
         """The same with the noise floor, in the units of these distances.
