@@ -100,7 +100,7 @@ def measured(name: str, make: Callable[[], Population], seed: int, folder: Path)
         recordings, spaces = common_recordings(population, 256), [base.outputs for base in population]
         for rival in RIVALS_USED:
             try:
-                found[f"rival {rival}"] = distance_matrix(rival, recordings, None, spaces=spaces)
+                found[f"rival {rival}"] = distance_matrix(rival, recordings, examples=None, spaces=spaces)
             except DynamoError as error:
                 print(f"{stem}: {rival}: {error}", flush=True)
     np.savez(path, **found)

@@ -189,6 +189,53 @@ def test_mapped_outputs_and_objective_pass_over_a_unit_that_nobody_reads():
         assert fit.distances(kind).matrix == pytest.approx(before[kind], rel=1e-4, abs=1e-6)
 
 
+class Turned(MetaModel):
+    """The states of a meta-model in coordinates that change with θ."""
+
+    def __init__(self, like: MetaModel) -> None:
+        super().__init__()
+        self.like, self.inputs, self.theta_dim = like, like.inputs, like.theta_dim
+        self.state_shapes, self.feature_size = like.state_shapes, like.feature_size
+        size = like.state_shapes[0][0]
+        self.generator = torch.randn(size, size, generator=torch.Generator().manual_seed(5)) / 2
+
+    def change(self, theta):
+        return torch.matrix_exp(theta[..., 0, None, None] * self.generator)
+
+    def states(self, inputs, theta):
+        (own,) = self.like.states(inputs, theta)
+        return (own @ self.change(theta),)
+
+    def features(self, states):
+        return states[0]
+
+
+def test_aligned_passes_over_coordinates_of_states_that_change_from_model_to_model():
+    """(h, V) and (A h, V A⁻¹) say the same of a base model, and nothing in the hidden loss tells them apart."""
+    fit, _ = fitted(count=4)
+    kinds = ("states", "procrustes", "mapped", "aligned")
+    before = {kind: fit.distances(kind).matrix for kind in kinds}
+    fit.emulator.meta_model = Turned(fit.emulator.meta_model)
+    with torch.no_grad():
+        for number, theta in enumerate(fit.emulator.thetas):
+            weight = fit.emulator.maps_of(number)[0].map.weight
+            weight.copy_(weight @ torch.linalg.inv(fit.emulator.meta_model.change(theta)).T)
+    for kind in kinds[:-1]:
+        assert fit.distances(kind).matrix != pytest.approx(before[kind], rel=0.1)
+    assert fit.distances("aligned").matrix == pytest.approx(before["aligned"], rel=1e-3, abs=1e-4)
+
+
+def test_aligned_is_zero_between_a_base_model_and_its_copy_in_another_frame():
+    fit, _ = fitted(count=4)
+    fit.emulator.thetas[3].data = fit.emulator.thetas[1].data.clone()
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))[0]
+    with torch.no_grad():
+        one, other = (fit.emulator.maps_of(number)[0].map for number in (1, 3))
+        other.weight.copy_(3 * turn[:, :4] @ one.weight)  # 4 units in a plane of 6, and larger
+    found = fit.distances("aligned")
+    assert found.between("m1", "m3") < 1e-3 < 0.1 * found.typical
+
+
 def test_a_projection_is_close_and_says_how_close():
     fit, _ = fitted(count=12)
     exact = fit.distances("states", projection=0)

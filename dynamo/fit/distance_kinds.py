@@ -1,6 +1,6 @@
 """The kinds of distance between emulators that are known by name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import cast
 
@@ -200,9 +200,26 @@ def _against(divergence: Callable[[Tensor, Tensor], Tensor], rows: Tensor, numbe
 
 
 def _procrustes(emulated: Emulated, options: FitOptions) -> Matrix:
-    """The mean over sites of the angle between two clouds of states after the best rotation (Williams et al. 2021)."""
-    sites = _clouds(emulated)
-    total = np.zeros((len(emulated), len(emulated)))
+    """The mean over sites of the angle between two clouds of emulated states."""
+    return _angles(_clouds(emulated, lambda number, site, states: states))
+
+
+def _aligned(emulated: Emulated, options: FitOptions) -> Matrix:
+    """The same of V_n(h_n), which other coordinates of the emulated states leave as it is if V_n goes with them."""
+
+    def mapped(number: int, site: int, states: Tensor) -> Tensor:
+        state_map = emulated.emulator.maps_of(number)[site]
+        found: Tensor = state_map(states.to(next(state_map.parameters(), states).device)).cpu()
+        return found
+
+    return _angles(_clouds(emulated, mapped))
+
+
+def _angles(sites: Sequence[Sequence[Tensor]]) -> Matrix:
+    """The mean over sites of the angle between clouds ``[P, D]``, centred and of norm 1, after the best rotation (A.
+    Williams et al., 2021, Generalized shape metrics on neural representations).
+    """
+    total = np.zeros((len(sites[0]), len(sites[0])))
     for clouds in sites:
         for one, other in combinations(range(len(clouds)), 2):
             match = float(torch.linalg.svdvals(clouds[one].T @ clouds[other]).sum())
@@ -210,20 +227,28 @@ def _procrustes(emulated: Emulated, options: FitOptions) -> Matrix:
     return total + total.T
 
 
-def _clouds(emulated: Emulated) -> list[list[Tensor]]:
-    """At each site every emulator's states on some steps, ``[P, D]``: centred, of norm 1, with D at most P."""
-    steps = int(emulated.probes.mask.sum())
+@torch.no_grad()
+def _clouds(emulated: Emulated, read: Callable[[int, int, Tensor], Tensor]) -> list[list[Tensor]]:
+    """At each site what is read of every emulator's states on some steps, ``[P, D]``: centred, of norm 1, D at most P.
+
+    Args:
+        emulated: the emulators.
+        read: takes the number of a model, that of a site, and its states ``[B, T, *S]``.
+    """
+    sites, count = len(emulated.emulator.meta_model.state_shapes), len(emulated)
+    kept = torch.zeros(int(emulated.probes.mask.sum()), dtype=torch.bool)
     generator = torch.Generator().manual_seed(emulated.seed)
-    kept = torch.zeros(steps, dtype=torch.bool)
-    kept[torch.randperm(steps, generator=generator)[:POSITIONS]] = True
-    parts: list[list[Tensor]] = [[] for _ in emulated.emulator.meta_model.state_shapes]
+    kept[torch.randperm(len(kept), generator=generator)[:POSITIONS]] = True
+    parts: list[list[list[Tensor]]] = [[[] for _ in range(count)] for _ in range(sites)]
     start = 0
     for block in emulated.blocks():
         some = kept[start : start + len(block.real_weights)]
         start += len(some)
-        for found, states in zip(parts, block.states, strict=True):
-            found.append(block.real(states).flatten(2)[:, some])
-    return [[_unit(cloud.double()) for cloud in torch.cat(found, dim=1)] for found in parts]
+        for site, states in enumerate(block.states):
+            for number in range(count):
+                rows = block.real(read(number, site, states[number])[None])[0]
+                parts[site][number].append(rows[some].flatten(1))
+    return [[_unit(torch.cat(rows).double()) for rows in clouds] for clouds in parts]
 
 
 def _unit(cloud: Tensor) -> Tensor:
@@ -276,6 +301,13 @@ KINDS: dict[str, DistanceKind] = {
             _procrustes,
             True,
             "O(N²·(P·H² + H³))",
+        ),
+        DistanceKind(
+            "aligned",
+            "angle between the emulated states of base models, V(h), after the best rotation",
+            _aligned,
+            True,
+            "O(N²·(P·H'² + H'³)), H' units of a base model",
         ),
     )
 }

@@ -17,7 +17,9 @@ from dynamo.commands._shared import (
 @click.command()
 @on_a_run("distances")
 @click.option(
-    "--kind", default=None, help="theta, states, outputs, mapped, objective, pullback or procrustes [default: states]"
+    "--kind",
+    default=None,
+    help="theta, states, outputs, mapped, objective, pullback, procrustes or aligned [default: states]",
 )
 @colour_option("the map")
 @examples_option(256, "probe inputs that the emulators are run on")
