@@ -76,35 +76,35 @@ def of_texts(panel: str, parts: Path) -> Population:
     return Population([base for base in models if panel == "size" or base.metadata["fraction"] == 1])
 
 
-def measured(name: str, make: Callable[[], Population], seed: int, folder: Path) -> dict[str, Matrix]:
-    """All matrices of one population and one seed of the meta-model; rivals' with seed 0."""
-    stem = f"{name.replace(' ', '-')}-{seed}"
-    path, run = folder / f"{stem}.npz", folder / stem
-    if path.exists():
-        with np.load(path) as arrays:
-            return dict(arrays)
-    population = make()
-    if not (run / "run.toml").exists():
-        started = process_time()
+def measured(name: str, make: Callable[[], Population], seed: int, folder: Path) -> None:
+    """Fit one population with one seed of the meta-model, and keep all matrices; those of rivals with seed 0."""
+    run = folder / f"{name.replace(' ', '-')}-{seed}"
+    path = run.with_name(f"{run.name}.npz")
+    if not (run / "fidelity.csv").exists():
+        population, started = make(), process_time()
         trainer = Trainer(population, preset("laptop", seed=seed))
         trainer.run()
         fit = Fit.of(trainer)
         fit.save(run)
         write_fidelity(measure_fidelity(fit, population), run)
-        print(f"{stem}: fitted in {process_time() - started:.0f} CPU seconds", flush=True)
-    fit = Fit.load(run)
-    found = {kind: distances(fit, kind).matrix for kind in KINDS}
-    found |= {kind: distances(fit, made).matrix for kind, made in CANDIDATES.items()}
+        print(f"{run.name}: fitted in {process_time() - started:.0f} CPU seconds", flush=True)
+    fit, found = Fit.load(run), dict[str, Matrix]()
+    if path.exists():
+        with np.load(path) as arrays:
+            found = dict(arrays)
+    for kind, made in {**KINDS, **CANDIDATES}.items():
+        if kind not in found:
+            found[kind] = distances(fit, made).matrix
     found["combined"] = combined(found["states"], found["outputs"])
-    if seed == 0:
+    if seed == 0 and not any(kind.startswith("rival") for kind in found):
+        population = make()
         recordings, spaces = common_recordings(population, 256), [base.outputs for base in population]
         for rival in RIVALS_USED:
             try:
                 found[f"rival {rival}"] = distance_matrix(rival, recordings, examples=None, spaces=spaces)
             except DynamoError as error:
-                print(f"{stem}: {rival}: {error}", flush=True)
+                print(f"{run.name}: {rival}: {error}", flush=True)
     np.savez(path, **found)
-    return found
 
 
 def combined(*matrices: Matrix) -> Matrix:

@@ -129,17 +129,18 @@ def _jensen_shannon(rows: Tensor, weights: Tensor) -> Matrix:
     """Σ_p w_p JS(a_p, b_p) in nats of every two rows of logits ``[N, P, K]``; its root is a metric (D. Endres and J.
     Schindelin, 2003, IEEE Transactions on Information Theory 49(7)).
     """
-    chances = functional.softmax(rows, dim=-1)
-    own = _entropy(chances) @ weights
+    chances = functional.softmax(rows, dim=-1).clamp_min(1e-30).flatten(1)
+    weights = weights.repeat_interleave(rows.shape[-1])
+
+    def entropy(chances: Tensor) -> Tensor:
+        return -(chances.log().mul_(chances) @ weights)
+
+    own = entropy(chances)
     found = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     for number in range(len(rows) - 1):
-        middle = _entropy((chances[number + 1 :] + chances[number]) / 2) @ weights
+        middle = entropy((chances[number + 1 :] + chances[number]) / 2)
         found[number, number + 1 :] = (middle - (own[number + 1 :] + own[number]) / 2).double()
     return cast(Matrix, (found + found.T).numpy())
-
-
-def _entropy(chances: Tensor) -> Tensor:
-    return -torch.xlogy(chances, chances).sum(-1)
 
 
 def _mapped(emulated: Emulated, options: FitOptions) -> Matrix:
