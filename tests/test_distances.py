@@ -11,12 +11,15 @@ from torch import nn
 from torch.nn import functional
 
 from command_line import dynamo
-from dynamo import DynamoError, Fit, Inputs, OutputSpace
+from dynamo import DynamoError, Fit, FitOptions, Inputs, InputSpace, OutputSpace
 from dynamo.contracts.protocols import MetaModel
 from dynamo.fit.distance_kinds import KINDS, DistanceKind
 from dynamo.fit.distances import Distances, NoiseFloor, add_twins, distances, noise_floor, twin_floor
 from dynamo.fit.emulated import Emulated
 from dynamo.fit.probes import draw_probes, kept_probes
+from dynamo.registry import full_spec
+from dynamo.training.blueprint import Blueprint, Subject
+from dynamo.training.emulator import Emulator
 from problems import dataset, fitted, plane, population
 
 ALL = sorted(KINDS)
@@ -261,7 +264,7 @@ def test_many_models_are_projected(monkeypatch):
     ("meta_model", "maps"), [("mingru:hidden_size=6,layers=2,embedding_size=3", "affine"), ("gru:hidden_size=6", "mlp")]
 )
 def test_other_meta_models_and_state_maps(meta_model, maps):
-    from dynamo import FitOptions, Trainer
+    from dynamo import Trainer
 
     models = population(3)
     trainer = Trainer(
@@ -273,6 +276,35 @@ def test_other_meta_models_and_state_maps(meta_model, maps):
     fit = Fit.of(trainer)
     for kind in ALL:
         assert fit.distances(kind).matrix[0, 2] > 0
+
+
+def test_residual_meta_models_and_their_sites():
+    shapes = ((4, 8, 8), (8, 4, 4))
+    blueprint = Blueprint(
+        *(full_spec(*spec) for spec in (("meta-model", "resnet:layers=1+1,width=4,stem=small"), ("head", "linear"))),
+        full_spec("state-map", "conv"),
+        InputSpace("image", (1, 8, 8)),
+        3,
+        (("digits", OutputSpace("classes", 4)),),
+        tuple(Subject(f"m{number}", 0, shapes) for number in range(4)),
+    )
+    torch.manual_seed(0)
+    emulator = Emulator(blueprint).eval()
+    for theta in emulator.thetas:
+        theta.data = torch.randn(3)
+    probes = Inputs(torch.randn(6, 1, 8, 8), torch.ones(6, 1).bool())
+    fit = Fit(emulator, FitOptions(hidden_divergence="l2:reduction=mean"), [{}] * 4, probes=probes)
+    wanted = np.zeros((4, 4))
+    with torch.no_grad():
+        places = [emulator.meta_model.states(probes, theta.expand(6, -1)) for theta in emulator.thetas]
+    for site in range(2):
+        states = torch.stack([place[site] for place in places]).flatten(3).double()
+        squared = (states[:, None] - states).square().sum(-1).mean((-1, -2)).numpy()
+        wanted += squared / spread_of(states, probes.mask) / 2
+    assert fit.distances("states").matrix == pytest.approx(np.sqrt(wanted), rel=1e-3)
+    for kind in ALL:
+        found = fit.distances(kind)
+        assert (found.matrix[np.triu_indices(4, 1)] > 0).all()
 
 
 # Probes. -------------------------------------------------------------------------------------------------------------
@@ -417,7 +449,7 @@ def test_a_floor_is_in_the_units_of_the_distances():
 
 
 def test_equal_models_come_out_nearer_than_others():
-    from dynamo import FitOptions, Trainer
+    from dynamo import Trainer
 
     models = population(4, examples=64)
     options = FitOptions(
