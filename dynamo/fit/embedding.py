@@ -124,7 +124,7 @@ def embed(
     with fast_products(device_of(trainer.emulator)):
         _descend(fit, trainer, options, progress)
     emulator = trainer.emulator.cpu().requires_grad_(True)
-    placed = Fit(emulator, fit.options, [dict(base.metadata) for base in population])
+    placed = Fit(emulator, fit.options, [dict(base.metadata) for base in population], probes=fit.probes)
     return Embedding(placed, measure_fidelity(placed, population), _limits(fit, placed, population, fidelity))
 
 

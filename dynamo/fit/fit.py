@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.files import read_bytes, sha256, write_bytes
 from dynamo.contracts.options import build_options, plain_table
+from dynamo.contracts.trajectory import Inputs
+from dynamo.fit.probes import PROBES, kept_probes, read_probes, write_probes
 from dynamo.population.base_model import MetadataValue, check_metadata
 from dynamo.population.manifest import MANIFEST
 from dynamo.population.population import Population
@@ -26,6 +28,10 @@ from dynamo.training.emulator import Emulator, ModelAt
 from dynamo.training.options import FitOptions
 from dynamo.training.trainer import HISTORY, Trainer
 from dynamo.version import __version__
+
+if TYPE_CHECKING:
+    from dynamo.fit.distance_kinds import DistanceKind
+    from dynamo.fit.distances import Distances
 
 RUN = "run.toml"
 WEIGHTS = "fit.safetensors"
@@ -48,6 +54,7 @@ class Fit:
         source: the population's folder, its fingerprint and those of its data sets.
         history: a row of ``dynamo.training.trainer.HISTORY`` for each step.
         seconds: the wall time that training took, without recording.
+        probes: some unlabelled inputs, on which emulators are compared; None where an older version made the run.
     """
 
     emulator: Emulator
@@ -56,6 +63,7 @@ class Fit:
     source: Mapping[str, Any] = attrs.field(factory=dict)
     history: Sequence[tuple[float, ...]] = ()
     seconds: float = 0.0
+    probes: Inputs | None = None
 
     @classmethod
     def of(cls, trainer: Trainer) -> "Fit":
@@ -73,6 +81,7 @@ class Fit:
             source,
             trainer.history,
             trainer.seconds,
+            kept_probes(population),
         )
 
     @property
@@ -170,9 +179,21 @@ class Fit:
             raise DynamoError(f"theta is not finite: {theta.tolist()}")
         return self.emulator.model_at(theta, heads.index(head) if head else 0)
 
+    def distances(self, kind: "str | DistanceKind | None" = None, **settings: Any) -> "Distances":
+        """The distances between all models; see :func:`dynamo.fit.distances.distances`.
+
+        Args:
+            kind: of distance; the default where it is None.
+            settings: ``probes``, ``population``, ``examples`` and so on.
+        """
+        from dynamo.fit.distances import DEFAULT, distances
+
+        return distances(self, kind or DEFAULT, **settings)
+
     def save(self, folder: Path | str) -> None:
-        """Write the run folder: ``fit.safetensors``, ``history.csv``, and last ``run.toml``, without which it is no
-        run. Its fidelity and its map are not made here; :func:`dynamo.fit_population` makes them too.
+        """Write the run folder: ``fit.safetensors``, ``history.csv``, ``probes.safetensors`` and last ``run.toml``,
+        without which it is no run. Its fidelity and its map are not made here; :func:`dynamo.fit_population` makes them
+        too.
 
         Raises:
             DynamoError: the folder holds a run already, or the disk refuses.
@@ -185,12 +206,16 @@ class Fit:
         content = tensors_to_bytes(self.emulator.state_dict())
         write_bytes(folder / WEIGHTS, content)
         write_csv(folder / HISTORY_FILE, HISTORY, [(int(row[0]), *row[1:]) for row in self.history])
+        written = [HISTORY_FILE]
+        if self.probes is not None:
+            write_probes(folder, self.probes)
+            written.append(PROBES)
         table = {
             "format": FORMAT,
             "dynamo": __version__,
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "sha256": sha256(content),
-            "files": {HISTORY_FILE: sha256(read_bytes(folder / HISTORY_FILE))},
+            "files": {name: sha256(read_bytes(folder / name)) for name in written},
             "seconds": self.seconds,
             "population": dict(self.source),
             "options": plain_table(attrs.asdict(self.options)),
@@ -227,8 +252,10 @@ class Fit:
         tensors = read_tensors(folder / WEIGHTS, str(table["sha256"]), within=folder)
         emulator = load_module(lambda: Emulator(blueprint), tensors, str(folder / WEIGHTS))
         options = build_options(FitOptions, table["options"], where=where)
-        history = _read_history(folder / HISTORY_FILE, (saved_files(folder) or {}).get(HISTORY_FILE))
-        return cls(emulator.eval(), options, metadata, source, history, float(seconds))
+        files = saved_files(folder) or {}
+        history = _read_history(folder / HISTORY_FILE, files.get(HISTORY_FILE))
+        probes = read_probes(folder, files[PROBES], blueprint.inputs) if PROBES in files else None
+        return cls(emulator.eval(), options, metadata, source, history, float(seconds), probes)
 
 
 def _read_table(folder: Path) -> dict[str, Any]:

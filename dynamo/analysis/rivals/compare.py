@@ -6,7 +6,6 @@ from time import perf_counter, process_time
 
 import attrs
 import numpy as np
-import torch
 
 from dynamo.analysis.arrays import Floats
 from dynamo.analysis.rivals import RIVALS, distance_matrix, rival_named
@@ -14,8 +13,9 @@ from dynamo.analysis.rivals.mds import Kind, Layout, mds
 from dynamo.analysis.rivals.pairs import CLUSTERERS, PairFigures, pair_figures
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
-from dynamo.contracts.trajectory import Inputs, collate
+from dynamo.fit.distances import distances
 from dynamo.fit.fit import Fit
+from dynamo.fit.probes import draw_probes
 from dynamo.population.base_model import MetadataValue
 from dynamo.population.population import Population
 from dynamo.population.recording import Recording, run
@@ -205,9 +205,7 @@ def compare(
 
 def theta_distances(fit: Fit) -> Floats:
     """DYNAMO's own distances ``[N, N]``: Euclidean, of the model embeddings."""
-    from scipy.spatial.distance import pdist, squareform
-
-    return np.asarray(squareform(pdist(fit.theta.double().numpy())))
+    return distances(fit, "theta").matrix
 
 
 def common_recordings(population: Population, examples: int | None, seed: int = 0) -> list[Recording]:
@@ -222,16 +220,7 @@ def common_recordings(population: Population, examples: int | None, seed: int = 
     Raises:
         DynamoError: fewer examples than data sets.
     """
-    datasets = {id(dataset): dataset for dataset in (population.dataset(base) for base in population)}.values()
-    if examples is not None and examples < len(datasets):
-        raise DynamoError(f"{examples} examples cannot serve {len(datasets)} data sets: take more")
-    generator = torch.Generator().manual_seed(seed)
-    parts: list[Inputs] = []
-    for index, dataset in enumerate(datasets):
-        _, probe = dataset.halves()
-        count = len(probe) if examples is None else (examples + index) // len(datasets)
-        parts.append(probe[torch.randperm(len(probe), generator=generator)[:count].sort().values])
-    inputs = collate(parts)
+    inputs = draw_probes(population, examples, seed)
     return [Recording(inputs, run(base.model, inputs)) for base in population]
 
 

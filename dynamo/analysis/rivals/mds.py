@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from dynamo.analysis.arrays import Floats
 from dynamo.contracts.errors import DynamoError
+from dynamo.fit.distances import principal_coordinates as principal_coordinates
 
 #: ``classical``: Torgerson's, by eigenvectors; of Euclidean distances it gives the principal components. ``metric``:
 #: SMACOF, which lowers the stress from there. ``non-metric``: Kruskal's, which keeps the order of the distances alone.
@@ -66,22 +67,6 @@ def mds(distances: ArrayLike, components: int = 2, kind: Kind = "classical") -> 
     size = float(np.abs(eigenvalues).sum())
     negative = float(-eigenvalues[eigenvalues < 0].sum()) / size if size else 0.0
     return Layout(kind, _upright(points), _stress(given, points, kind), negative)
-
-
-def principal_coordinates(distances: Floats) -> tuple[Floats, Floats]:
-    """Classical scaling of a checked matrix in all its dimensions (W. Torgerson, 1952, Psychometrika 17(4)).
-
-    Returns:
-        The coordinates ``[N, positive eigenvalues]``, the widest first, and the eigenvalues ``[N]`` of −½ J D² J in
-        descending order, rounding errors being set to zero.
-    """
-    squared = distances**2
-    centred = -0.5 * (squared - squared.mean(0) - squared.mean(1)[:, None] + squared.mean())
-    eigenvalues, vectors = np.linalg.eigh(centred)
-    eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
-    eigenvalues = np.where(np.abs(eigenvalues) > 1e-10 * np.abs(eigenvalues).max(), eigenvalues, 0.0)
-    positive = eigenvalues > 0
-    return vectors[:, positive] * np.sqrt(eigenvalues[positive]), eigenvalues
 
 
 def checked(distances: ArrayLike) -> Floats:
