@@ -1,6 +1,7 @@
 """Maps of the same models laid over one another: planted rotations, planted moves, invariances."""
 
 import csv
+from copy import deepcopy
 
 import attrs
 import numpy as np
@@ -159,13 +160,11 @@ def fit():
 
 
 def again(fit, change):
-    """The same fit with other thetas, saved and read as another."""
+    """The same fit with other thetas, saved as another."""
     folder = change.pop("folder")
-    fit.save(folder)
-    other = type(fit).load(folder)
+    other = attrs.evolve(fit, emulator=deepcopy(fit.emulator), **change)
     for theta in other.emulator.thetas:
         theta.data = theta.data @ torch.as_tensor(rotation(4, 3), dtype=theta.dtype)
-    other = attrs.evolve(other, **change)
     other.save(folder)
     return other
 

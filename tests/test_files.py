@@ -14,6 +14,7 @@ import pytest
 from command_line import dynamo
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer
 from dynamo.contracts.files import name_after, read_arrays, read_bytes, read_gzip, read_text, refuse_links, write_bytes
+from dynamo.fit.fit import add_file
 from dynamo.population.recording import record
 from dynamo.system.locks import locked
 from dynamo.system.storage import check_writable, write_csv
@@ -81,6 +82,7 @@ def test_a_run_is_not_read_through_links_that_leave_it(tmp_path, name):
     fit.save(tmp_path / "run")
     if name == "fidelity.csv":
         (tmp_path / "run" / name).write_text("name\n")
+        add_file(tmp_path / "run", name)
     (tmp_path / "run" / name).rename(tmp_path / name)
     (tmp_path / "run" / name).symlink_to(tmp_path / name)
     with pytest.raises(DynamoError, match=rf"{name} is a link that leaves its folder"):
@@ -258,3 +260,13 @@ def test_recordings_on_disk_are_made_anew(tmp_path):
     options = FitOptions(meta_model="gru:hidden_size=3", theta_dim=2, steps=1, recording="disk")
     first, second = (Trainer(population, options).record(tmp_path / "recording")[0] for _ in range(2))
     assert first.trajectory.states[0].equal(second.trajectory.states[0])
+
+
+def test_files_that_are_missing_or_unusable_are_told_by_kind(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        read_bytes(tmp_path / "none")
+    with pytest.raises(OSError, match="no regular file"):
+        read_bytes(tmp_path)
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(DynamoError, match="cannot write"):
+        write_bytes(tmp_path / "file" / "below", b"")

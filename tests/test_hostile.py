@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from dynamo import DynamoError, Fit, InputSpace, OutputSpace, Population, Trainer
 from dynamo.cli import main
 from dynamo.contracts.files import sha256
+from dynamo.fit.fit import add_file
 from dynamo.population.weights import _Unvalued
 from dynamo.registry import registry
 from dynamo.system.storage import read_tensors, read_toml, write_toml
@@ -347,9 +348,11 @@ def test_names_are_no_markup(run, capsys):
     """Rich takes [/] for the end of a colour, and raises where none has begun."""
     columns = "name,hidden_r2,output_divergence,agreement,base_score,emulator_score"
     (run / "fidelity.csv").write_text(f"{columns}\n[/]m0,0.5,0,0,0,0\n(mean),0.5,0,0,0,0\n")
+    add_file(run, "fidelity.csv")
     main(["show", str(run)])
     assert "[/]m0" in capsys.readouterr().out
     (run / "fidelity.csv").write_text(f"{columns}\n\x1b[2Jm0,0.5,0,0,0,0\n(mean),0.5,0,0,0,0\n")
+    add_file(run, "fidelity.csv")
     with pytest.raises(SystemExit):
         main(["show", str(run)])
     assert "\x1b" not in capsys.readouterr().err

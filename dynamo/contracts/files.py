@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import combining, normalize
 from zipfile import ZipFile
 
-from dynamo.contracts.errors import DynamoError, did_you_mean, printable
+from dynamo.contracts.errors import DynamoError, MissingFileError, UnusableFileError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def _flush_folder(folder: Path) -> None:
 
 def unwritable(path: Path, error: OSError) -> DynamoError:
     """The error of a file or folder that cannot be written."""
-    return DynamoError(f"cannot write {path}: {error.strerror or error}; free some room or choose another folder")
+    return UnusableFileError(f"cannot write {path}: {error.strerror or error}; free some room or choose another folder")
 
 
 def refuse_links(folder: Path, path: Path) -> None:
@@ -105,7 +105,7 @@ def refuse_links(folder: Path, path: Path) -> None:
         if place == folder:
             return
         if place.is_symlink():
-            raise DynamoError(f"{place} is a link, and nothing is written through links: remove it")
+            raise UnusableFileError(f"{place} is a link, and nothing is written through links: remove it")
 
 
 def read_bytes(path: Path, digest: str | None = None, *, within: Path | None = None, most: int = LARGEST_FILE) -> bytes:
@@ -121,22 +121,29 @@ def read_bytes(path: Path, digest: str | None = None, *, within: Path | None = N
         DynamoError: it is missing or unreadable, no regular file, too large, outside, or not what was saved.
     """
     if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
-        raise DynamoError(f"{path} is a link that leaves its folder, and is not followed: put the file itself there")
+        raise UnusableFileError(
+            f"{path} is a link that leaves its folder, and is not followed: put the file itself there"
+        )
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             found = os.fstat(file.fileno())  # of what is opened, not of what had the name before
             if not stat.S_ISREG(found.st_mode):
                 raise _irregular(path)
             if found.st_size > most:
-                raise DynamoError(f"cannot read {path}: it has {found.st_size:,} bytes, and {most:,} are the most")
+                raise UnusableFileError(
+                    f"cannot read {path}: it has {found.st_size:,} bytes, and {most:,} are the most"
+                )
             content = file.read(found.st_size)
+    except DynamoError:
+        raise
     except (OSError, ValueError, MemoryError) as error:
         if path.is_dir() or (isinstance(error, OSError) and error.errno == errno.ENXIO):  # a socket
             raise _irregular(path) from None
         why = "it does not fit into memory" if isinstance(error, MemoryError) else error
-        raise DynamoError(f"cannot read {path}: {getattr(error, 'strerror', None) or why}") from None
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else UnusableFileError
+        raise kind(f"cannot read {path}: {getattr(error, 'strerror', None) or why}") from None
     if digest is not None and sha256(content) != digest:
-        raise DynamoError(
+        raise UnusableFileError(
             f"{path} is not the file that was saved (its checksum differs): it is truncated or was changed; restore it"
         )
     return content
@@ -148,7 +155,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _irregular(path: Path) -> DynamoError:
-    return DynamoError(f"cannot read {path}: it is no regular file")
+    return UnusableFileError(f"cannot read {path}: it is no regular file")
 
 
 def read_text(path: Path) -> str:
@@ -161,7 +168,9 @@ def read_text(path: Path) -> str:
     try:
         return read_bytes(path, most=LARGEST_TEXT).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DynamoError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it") from None
+        raise UnusableFileError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it"
+        ) from None
 
 
 def read_gzip(path: Path, *, most: int) -> bytes:
@@ -175,9 +184,9 @@ def read_gzip(path: Path, *, most: int) -> bytes:
         with gzip.open(packed) as file:
             content = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DynamoError(f"cannot read {path} ({one_line(error)}): get it anew") from None
+        raise UnusableFileError(f"cannot read {path} ({one_line(error)}): get it anew") from None
     if len(content) > most:
-        raise DynamoError(f"cannot read {path}: it unpacks to more than {most:,} bytes, the most that make sense")
+        raise UnusableFileError(f"cannot read {path}: it unpacks to more than {most:,} bytes, the most that make sense")
     return content
 
 
@@ -190,10 +199,13 @@ def readable(path: Path) -> Iterator[None]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise DynamoError(f"cannot read {path}: it is no regular file")
+            raise _irregular(path)
         yield
+    except DynamoError:
+        raise
     except (OSError, ValueError) as error:
-        raise DynamoError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else UnusableFileError
+        raise kind(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def sha256(content: bytes | memoryview) -> str:

@@ -276,7 +276,7 @@ def _why_none(folder: Path) -> str:
 def add_file(folder: Path, name: str) -> None:
     """Let ``run.toml`` keep the checksum of a further file of a run folder."""
     table = _read_table(folder)
-    files = {**table.get("files", {}), name: sha256(read_bytes(folder / name))}
+    files = {**table.get("files", {}), name: sha256(read_bytes(folder / name, within=folder))}
     write_toml(folder / RUN, {**table, "files": files})
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn.modules import module as registration
 from torch.overrides import TorchFunctionMode
 
-from dynamo.contracts.errors import DynamoError, printable
+from dynamo.contracts.errors import DynamoError, PluginError, printable
 from dynamo.contracts.files import one_line, read_bytes, sha256
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
@@ -195,9 +195,9 @@ def _built_without_memory(build: Callable[[], M], where: str, most: int | None =
     try:
         with torch.device("meta"), _Unvalued(), _few_parts(MOST_PARTS if most is None else most):
             return build()
-    except DynamoError as error:
-        raise DynamoError(f"{where}: {error}") from None
     except Exception as error:
+        if isinstance(error, DynamoError) and not isinstance(error, PluginError):
+            raise error.at(where) from None
         raise DynamoError(
             f"{where} cannot be built without memory, as its sizes are checked ({type(error).__name__}: "
             f"{one_line(error)}): see that its sizes are right; a module of a plugin must not look at the values of "
