@@ -39,6 +39,7 @@ RUNS = {
 
 #: Name of a picture, the command that draws it, and the file that the command leaves.
 QUESTIONS = {
+    "distances": ("analyse distances digits-0 --colour-by fraction", "neighbours.png"),
     "clusters": ("analyse clusters digits-0 --by fraction", "clusters.png"),
     "alignment": ("analyse alignment digits-0 digits-1 digits-2 --colour-by fraction", "alignment.png"),
     "averages": ("analyse averages digits-0 --between fraction=1 fraction=0.1 --geodesic", "ways.png"),
