@@ -38,7 +38,8 @@ def test_train_fit_show(population, tmp_path, capsys):
     assert f"run folder   {run}" in told
     assert "groups by architecture: k-means ARI" in told
     assert sorted(path.name for path in run.iterdir()) == [
-        "embedding.csv", "fidelity.csv", "fit.safetensors", "history.csv", "map.png", "map.svg", "run.toml",
+        "embedding.csv", "fidelity.csv", "fit.safetensors", "history.csv", "map.png", "map.svg",
+        "probes.safetensors", "run.toml",
     ]  # fmt: skip
     assert len(list(csv.DictReader((run / "embedding.csv").open()))) == 4
     before = (run / "map.svg").read_bytes()

@@ -30,7 +30,7 @@ def fitted() -> tuple[Fit, Population]:
 
 def test_each_method_is_judged_by_its_own_distances(fitted):
     fit, population = fitted
-    found = compare(fit, population, "kind", methods=["cka", "output-disagreement"], examples=10)
+    found = compare(fit, population, "kind", methods=["cka", "output-disagreement"], examples=10, distance="theta")
     dynamo, cka, outputs = found.methods
     assert [dynamo.name, cka.name, outputs.name] == ["dynamo", "cka", "output-disagreement"]
     np.testing.assert_allclose(dynamo.distances, squareform(pdist(fit.theta.numpy())), atol=1e-5)

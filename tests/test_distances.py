@@ -109,6 +109,15 @@ def test_states_agree_with_brute_force_on_sequences_of_different_lengths():
     assert fit.distances("states", probes=probes).matrix == pytest.approx(wanted, rel=1e-4, abs=1e-6)
 
 
+def test_combined_weighs_states_and_outputs_by_their_medians():
+    fit, models = fitted(5)
+    probes = draw_probes(models, 8)
+    parts = [distances(fit, kind, probes=probes).matrix for kind in ("states", "outputs")]
+    upper = np.triu_indices(5, 1)
+    expected = np.sqrt(sum((part / np.median(part[upper])) ** 2 for part in parts) / 2)
+    np.testing.assert_allclose(distances(fit, "combined", probes=probes).matrix, expected, rtol=1e-9)
+
+
 def test_mapped_and_objective_agree_with_brute_force():
     fit, models = fitted(count=3)
     probes = draw_probes(models, None)
@@ -463,7 +472,8 @@ def test_equal_models_come_out_nearer_than_others():
     assert len(noise.twins) == len(noise.names) == 3
     assert 0 < noise.ratio < 0.5
     assert all(torch.equal(*pair) for pair in zip(before, fit.emulator.thetas, strict=True))
-    assert distances(fit).with_floor(noise).floor < distances(fit).typical / 2
+    apart = distances(fit, "states")
+    assert apart.with_floor(noise).floor < apart.typical / 2
     with pytest.raises(DynamoError, match="at least one model"):
         noise_floor(fit, models, twins=0)
 

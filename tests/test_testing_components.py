@@ -179,8 +179,9 @@ class RoundedDefault:
 
 
 @attrs.frozen
-class UnreadableDefault:
-    text: str = option("a,b", "help")
+class BackslashBeforeTheNext:
+    text: str = option("a\\", "help")
+    size: int = option(1, "help")
 
 
 @attrs.frozen
@@ -200,7 +201,7 @@ OPTIONS = {
     TypesAsText: "options: 'size' .* type as text",
     RefusedDefault: "options: the defaults .* are refused when given",
     RoundedDefault: "options: the defaults .* change when given",
-    UnreadableDefault: "options: the defaults .* are refused",
+    BackslashBeforeTheNext: "options: the defaults .* change when written",
     SpacesInDefault: "options: the defaults .* change when written",
     MisreadDefault: "options: the defaults .* change when given",
 }

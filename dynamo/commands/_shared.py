@@ -240,6 +240,16 @@ class AskedRun:
         return key, None if key is None else self.fit.values_of(key)
 
 
+def distance_option(name: str = "--distance") -> Callable[[Decorated], Decorated]:
+    """``--distance``: the kind of distance between models; None for the default of the library."""
+    return click.option(
+        name,
+        default=None,
+        metavar="KIND",
+        help="combined, states, outputs, theta, mapped, objective, pullback, procrustes or aligned [default: combined]",
+    )
+
+
 def on_a_run(name: str, *, models: bool = True) -> Callable[[Decorated], Decorated]:
     """Give a command the argument RUN, as an :class:`AskedRun`, and the options --population, --out and --threads.
 

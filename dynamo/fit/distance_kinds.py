@@ -260,6 +260,14 @@ def _unit(cloud: Tensor) -> Tensor:
 
 
 #: The kinds known by name.
+def _combined(emulated: Emulated, options: FitOptions) -> Matrix:
+    """The root mean square of ``states`` and ``outputs``, each in units of its median between different models."""
+    upper = np.triu_indices(len(emulated), 1)
+    parts = [measure(emulated, options) for measure in (_states, _outputs)]
+    scales = [float(np.median(part[upper])) if len(part) > 1 else 0.0 for part in parts]
+    return _root(np.mean([np.square(part / (scale or 1.0)) for part, scale in zip(parts, scales, strict=True)], axis=0))
+
+
 KINDS: dict[str, DistanceKind] = {
     kind.name: kind
     for kind in (
@@ -278,6 +286,14 @@ KINDS: dict[str, DistanceKind] = {
             _outputs,
             True,
             "O(N²·P·K)",
+        ),
+        DistanceKind(
+            "combined",
+            "root mean square of states and outputs, each in units of its median",
+            _combined,
+            True,
+            "that of both",
+            projects=True,
         ),
         DistanceKind(
             "mapped",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dynamo.population.population import Population
 
 #: The kind that is meant where none is said.
-DEFAULT = "states"
+DEFAULT = "combined"
 
 #: How the name of a model ends that is there for the second time.
 TWIN = ".twin"
@@ -211,7 +211,7 @@ def _probes(fit: "Fit", given: Inputs | None, population: "Population | None", e
         except DynamoError as error:
             raise DynamoError(
                 f"this fit has kept no probe inputs, and its population cannot be used ({error}): give probes= or "
-                "population="
+                "population=, or take the distance 'theta', which needs none"
             ) from None
     check_probes(given, fit.emulator.blueprint.inputs)
     if len(given) > examples:

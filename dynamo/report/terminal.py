@@ -27,8 +27,12 @@ from dynamo.contracts.options import type_name
 from dynamo.registry import Owned
 
 if TYPE_CHECKING:
+    from dynamo.fit.distances import Distances
     from dynamo.fit.fidelity import Fidelity
     from dynamo.fit.fit import Fit
+
+#: The most models whose emulators are run for a summary, which should take no longer than some seconds.
+MOST_EMULATED = 100
 
 
 @contextmanager
@@ -148,8 +152,12 @@ def summary(fit: "Fit", measured: "Fidelity | None", folder: Path, label: str | 
         )
     groups = fit.values_of(label) if label is not None else []
     if 2 <= len({str(group) for group in groups}) < len(groups):
-        agreement = group_agreement(theta, groups)
-        lines.append(f"groups by {label}: k-means ARI {agreement.ari:.2f}, silhouette {agreement.silhouette:.2f}")
+        apart = _distances(fit)
+        agreement = group_agreement(apart.points, groups)
+        lines.append(
+            f"groups by {label}: k-means ARI {agreement.ari:.2f}, silhouette {agreement.silhouette:.2f} (distances by "
+            f"{apart.kind})"
+        )
     drawn = f" (coloured by {label})" if label else ""
     files = [("map", "map.png", drawn), ("embeddings", "embedding.csv", ""), ("fidelity", "fidelity.csv", "")]
     lines += [f"{what:<12} {folder / name}{more}" for what, name, more in files if (folder / name).exists()]
@@ -195,3 +203,8 @@ def _console() -> Console:
 def _table(*columns: str) -> Table:
     """An empty table; what stands in its head is no markup either."""
     return Table(*(Column(Text(printable(column))) for column in columns), box=None, pad_edge=False)
+
+
+def _distances(fit: "Fit") -> "Distances":
+    """The default distances, where the fit has probe inputs for them and few models; else those of the thetas."""
+    return fit.distances(None if fit.probes is not None and len(fit.names) <= MOST_EMULATED else "theta")

@@ -21,7 +21,7 @@ from dynamo.population.population import Population
 from dynamo.population.recording import Recording, run
 from dynamo.system.progress import Progress, Stages, silent, silent_stages
 
-#: The name of DYNAMO's own row: Euclidean distances of the model embeddings.
+#: The name of DYNAMO's own row.
 DYNAMO = "dynamo"
 
 #: Columns of the table, and the attributes of :class:`~dynamo.analysis.rivals.pairs.PairFigures` that they show.
@@ -148,6 +148,7 @@ def compare(
     *,
     methods: Sequence[str] | None = None,
     examples: int | None = 512,
+    distance: str | None = None,
     kind: Kind = "classical",
     seed: int = 0,
     progress: Stages = silent_stages,
@@ -163,6 +164,8 @@ def compare(
         by: the key of the metadata whose values name the groups.
         methods: the names of rivals; None for all.
         examples: inputs on which the rivals compare models; None for all.
+        distance: the kind of DYNAMO's own distances, see :func:`dynamo.fit.distances.distances`; the default where it
+            is None.
         kind: of the layouts.
         seed: of the examples, the rivals, the parts of the population, the clusterers and the permutations.
         progress: a stage for each rival, in pairs of models.
@@ -183,7 +186,8 @@ def compare(
         raise DynamoError("the population's models are not those of the fit, in its order: use fit.open_population()")
     values = fit.values_of(by)
     judged = partial(_judged, values=values, kind=kind, seed=seed)
-    results = [judged(MethodResult(DYNAMO, theta_distances(fit)))]
+    own = fit.distances(distance, population=None if fit.probes is not None else population)
+    results = [judged(MethodResult(DYNAMO, own.matrix))]
     started = perf_counter()
     recordings = common_recordings(population, examples, seed) if chosen else []
     recording_seconds = perf_counter() - started

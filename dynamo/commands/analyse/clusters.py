@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from dynamo.commands._shared import AskedRun, by_option, count_option, keep, on_a_run, seed_option
+from dynamo.commands._shared import AskedRun, by_option, count_option, distance_option, keep, on_a_run, seed_option
 
 
 @click.command()
@@ -27,9 +27,15 @@ from dynamo.commands._shared import AskedRun, by_option, count_option, keep, on_
 @count_option("--draws", 199, "draws from one Gaussian, to choose", least=19)
 @count_option("--neighbours", 1, "models that vote for a group")
 @count_option("--permutations", 1000, "shuffles of the groups")
+@distance_option()
 @seed_option("all that is random here")
-def command(run: AskedRun, by: str | None, method: str, clusters: str, seed: int, **options: Any) -> None:
-    """Cluster the models of RUN and compare the clusters and the map with metadata."""
+def command(
+    run: AskedRun, by: str | None, method: str, clusters: str, distance: str | None, seed: int, **options: Any
+) -> None:
+    """Cluster the models of RUN and compare the clusters and the map with metadata.
+
+    The models lie as far apart as what their emulators do; `--distance theta` takes the thetas as they are.
+    """
     count = _count(clusters)
     from dynamo.analysis.geometry.agreement import agreement, check_groups
     from dynamo.analysis.geometry.clusters import find_clusters
@@ -38,20 +44,23 @@ def command(run: AskedRun, by: str | None, method: str, clusters: str, seed: int
     from dynamo.report import terminal
     from dynamo.report.plots.clusters import plot_clusters
 
-    (key, values), names, theta = run.colours(by), run.fit.names, run.fit.theta.double().numpy()
+    (key, values), names = run.colours(by), run.fit.names
     check_method(method)
     if by is not None and values is not None:
         check_groups(values, options["neighbours"])
     folder, most, draws = run.folder, options.pop("most"), options.pop("draws")
     compared, total = None, draws if count is None else 1
     with terminal.progress() as stages:
+        apart = run.fit.distances(distance, progress=stages("running emulators", None))
+        points = apart.points
         tick = stages("clustering", total)
-        result = find_clusters(theta, method, count, most=most, draws=draws, seed=seed, progress=tick)
+        result = find_clusters(points, method, count, most=most, draws=draws, seed=seed, progress=tick)
         tick(total, total)
         if values is not None and (by is not None or 2 <= len(set(map(str, values))) < len(values)):
             tick = stages("shuffles and half-samples", None)
-            compared = agreement(theta, values, clusters=result, **options, seed=seed, progress=tick)
-    figure = plot_clusters(result, spectrum(theta), key, values, f"{len(names)} models")
+            compared = agreement(points, values, clusters=result, **options, seed=seed, progress=tick)
+    click.echo(apart.describe())
+    figure = plot_clusters(result, spectrum(points), key, values, f"{len(names)} models, distances by {apart.kind}")
     if result.evidence is None:
         (folder / "numbers.csv").unlink(missing_ok=True)  # of an earlier call, which chose another number
     else:

@@ -6,6 +6,7 @@ from dynamo.commands._shared import (
     AskedRun,
     colour_option,
     count_option,
+    distance_option,
     examples_option,
     keep,
     keep_also,
@@ -16,11 +17,7 @@ from dynamo.commands._shared import (
 
 @click.command()
 @on_a_run("distances")
-@click.option(
-    "--kind",
-    default=None,
-    help="theta, states, outputs, mapped, objective, pullback, procrustes or aligned [default: states]",
-)
+@distance_option("--kind")
 @colour_option("the map")
 @examples_option(256, "probe inputs that the emulators are run on")
 @count_option("--twins", 0, "fit again with so many models there twice, to measure the noise floor", least=0)
