@@ -1,5 +1,7 @@
 """State maps as conjugacies, on base models that are conjugates of the meta-model by construction, and on others."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -324,3 +326,14 @@ def test_one_model_has_no_others_and_says_so():
     assert "nan" not in told
     assert "undefined at the others" in told
     assert "leaves unexplained undefined within groups, undefined between" in told
+
+
+def test_names_of_groups_as_long_as_a_line_leave_room_for_the_picture(tmp_path):
+    """matplotlib warns, and draws nothing of use, where the texts beside the axes leave no room for them."""
+    fit, models = problems.fitted()
+    groups = ["a" * 200, "a" * 200, "b" * 200]
+    result = conjugacy(fit, models, groups, steps=[1], examples=8, starts=4)
+    carried = transport(fit, models, groups, examples=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_figure(plot_conjugacy(result, carried), tmp_path, "conjugacy")

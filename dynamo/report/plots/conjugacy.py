@@ -8,7 +8,7 @@ from matplotlib.ticker import LogLocator
 from dynamo.analysis.dynamics.conjugacy import PLACES, Conjugacy
 from dynamo.analysis.dynamics.transport import Transport
 from dynamo.report.plots.map import COLOURS, MARKS
-from dynamo.report.plots.picture import Picture, as_entry, as_text
+from dynamo.report.plots.picture import TICK, Picture, as_entry, as_text
 
 
 def plot_conjugacy(result: Conjugacy, carried: Transport) -> Figure:
@@ -38,7 +38,7 @@ def _draw_residuals(axes: Axes, result: Conjugacy, number: int) -> None:
     for row, group in enumerate(groups):
         colour, mark = COLOURS[row % len(COLOURS)], MARKS[row % len(MARKS)]
         for model in np.flatnonzero([own == group for own in result.groups]):
-            label = as_entry(group) if model == result.groups.index(group) else None
+            label = as_entry(group, TICK) if model == result.groups.index(group) else None
             values = result.residual[model, :, number].clip(1e-12)
             axes.plot(range(len(PLACES)), values, marker=mark, color=colour, label=label, linewidth=0.9, markersize=5)
     axes.set_yscale("log")
@@ -61,7 +61,7 @@ def _draw_carried(axes: Axes, result: Transport) -> None:
     for start in starts[1:]:
         axes.axhline(start - 0.5, color="white", linewidth=1.5)
         axes.axvline(start - 0.5, color="white", linewidth=1.5)
-    names = [as_text(group) for group in groups[starts]]
+    names = [as_text(group, TICK) for group in groups[starts]]
     axes.set_xticks(middles, names)
     axes.set_yticks(middles, names)
     axes.set_xlabel("carried to the model …")

@@ -12,8 +12,8 @@ from matplotlib.text import Text
 from dynamo.contracts.errors import printable
 
 #: Characters that are shown of a user's text in a legend or at a mark, and of one with a line for itself; the middle
-#: of a longer one is left out.
-ENTRY, LINE = 40, 64
+#: of a longer one is left out. TICK is for axes of small panels.
+ENTRY, LINE, TICK = 40, 64, 20
 #: Before an entry of a legend, since matplotlib keeps those out that begin with an underscore. It is taken away when
 #: the picture is drawn.
 _GUARD = "\N{WORD JOINER}"
@@ -50,9 +50,9 @@ def as_text(value: object, longest: int = ENTRY) -> str:
     return text
 
 
-def as_entry(value: object) -> str:
+def as_entry(value: object, longest: int = ENTRY) -> str:
     """A user's text for an entry of a legend."""
-    text = as_text(value)
+    text = as_text(value, longest)
     return f"{_GUARD}{text}" if text.startswith("_") else text
 
 
