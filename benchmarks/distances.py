@@ -8,7 +8,7 @@ Protocol, written before any of these populations was trained:
   at before.
 - Preset ``laptop``, meta-model seeds 0 to 2; 256 probe inputs; every kind of distance, and two candidates: ``read``,
   the states as all V_k read them, each in units of its variance; ``combined``, the root mean square of ``states`` and
-  ``outputs``, each over its median.
+  ``outputs``, each over its median (it has become a kind since).
 - Rivals: svcca, cka, procrustes, rsa, output-disagreement on 256 examples (dsa where it is installed).
 - Groups: AUPRC, silhouette, neighbour accuracy, ARI of k-means as in ``dynamo.analysis.rivals.pairs``. Families:
   Spearman's |ρ| with the first coordinate; monotonicity, the mean over models of Spearman's ρ of a model's distances
@@ -95,7 +95,6 @@ def measured(name: str, make: Callable[[], Population], seed: int, folder: Path)
     for kind, made in {**KINDS, **CANDIDATES}.items():
         if kind not in found:
             found[kind] = distances(fit, made).matrix
-    found["combined"] = combined(found["states"], found["outputs"])
     if seed == 0 and not any(kind.startswith("rival") for kind in found):
         population = make()
         recordings, spaces = common_recordings(population, 256), [base.outputs for base in population]
@@ -105,11 +104,6 @@ def measured(name: str, make: Callable[[], Population], seed: int, folder: Path)
             except DynamoError as error:
                 print(f"{run.name}: {rival}: {error}", flush=True)
     np.savez(path, **found)
-
-
-def combined(*matrices: Matrix) -> Matrix:
-    upper = np.triu_indices(len(matrices[0]), 1)
-    return np.sqrt(np.mean([(matrix / np.median(matrix[upper])) ** 2 for matrix in matrices], axis=0))
 
 
 def group_figures(matrix: Matrix, values: Sequence[object]) -> dict[str, float]:
