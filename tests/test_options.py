@@ -259,3 +259,8 @@ def test_a_comma_in_a_value_is_written_with_a_backslash_and_read_back():
     assert str(spec) == r"arrays:path=one\,two.npz,batch=3"
     assert Spec.parse(str(spec)) == spec
     assert Spec.parse(r"arrays:path=C:\data\x.npz").options == {"path": r"C:\data\x.npz"}
+
+
+def test_the_plugin_that_a_table_names_is_text():
+    with pytest.raises(TypeError, match="the plugin of component 'gru' is"):
+        Spec.of({"name": "gru", "plugin": {"name": "gru"}})

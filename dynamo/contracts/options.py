@@ -188,7 +188,10 @@ class Spec:
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise WrongTypeError(f"{value!r} names no component: give a table with the key 'name'")
         options = {key: item for key, item in value.items() if key not in RESERVED}
-        return cls(value["name"], options, plugin=str(value.get("plugin", "")))
+        plugin = value.get("plugin", "")
+        if not isinstance(plugin, str):
+            raise WrongTypeError(f"the plugin of component {value['name']!r} is {plugin!r}: it must be text")
+        return cls(value["name"], options, plugin=plugin)
 
     def table(self) -> dict[str, Any]:
         """The form that TOML keeps; :meth:`of` reads it back."""
