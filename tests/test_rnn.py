@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamo import DynamoError, Inputs, InputSpace, OutputSpace
+from dynamo import DynamoError, Inputs, InputSpace, OutputSpace, Population, record
 from dynamo.contracts.protocols import DynamicalModel, MetaModel
 from dynamo.registry import make
 from dynamo_rnn.models import GRU, LSTM, TanhRNN
@@ -103,3 +103,25 @@ def test_theta_is_a_bias_that_does_not_change_with_time(space):
 def test_the_meta_model_starts_where_theta_does_not_reach():
     meta = make("meta-model", "gru:hidden_size=6", MetaModel, REAL, 3)
     assert torch.equal(meta.initial_state(5), torch.zeros(5, 6))
+
+
+def small_gru(readout: nn.Module) -> GRU:
+    inputs, outputs = InputSpace("real", (8,)), OutputSpace("classes", 10, group="digits")
+    return GRU(inputs, outputs, nn.GRU(8, 6, batch_first=True), readout)
+
+
+def test_a_readout_may_be_any_module_and_is_checked_where_it_is_recorded():
+    deep = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 10))
+    (recording,) = record(Population.of({"a": small_gru(deep)}, data="digits-rows"))
+    assert recording.trajectory.outputs.shape[-1] == 10
+    narrow = nn.Sequential(nn.Linear(6, 7))
+    with pytest.raises(DynamoError, match=r"model 'a'.*outputs have shape .*the contract says .*10\)"):
+        record(Population.of({"a": small_gru(narrow)}, data="digits-rows"))
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16, torch.float16])
+def test_weights_of_another_precision_are_told_with_the_remedy(precision):
+    model = small_gru(nn.Linear(6, 10)).to(precision)
+    kind = str(precision).removeprefix("torch.")
+    with pytest.raises(DynamoError, match=rf"model 'a'.*its weights are {kind}: give model\.float\(\)"):
+        record(Population.of({"a": model}, data="digits-rows"))

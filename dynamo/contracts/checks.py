@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynamo.contracts.errors import DynamoError, InvalidValueError, PluginError
 from dynamo.contracts.protocols import Divergence, DynamicalModel, RecurrentModel
@@ -277,8 +277,15 @@ def _called(call: Callable[[], Any], where: str, what: str, culprit: Any) -> Any
     except DynamoError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}{_other_precision(culprit)}"
         raise PluginError(f"{_named(where, culprit)} fails when {what} is called: {reason}") from error
+
+
+def _other_precision(culprit: Any) -> str:
+    """What to do about weights in another precision than that of the inputs."""
+    parameters = culprit.parameters() if isinstance(culprit, nn.Module) else ()
+    kinds = sorted({str(part.dtype).removeprefix("torch.") for part in parameters if part.is_floating_point()})
+    return "" if kinds in ([], ["float32"]) else f"; its weights are {' and '.join(kinds)}: give model.float()"
 
 
 def _named(where: str, culprit: Any) -> str:

@@ -41,7 +41,7 @@ class TorchRecurrent(RecurrentModel):
         inputs: InputSpace,
         outputs: OutputSpace,
         rnn: nn.RNNBase,
-        readout_layer: nn.Linear,
+        readout_layer: nn.Module,
         embedding: nn.Embedding | None = None,
         dropout: float = 0.0,
     ) -> None:
@@ -144,7 +144,7 @@ def _check(
     inputs: InputSpace,
     outputs: OutputSpace,
     rnn: nn.RNNBase,
-    readout_layer: nn.Linear,
+    readout_layer: nn.Module,
     embedding: nn.Embedding | None,
 ) -> None:
     if not isinstance(rnn, layer):
@@ -165,8 +165,10 @@ def _check(
         raise InvalidValueError(
             f"the recurrent layer takes {rnn.input_size} features a step; its inputs have {features}"
         )
-    if readout_layer.in_features != rnn.hidden_size or readout_layer.out_features != outputs.size:
-        raise InvalidValueError(
-            f"the readout maps {readout_layer.in_features} to {readout_layer.out_features}; "
-            f"it must map {rnn.hidden_size} units to {outputs.size} outputs"
-        )
+    if isinstance(readout_layer, nn.Linear):  # what another module gives is checked on the first batch
+        sizes = readout_layer.in_features, readout_layer.out_features
+        if sizes != (rnn.hidden_size, outputs.size):
+            raise InvalidValueError(
+                f"the readout maps {sizes[0]} to {sizes[1]}; "
+                f"it must map {rnn.hidden_size} units to {outputs.size} outputs"
+            )
