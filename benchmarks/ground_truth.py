@@ -37,7 +37,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer, measure_fidelity
 from dynamo.analysis.rivals import RIVALS, distance_matrix
-from dynamo.analysis.rivals.compare import DYNAMO, common_recordings, theta_distances
+from dynamo.analysis.rivals.compare import DYNAMO, common_recordings
 from dynamo.analysis.rivals.mds import mds, principal_coordinates
 from dynamo.analysis.rivals.pairs import CLUSTERERS, auprc, clusterings, pair_figures
 
@@ -116,7 +116,9 @@ def rows_of(name: str, population: Population, seeds: int, rivals: Sequence[str]
         started = process_time()
         fit = fitted(population, seed)
         seconds, fidelity = process_time() - started, measure_fidelity(fit, population)
-        rows.append({"problem": name, "method": f"{DYNAMO}, seed {seed}", **row(theta_distances(fit), population)})
+        rows.append(
+            {"problem": name, "method": f"{DYNAMO}, seed {seed}", **row(fit.distances("theta").matrix, population)}
+        )
         rows[-1] |= {"hidden R²": f"{fidelity.mean('hidden_r2'):.3f}", "CPU seconds": f"{seconds:.0f}"}
         print(rows[-1], flush=True)
     recordings, spaces = common_recordings(population, EXAMPLES), [base.outputs for base in population]

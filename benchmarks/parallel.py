@@ -26,7 +26,6 @@ from ground_truth import OPTIONS, Row, table
 from known_populations import copies_of, trained
 
 from dynamo import Dataset, Fit, FitOptions, Inputs, InputSpace, MetaModel, Population, Trainer, measure_fidelity
-from dynamo.analysis.rivals.compare import theta_distances
 from dynamo.analysis.rivals.pairs import pair_figures
 from dynamo.population.base_model import BaseModel
 from dynamo.registry import make
@@ -74,7 +73,7 @@ def fit_row(name: str, population: Population, spec: str, seed: int, steps: int)
     fit = Fit.of(trainer)
     fidelity = measure_fidelity(fit, population)
     labels = np.unique([str(base.metadata["original"]) for base in population], return_inverse=True)[1]
-    figures = pair_figures(theta_distances(fit), labels)
+    figures = pair_figures(fit.distances("theta").matrix, labels)
     row = {
         "population": name,
         "meta-model": spec.partition(":")[0],

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from command_line import dynamo
 from dynamo import DynamoError, Fit, FitOptions, Inputs, InputSpace, OutputSpace
+from dynamo.commands.analyse.distances import command
 from dynamo.contracts.protocols import MetaModel
 from dynamo.fit.distance_kinds import KINDS, DistanceKind
-from dynamo.fit.distances import Distances, NoiseFloor, add_twins, distances, noise_floor, twin_floor
+from dynamo.fit.distances import DEFAULT, Distances, NoiseFloor, add_twins, distances, noise_floor, twin_floor
 from dynamo.fit.emulated import Emulated
 from dynamo.fit.probes import draw_probes, kept_probes
 from dynamo.registry import full_spec
@@ -514,3 +515,11 @@ def test_the_command_writes_tables_and_a_picture(tmp_path, capsys):
     assert (tmp_path / "distances" / "neighbours.png").exists()
     assert dynamo("analyse", "distances", tmp_path, "--kind", "output") == 2
     assert "did you mean 'outputs'" in capsys.readouterr().err
+
+
+def test_the_option_names_every_kind_and_the_default():
+    """Its help is a text of its own, since the kinds themselves would import torch."""
+    (option,) = [one for one in command.params if one.name == "kind"]
+    named, default = option.help.removesuffix("]").split(" [default: ")
+    assert set(named.replace(" or ", ", ").split(", ")) == set(KINDS)
+    assert default == DEFAULT

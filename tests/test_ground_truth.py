@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from dynamo import Fit, FitOptions, Population, Trainer
-from dynamo.analysis.rivals.compare import theta_distances
 from dynamo.analysis.rivals.pairs import pair_figures
 from dynamo.testing import check_recurrent_model
 
@@ -104,7 +103,7 @@ def fitted(population: Population, steps: int, **options) -> Fit:
 @pytest.mark.slow
 def test_copies_lie_with_their_twins_and_away_from_others():
     population = copies_of("tanh", hidden=8, originals=3)
-    distances = theta_distances(fitted(population, steps=400))
+    distances = fitted(population, steps=400).distances("theta").matrix
     twins, copies, others = relation_means(distances, population)
     assert copies < 2 * twins
     assert others > 5 * copies
@@ -116,5 +115,5 @@ def test_copies_lie_with_their_twins_and_away_from_others():
 @pytest.mark.slow
 def test_a_leak_comes_out_in_order():
     population = leaks(count=8, hidden=12, steps=8)
-    distances = theta_distances(fitted(population, steps=400))
+    distances = fitted(population, steps=400).distances("theta").matrix
     assert order_of(distances, parameters(population)) >= 0.95

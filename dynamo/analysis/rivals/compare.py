@@ -13,7 +13,6 @@ from dynamo.analysis.rivals.mds import Kind, Layout, mds
 from dynamo.analysis.rivals.pairs import CLUSTERERS, PairFigures, pair_figures
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
-from dynamo.fit.distances import distances
 from dynamo.fit.fit import Fit
 from dynamo.fit.probes import draw_probes
 from dynamo.population.base_model import MetadataValue
@@ -205,11 +204,6 @@ def compare(
         recording_seconds=recording_seconds,
         fit_seconds=fit.seconds or None,
     )
-
-
-def theta_distances(fit: Fit) -> Floats:
-    """DYNAMO's own distances ``[N, N]``: Euclidean, of the model embeddings."""
-    return distances(fit, "theta").matrix
 
 
 def common_recordings(population: Population, examples: int | None, seed: int = 0) -> list[Recording]:
