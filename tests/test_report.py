@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from dynamo import DynamoError, Fit, FitOptions, Trainer, measure_fidelity
+from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.fit.fidelity import Fidelity, ModelFidelity, read_fidelity, write_fidelity
 from dynamo.report import terminal
 from dynamo.report.plots.map import draw_models, is_scale, plot_map
@@ -34,7 +35,12 @@ def test_files_of_the_report(fitted, tmp_path):
     theta = np.array([[float(row[f"theta_{i + 1}"]) for i in range(3)] for row in rows])
     np.testing.assert_allclose(theta, fit.theta.numpy(), rtol=1e-6)
     places = np.array([[float(row[f"pc_{i + 1}"]) for i in range(3)] for row in rows])
-    np.testing.assert_allclose(places, result.coordinates)
+    np.testing.assert_allclose(places, spectrum(fit.theta.numpy()).coordinates, atol=1e-6)
+    drawn = np.array([[float(row[f"combined_{i + 1}"]) for i in range(3)] for row in rows])
+    np.testing.assert_allclose(drawn, fit.distances().coordinates(3), atol=1e-12)
+    shown = result.places.coordinates[:, :2]
+    np.testing.assert_allclose(drawn[:, : shown.shape[1]], shown)
+    assert "combined_4" not in rows[0]  # as many as θ has
     assert [row["number"] for row in rows] == ["0", "1", "2", "3"]
 
 
@@ -74,8 +80,6 @@ def test_many_numbers_have_a_scale_and_everything_else_a_legend(fitted):
     assert not is_scale([1, 2, 1])
     assert not is_scale([True, False] * 10)
     assert not is_scale([str(n) for n in range(20)])
-    from dynamo.analysis.geometry.spectrum import spectrum
-
     result = spectrum(np.random.default_rng(0).standard_normal((20, 4)))
     scaled = plot_map(result, "epoch", list(range(20)))
     named = plot_map(result, "task", ["a", "b"] * 10)
@@ -85,8 +89,6 @@ def test_many_numbers_have_a_scale_and_everything_else_a_legend(fitted):
 
 
 def test_one_model_can_be_drawn():
-    from dynamo.analysis.geometry.spectrum import spectrum
-
     assert len(plot_map(spectrum(np.zeros((1, 3))), None, None).axes) == 2
 
 
