@@ -2,11 +2,13 @@
 
 import attrs
 
-from dynamo.analysis.geometry.spectrum import Spectrum, spectrum_of_distances
+from dynamo.analysis.arrays import Floats
+from dynamo.analysis.geometry.spectrum import Spectrum, placed, spectrum_of_distances
 from dynamo.contracts.errors import DynamoError
-from dynamo.fit.distances import DEFAULT, Distances
+from dynamo.fit.distances import DEFAULT, Distances, distances
+from dynamo.fit.embedding import Embedding
 from dynamo.fit.fit import Fit
-from dynamo.fit.probes import KEPT
+from dynamo.fit.probes import KEPT, draw_probes
 
 #: Up to so many models the emulators are run on all probe inputs that a fit has kept. More models get fewer inputs, so
 #: that a picture or a summary takes seconds whatever their number.
@@ -55,6 +57,26 @@ def map_coordinates(fit: Fit, distance: str | None = None) -> MapCoordinates:
     """
     own, instead = _distances(fit, distance)
     return MapCoordinates(own, spectrum_of_distances(own.matrix), instead)
+
+
+def with_new_models(fit: Fit, embedding: Embedding, distance: str | None = None) -> tuple[MapCoordinates, Floats]:
+    """The coordinates of a map, and where new models lie along them, ``[M, components]``; see
+    :func:`~dynamo.analysis.geometry.spectrum.placed`.
+
+    Args:
+        fit: the map.
+        embedding: the new models on it.
+        distance: the kind; the default where it is None.
+
+    Raises:
+        DynamoError: a kind that was asked for by name cannot be had.
+    """
+    old, together, count = map_coordinates(fit, distance), embedding.with_old(fit), len(fit.names)
+    examples = old.distances.examples
+    if examples and together.probes is None:
+        together = attrs.evolve(together, probes=draw_probes(fit.open_population(), KEPT))
+    apart = distances(together, old.kind, examples=max(examples, 1), reference=count)
+    return old, placed(old.places, apart.matrix[count:, :count])
 
 
 def _distances(fit: Fit, distance: str | None) -> tuple[Distances, str]:

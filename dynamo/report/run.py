@@ -100,6 +100,33 @@ def colouring(tables: Sequence[Mapping[str, MetadataValue]]) -> str | None:
     return min((key for key, count in varied.items() if count > 1), key=rank, default=None)
 
 
+def check_grouping(tables: Sequence[Mapping[str, MetadataValue]], key: str) -> None:
+    """Check that models share values of a piece of metadata, so that these can name groups.
+
+    Args:
+        tables: the metadata of each model.
+        key: its name.
+
+    Raises:
+        DynamoError: what :func:`check_key` finds, or a value for each model; it says what to ask instead.
+    """
+    check_key(tables, key)
+    values = [table[key] for table in tables]
+    if len(tables) < 2 or len(set(map(str, values))) < len(tables):
+        return
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        what = f"whether a number follows the map is asked with `dynamo analyse order RUN --by {key}`"
+    else:
+        shared = sorted(set.intersection(*(set(table) for table in tables)))
+        good = [name for name in shared if 1 < len({str(table[name]) for table in tables}) < len(tables)]
+        what = (
+            f"choose a key whose values some models share: {', '.join(good)}" if good else "the models have no such key"
+        )
+    raise DynamoError(
+        f"{key!r} has a value of its own for each of the {len(tables)} models, and names no groups; {what}"
+    )
+
+
 def check_key(tables: Sequence[Mapping[str, MetadataValue]], key: str | None) -> None:
     """Check that every model has metadata of that name, where one is given.
 

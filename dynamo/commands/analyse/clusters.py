@@ -43,10 +43,12 @@ def command(
     from dynamo.analysis.geometry.spectrum import spectrum_of_distances
     from dynamo.report import terminal
     from dynamo.report.plots.clusters import plot_clusters
+    from dynamo.report.run import check_grouping
 
     (key, values), names = run.colours(by), run.fit.names
     check_method(method)
     if by is not None and values is not None:
+        check_grouping(run.fit.metadata, by)
         check_groups(values, options["neighbours"])
     folder, most, draws = run.folder, options.pop("most"), options.pop("draws")
     compared, total = None, draws if count is None else 1
