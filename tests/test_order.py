@@ -5,7 +5,7 @@ import csv
 import attrs
 import numpy as np
 import pytest
-from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.sparse.csgraph import minimum_spanning_tree, shortest_path
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
@@ -13,7 +13,7 @@ import problems
 from command_line import dynamo
 from dynamo import DynamoError
 from dynamo.analysis.geometry.order import MEASURES, Trend, as_numbers, order, sequences, trend
-from dynamo.analysis.geometry.order import _spanning_tree as spanning_tree
+from dynamo.analysis.geometry.order import _through_the_tree as through_the_tree
 from dynamo.report.plots.order import plot_order
 
 
@@ -29,7 +29,9 @@ def test_a_planted_line_is_recovered_exactly():
     numbers = np.random.default_rng(1).permutation(20)
     found = order(np.abs(numbers[:, None] - numbers).astype(float), numbers.tolist(), neighbours=2, permutations=99)
     assert found["leading coordinate"].value == pytest.approx(1)
-    assert found["path"].value == pytest.approx(1)
+    assert found["way"].value == pytest.approx(1)
+    assert numbers[found.start] == 0
+    np.testing.assert_allclose(found.ways, numbers)
     assert {measure.p_value for measure in found.measures} == {0.01}
     inner = (numbers > 0) & (numbers < 19)
     np.testing.assert_allclose(found.predicted[inner], numbers[inner])  # the neighbours are one below and one above
@@ -39,11 +41,11 @@ def test_a_planted_line_is_recovered_exactly():
     assert found["neighbours"].value == pytest.approx(1 - (found.error / found.mean_error) ** 2)
 
 
-def test_a_path_follows_a_curve_on_which_the_leading_coordinate_goes_astray():
+def test_ways_follow_a_curve_on_which_the_leading_coordinate_goes_astray():
     distances, numbers = curve()
     found = order(distances, numbers.tolist(), permutations=99)
-    assert found["path"].value == pytest.approx(1)
-    assert found["path"].p_value == 0.01
+    assert found["way"].value == pytest.approx(1)
+    assert found["way"].p_value == 0.01
     assert found["leading coordinate"].value == pytest.approx(
         abs(spearmanr(found.places.coordinates[:, 0], numbers).statistic)
     )
@@ -59,14 +61,14 @@ def test_shuffled_numbers_are_at_chance():
         p_values.append([measure.p_value for measure in found.measures])
     assert (np.mean(np.array(p_values) <= 0.05, axis=0) <= 0.15).all()
     np.testing.assert_allclose(np.mean(p_values, axis=0), 0.5, atol=0.15)
-    assert found["neighbours"].chance < 0 < found["path"].chance < 0.3
+    assert found["neighbours"].chance < 0 < found["leading coordinate"].chance < found["way"].chance < 0.5
 
 
 def test_numbers_that_many_models_share():
     """Two models at each of eight places, with one number: every measure is at its best but for the ends."""
     place = np.repeat(np.arange(8), 2)
     found = order(np.abs(place[:, None] - place).astype(float), (10 * place).tolist(), neighbours=1, permutations=99)
-    assert found["path"].value == pytest.approx(1)
+    assert found["way"].value == pytest.approx(1)
     assert found["leading coordinate"].value == pytest.approx(1)
     assert found["neighbours"].value == pytest.approx(1)
     assert found.error == 0
@@ -83,10 +85,23 @@ def test_nothing_changes_with_the_order_of_the_models_and_the_units():
     assert other.mean_error == pytest.approx(3 * one.mean_error)
 
 
-def test_the_spanning_tree_is_as_long_as_scipys():
+def test_ways_are_those_through_scipys_spanning_tree():
     distances = squareform(pdist(np.random.default_rng(2).normal(size=(40, 3))))
-    length = sum(edge for edges in spanning_tree(distances) for _, edge in edges) / 2
-    assert length == pytest.approx(minimum_spanning_tree(distances).sum())
+    wanted = shortest_path(minimum_spanning_tree(distances), directed=False)
+    np.testing.assert_allclose(through_the_tree(distances), wanted)
+
+
+def test_runs_that_part_from_one_start_are_ordered_from_there():
+    """Three runs of ten checkpoints in three directions: no line holds them, and the tree branches."""
+    angles = np.repeat(2 * np.pi * np.arange(3) / 3, 10)
+    steps = np.tile(np.arange(10.0), 3)
+    radius = steps + 0.01
+    distances = squareform(pdist(np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1)))
+    found = order(distances, steps.tolist(), permutations=99)
+    assert found["way"].value == pytest.approx(1, abs=0.01)
+    assert steps[found.start] == 0
+    assert found["way"].p_value == 0.01
+    assert found["leading coordinate"].value < 0.3
 
 
 @pytest.mark.parametrize(
@@ -197,7 +212,7 @@ def test_the_command(run, capsys):
     assert "epoch as the 3 nearest models predict it: root mean square error" in told
     assert "distances by combined" in told
     models = list(csv.DictReader((run / "order" / "models.csv").open()))
-    assert [row["epoch"] for row in models] == ["0.0", "0.0", "1.0", "1.0", "2.0", "2.0", "3.0", "3.0"]
+    assert [row["epoch"] for row in models] == list("00112233")
     measures = list(csv.DictReader((run / "order" / "order.csv").open()))
     assert [row["measure"] for row in measures] == list(MEASURES)
     assert (run / "order" / "order.png").stat().st_size > 0

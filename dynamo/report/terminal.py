@@ -128,8 +128,10 @@ def summary(
         distance: the kind of distance that the map is drawn by; the default where it is None.
     """
     from dynamo.analysis.geometry.clusters import group_agreement
+    from dynamo.analysis.geometry.order import order
     from dynamo.analysis.geometry.spectrum import spectrum
     from dynamo.report.coordinates import map_coordinates
+    from dynamo.report.plots.map import is_scale
     from dynamo.report.run import colouring
 
     theta = fit.theta.double().numpy()
@@ -152,7 +154,14 @@ def summary(
             "(their emulators)"
         )
     groups = fit.values_of(label) if label is not None else []
-    if 2 <= len({str(group) for group in groups}) < len(groups):
+    if is_scale(groups) and apart.places.coordinates.size:
+        in_order = order(apart.distances.matrix, groups, permutations=199)
+        leading, way, near = (f"{own.value:.2f} (p {own.p_value:.2g})" for own in in_order.measures)
+        lines.append(
+            f"order of {label}: Spearman {leading} along the leading coordinate, {way} along ways, R² {near} by "
+            f"neighbours (distances by {apart.kind})"
+        )
+    elif 2 <= len({str(group) for group in groups}) < len(groups):
         agreement = group_agreement(apart.places.coordinates, groups)
         lines.append(
             f"groups by {label}: k-means ARI {agreement.ari:.2f}, silhouette {agreement.silhouette:.2f} (distances by "

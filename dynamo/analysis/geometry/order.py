@@ -1,6 +1,6 @@
 """Does a number that is known of each model, such as a step, a size or a score, follow the map?
 
-Three answers that need nothing but distances: the leading coordinate, a path through the models, and the number of each
+Three answers that need nothing but distances: the leading coordinate, ways through the models, and the number of each
 model as its neighbours predict it.
 """
 
@@ -19,7 +19,7 @@ from dynamo.analysis.table import Table, columns_of, in_words
 from dynamo.contracts.errors import DynamoError
 from dynamo.system.progress import Progress, silent
 
-MEASURES = ("leading coordinate", "path", "neighbours")
+MEASURES = ("leading coordinate", "way", "neighbours")
 
 #: Metadata that says how good a model is. Models of one sequence may differ in it.
 SCORES = ("score", "loss", "accuracy", "error")
@@ -30,8 +30,8 @@ class OrderMeasure:
     """One figure of how well the numbers follow the map.
 
     Attributes:
-        name: one of ``MEASURES``. ``leading coordinate`` and ``path``: Spearman's rank correlation with the first
-            principal coordinate and with the position along the path, without its sign, since neither has a direction.
+        name: one of ``MEASURES``. ``leading coordinate`` and ``way``: Spearman's rank correlation with the first
+            principal coordinate and with the length of the way from :attr:`Order.start`, without its sign.
             ``neighbours``: R², the part of the squared error of the mean that the nearest models do without.
         value: on these numbers.
         chance: its mean where the numbers are shuffled over the models.
@@ -71,7 +71,8 @@ class Order:
     Attributes:
         values: the number of each model, ``[N]``.
         places: the principal coordinates of the distances.
-        positions: how far along the path each model lies, ``[N]``, from one end.
+        start: the number of the model from which ways order the models best.
+        ways: how long the way from there to each model is, ``[N]``.
         predicted: the mean number of each model's nearest others, ``[N]``.
         neighbours: how many these are.
         measures: one for each of ``MEASURES``.
@@ -82,7 +83,8 @@ class Order:
 
     values: Floats
     places: Spectrum
-    positions: Floats
+    start: int
+    ways: Floats
     predicted: Floats
     neighbours: int
     measures: tuple[OrderMeasure, ...]
@@ -109,13 +111,13 @@ class Order:
             names: of the models.
             key: of the metadata that the number is.
         """
-        columns = ["model", "predicted", "first coordinate", "along the path"]
+        columns = ["model", "predicted", "first coordinate", "way"]
         rows = zip(
             names,
-            self.values.tolist(),
+            [int(value) if value.is_integer() else value for value in self.values.tolist()],
             self.predicted.tolist(),
             self.places.coordinates[:, 0].tolist(),
-            self.positions.tolist(),
+            self.ways.tolist(),
             strict=True,
         )
         order = np.argsort(self.values, kind="stable")
@@ -141,9 +143,10 @@ def order(
 ) -> Order:
     """Ask whether a number follows the map.
 
-    The path is the longest way through the minimum spanning tree of the models; a model off the way has the position of
-    the place where its branch leaves. On models along a curve, however it bends, the tree is that curve. The
-    p-values are those of a permutation test: the numbers are shuffled over the models, and the map stays.
+    Ways lead through the minimum spanning tree of the models. On models along a curve, however it bends, the tree is
+    that curve; of runs with a common start it has a branch for each. Of all models that one is the start from which the
+    lengths of the ways have the largest rank correlation with the number. The p-values are those of a permutation test:
+    the numbers are shuffled over the models and the start is chosen anew, while the map stays.
 
     Args:
         distances: between the models, ``[N, N]``.
@@ -160,7 +163,7 @@ def order(
     Example:
         >>> result = order(fit.distances().matrix, range(len(population)), permutations=9)
         >>> [measure.name for measure in result.measures]
-        ['leading coordinate', 'path', 'neighbours']
+        ['leading coordinate', 'way', 'neighbours']
     """
     numbers = as_numbers(values)
     given: Floats = np.asarray(distances, dtype=np.float64)
@@ -172,18 +175,20 @@ def order(
     if not places.coordinates.size:
         raise DynamoError("all models lie at one place of the map: there is nothing to put in order")
     near = _nearest(given, min(neighbours, len(numbers) - 1))
-    positions = _along_the_tree(given)
-    ranked = _standard(np.stack([rankdata(places.coordinates[:, 0]), rankdata(positions)]))
+    ways = _through_the_tree(given)
+    ranked = _standard(rankdata(np.vstack([places.coordinates[:, 0], ways]), axis=1))
     value = _figures(numbers, ranked, near)
     rng, shuffled = np.random.default_rng(seed), np.empty((permutations, len(MEASURES)))
     for index in range(permutations):
         shuffled[index] = _figures(rng.permutation(numbers), ranked, near)
         progress(index + 1, permutations)
-    predicted = numbers[near].mean(axis=1)
+    predicted, along = numbers[near].mean(axis=1), ranked[1:] @ _standard(rankdata(numbers)[None])[0]
+    start = int(np.argmax(np.abs(along) + 1e-9 * along))  # of both ends of a line, that with the low numbers
     return Order(
         values=numbers,
         places=places,
-        positions=positions,
+        start=start,
+        ways=ways[start],
         predicted=predicted,
         neighbours=near.shape[1],
         measures=tuple(
@@ -288,8 +293,9 @@ def _determines(metadata: Sequence[Mapping[str, object]], key: str, other: str) 
 def _figures(numbers: Floats, ranked: Floats, near: Integers) -> Floats:
     """The measures, in their order."""
     ranks = _standard(rankdata(numbers)[None])[0]
+    along = np.abs(ranked @ ranks)
     left = ((numbers[near].mean(axis=1) - numbers) ** 2).sum()
-    return np.array([*np.abs(ranked @ ranks), 1 - left / ((_of_the_others(numbers) - numbers) ** 2).sum()])
+    return np.array([along[0], along[1:].max(), 1 - left / ((_of_the_others(numbers) - numbers) ** 2).sum()])
 
 
 def _standard(rows: Floats) -> Floats:
@@ -317,51 +323,18 @@ def _nearest(distances: Floats, count: int) -> Integers:
     return np.argsort(others, axis=1, kind="stable")[:, :count].astype(np.int64)
 
 
-def _along_the_tree(distances: Floats) -> Floats:
-    """Positions along the longest way through the minimum spanning tree, ``[N]``."""
-    tree = _spanning_tree(distances)
-    start = int(np.argmax(_from(tree, 0)[0]))
-    lengths, before = _from(tree, start)
-    place = int(np.argmax(lengths))
-    way = {place}
-    while place != start:
-        place = before[place]
-        way.add(place)
-    positions = np.empty(len(tree))
-    for model in range(len(tree)):
-        joint = model
-        while joint not in way:
-            joint = before[joint]
-        positions[model] = lengths[joint]
-    return positions
-
-
-def _spanning_tree(distances: Floats) -> list[list[tuple[int, float]]]:
-    """For each model its neighbours in the minimum spanning tree with their distances (Prim 1957). scipy's takes a
-    distance of 0 for no edge.
+def _through_the_tree(distances: Floats) -> Floats:
+    """The lengths of the ways between all models through their minimum spanning tree, ``[N, N]`` (Prim 1957; scipy's
+    tree takes a distance of 0 for no edge).
     """
-    tree: list[list[tuple[int, float]]] = [[] for _ in distances]
+    ways = np.zeros_like(distances)
     nearest, linked = distances[0].copy(), np.zeros(len(distances), dtype=np.int64)
-    nearest[0] = np.inf
     outside = np.arange(len(distances)) > 0
     while outside.any():
         new = int(np.argmin(np.where(outside, nearest, np.inf)))
-        old, length = int(linked[new]), float(nearest[new])
-        tree[new].append((old, length))
-        tree[old].append((new, length))
+        inside = ~outside
+        ways[new, inside] = ways[inside, new] = ways[linked[new], inside] + nearest[new]
         outside[new] = False
         closer = outside & (distances[new] < nearest)
         nearest[closer], linked[closer] = distances[new][closer], new
-    return tree
-
-
-def _from(tree: list[list[tuple[int, float]]], start: int) -> tuple[Floats, dict[int, int]]:
-    """How far along a tree each model lies from one of them, and the model before it on the way."""
-    lengths, before, waiting = np.zeros(len(tree)), {start: start}, [start]
-    while waiting:
-        place = waiting.pop()
-        for other, length in tree[place]:
-            if other not in before:
-                before[other], lengths[other] = place, lengths[place] + length
-                waiting.append(other)
-    return lengths, before
+    return ways

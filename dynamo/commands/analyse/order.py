@@ -29,7 +29,7 @@ from dynamo.commands._shared import (
 def command(run: AskedRun, by: str, join: tuple[str, ...], distance: str | None, **options: int) -> None:
     """Does the number KEY follow the map of RUN?
 
-    Three answers, each with a p-value: rank correlations with the leading coordinate and with a path through the
+    Three answers, each with a p-value: rank correlations with the leading coordinate and with ways through the
     models, and R² of the number as each model's nearest others predict it.
     """
     from dynamo.analysis.geometry.order import as_numbers, order, sequences
@@ -46,7 +46,7 @@ def command(run: AskedRun, by: str, join: tuple[str, ...], distance: str | None,
     with terminal.progress() as stages:
         apart = fit.distances(distance, progress=stages("running emulators", None))
         result = order(apart.matrix, values, **options, progress=stages("shuffles", options["permutations"]))
-    click.echo(f"{apart.describe()}\n{result.describe(by)}\n")
+    click.echo(f"{apart.describe()}\n{result.describe(by)}\nways start at {fit.names[result.start]}\n")
     lines, title = sequences(fit.metadata, by, join or None), f"{len(fit.names)} models, distances by {apart.kind}"
     keep(folder, "models", result.models_table(fit.names, by))
     click.echo()

@@ -49,7 +49,7 @@ def plot_map(
     top, bottom = figure.subplots(2, 1, height_ratios=[2.4, 1])
     draw_points(top, result, label, values, distance)
     draw_order(top, result, lines, trend)
-    draw_spectrum(bottom, result)
+    draw_spectrum(bottom, result, "component" if distance == "theta" else "coordinate")
     if title:
         figure.suptitle(as_text(title, LINE))
     return figure
@@ -130,7 +130,7 @@ def first_two(coordinates: NDArray[np.floating]) -> NDArray[np.float64]:
     return xy
 
 
-def draw_spectrum(axes: Axes, result: Spectrum) -> None:
+def draw_spectrum(axes: Axes, result: Spectrum, what: str = "component") -> None:
     """Draw each component's share of the variance, and the line at which 95 % are explained."""
     count = result.components_for(0.95)
     positions = np.arange(1, min(len(result.shares), BARS) + 1)
@@ -147,7 +147,7 @@ def draw_spectrum(axes: Axes, result: Spectrum) -> None:
             ha="left" if right else "right",
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("component")
+    axes.set_xlabel(what)
     axes.set_ylabel("share of variance")
     axes.spines[["top", "right"]].set_visible(False)
 
