@@ -70,16 +70,16 @@ def test_the_thetas_draw_the_map_where_they_are_asked_for_or_nothing_else_can_be
         map_coordinates(broken, "states")
 
 
-def test_many_models_are_compared_on_fewer_inputs(monkeypatch):
+def test_many_models_and_large_states_are_compared_on_fewer_inputs(monkeypatch):
     fit, _ = any_fit(5, examples=60)
     everything = len(fit.probes)
-    assert everything > 16
+    assert everything > 20
     assert map_coordinates(fit).distances.examples == everything
-    monkeypatch.setattr("dynamo.report.coordinates.ON_ALL_PROBES", 4)
-    monkeypatch.setattr("dynamo.report.coordinates.KEPT", everything)
-    assert map_coordinates(fit).distances.examples == everything * 4 // 5
-    monkeypatch.setattr("dynamo.report.coordinates.ON_ALL_PROBES", 1)
-    assert map_coordinates(fit).distances.examples == 16
+    states = 5 * 6 * 5  # models, units, steps
+    for room, wanted in ((states * 20 + 1, 20), (1, 16)):
+        monkeypatch.setattr("dynamo.report.coordinates.STATES", room)
+        assert map_coordinates(fit).distances.examples == wanted
+        assert map_coordinates(fit, "states").distances.examples == wanted
 
 
 def test_a_map_of_many_numbers_joins_sequences_and_shows_their_trend():

@@ -1,5 +1,7 @@
 """What a map is drawn from: the principal coordinates of distances between models."""
 
+from math import prod
+
 import attrs
 
 from dynamo.analysis.arrays import Floats
@@ -10,11 +12,11 @@ from dynamo.fit.embedding import Embedding
 from dynamo.fit.fit import Fit
 from dynamo.fit.probes import KEPT, draw_probes
 
-#: Up to so many models the emulators are run on all probe inputs that a fit has kept. More models get fewer inputs, so
-#: that a picture or a summary takes seconds whatever their number.
-ON_ALL_PROBES = 100
+#: Numbers of states that all emulators may give for a picture or a summary, which then take seconds: many models, or
+#: large states, are compared on fewer of the inputs that a fit has kept.
+STATES = 2**25
 
-#: The fewest inputs, however many models there are.
+#: The fewest inputs, whatever that costs.
 FEWEST = 16
 
 
@@ -45,8 +47,8 @@ class MapCoordinates:
 def map_coordinates(fit: Fit, distance: str | None = None) -> MapCoordinates:
     """The coordinates that the map of a fit is drawn from.
 
-    The emulators are run on the inputs that the fit has kept, and at most :data:`ON_ALL_PROBES` × 256 times. Where the
-    default distance cannot be had, it is that of the thetas, and the result says why.
+    The emulators are run on the inputs that the fit has kept, or on some of them, see :data:`STATES`. Where the default
+    distance cannot be had, it is that of the thetas, and the result says why.
 
     Args:
         fit: the fit.
@@ -82,10 +84,18 @@ def with_new_models(fit: Fit, embedding: Embedding, distance: str | None = None)
 def _distances(fit: Fit, distance: str | None) -> tuple[Distances, str]:
     if fit.probes is None and distance is None:
         return fit.distances("theta"), f"this run, of an older version, has kept no inputs for the {DEFAULT} distance"
-    examples = KEPT if len(fit.names) <= ON_ALL_PROBES else max(FEWEST, KEPT * ON_ALL_PROBES // len(fit.names))
+    examples = _affordable(fit)
     if distance is not None:
         return fit.distances(distance, examples=examples), ""
     try:
         return fit.distances(examples=examples), ""
     except DynamoError as error:
         return fit.distances("theta"), f"the {DEFAULT} distance could not be had ({error})"
+
+
+def _affordable(fit: Fit) -> int:
+    """On how many inputs the emulators are run."""
+    if fit.probes is None:
+        return KEPT
+    sizes = sum(prod(shape) for shape in fit.emulator.meta_model.state_shapes)
+    return max(FEWEST, min(KEPT, STATES // (len(fit.names) * sizes * fit.probes.mask.shape[1])))
