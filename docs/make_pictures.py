@@ -44,13 +44,13 @@ RUNS = {
 QUESTIONS = {
     "distances": ("analyse distances digits-0 --colour-by fraction", "neighbours.png"),
     "clusters": ("analyse clusters digits-0 --by fraction", "clusters.png"),
-    "order": ("analyse order epochs-0 --by epoch", "order.png"),
+    "order": ("analyse order epochs-0 --by epoch --distance states", "order.png"),
     "alignment": ("analyse alignment digits-0 digits-1 digits-2 --colour-by fraction", "alignment.png"),
     "averages": ("analyse averages digits-0 --between fraction=1 fraction=0.1 --geodesic", "ways.png"),
     "landscape": ("analyse landscape digits-0 --colour-by fraction", "landscape.png"),
     "search": ("analyse search digits-0 --colour-by fraction", "search.png"),
     "few-labels": ("analyse few-labels digits-0 --labels 100 --balanced --colour-by fraction", "few-labels.png"),
-    "embed": ("embed digits-0 new --colour-by fraction", "embedding.png"),
+    "embed": ("embed digits-0 new --colour-by fraction --distance states", "embedding.png"),
     "compare": ("analyse compare digits-0 --by fraction --methods cka,procrustes,rsa,svcca", "compare.png"),
     "fixed-points": ("analyse fixed-points memory-0 --at flip-flop-gru-100-s0 --base", "fixed-points.png"),
     "attractors": (

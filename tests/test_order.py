@@ -137,7 +137,8 @@ def test_more_neighbours_than_models_are_all_others():
 
 
 def test_a_plane_has_its_trend_and_noise_has_none():
-    xy = np.random.default_rng(3).normal(size=(30, 3))
+    drawn = np.random.default_rng(3).normal(size=(30, 3))
+    xy = np.linalg.qr(drawn - drawn.mean(axis=0))[0]
     found = trend(xy, (3 * xy[:, 0] - 4 * xy[:, 1] + 7).tolist())
     assert found.direction == pytest.approx((0.6, -0.8))
     assert found.r2 == pytest.approx(1)
@@ -147,6 +148,14 @@ def test_a_plane_has_its_trend_and_noise_has_none():
     for flat in (trend(xy, [1] * 30), trend(np.zeros((30, 2)), range(30)), trend(np.zeros((30, 0)), range(30))):
         assert (flat.direction, flat.is_clear) == ((0, 0), False)
     assert not trend(xy[:3], [1, 2, 3]).is_clear  # a plane runs through any three models
+
+
+def test_the_trend_of_models_along_a_line_points_along_it():
+    """What lies across the line says nothing, however well it fits by chance."""
+    along = np.linspace(-10, 10, 12)
+    across = 0.01 * np.random.default_rng(8).normal(size=12)
+    numbers = along + 100 * across
+    assert trend(np.stack([along, across], axis=1), numbers.tolist()).direction == pytest.approx((1, 0), abs=0.01)
 
 
 def test_the_p_value_of_a_trend_is_that_of_statistics_by_hand():

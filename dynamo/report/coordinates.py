@@ -14,7 +14,7 @@ from dynamo.fit.probes import KEPT, draw_probes
 
 #: Numbers of states that all emulators may give for a picture or a summary, which then take seconds: many models, or
 #: large states, are compared on fewer of the inputs that a fit has kept.
-STATES = 2**25
+STATES = 2**24
 
 #: The fewest inputs, whatever that costs.
 FEWEST = 16

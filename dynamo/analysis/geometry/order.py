@@ -46,10 +46,12 @@ class OrderMeasure:
 
 @attrs.frozen
 class Trend:
-    """In which direction a number rises over the first two coordinates, by least squares.
+    """In which direction a number rises over the first two coordinates.
 
     Attributes:
-        direction: of its gradient, of length 1; zeros where there is none.
+        direction: its covariance with each of the two, scaled to length 1; zeros where there is none. It points from
+            the models with low numbers to those with high ones, also where the models lie along a line, across which
+            a gradient would be mostly chance.
         r2: the part of the number's variance that a plane over the two coordinates explains.
         p_value: of no such plane, by the F-test; NaN with too few models for it.
     """
@@ -240,8 +242,9 @@ def trend(coordinates: AnyFloats, values: Sequence[Any]) -> Trend:
     own = np.asarray(coordinates, dtype=np.float64)[:, :2]
     numbers, own = numbers - numbers.mean(), own - own.mean(axis=0)
     slopes, _, rank, _ = np.linalg.lstsq(own, numbers, rcond=None)
+    covariances = numbers @ own
     total, left = float((numbers**2).sum()), float(((numbers - own @ slopes) ** 2).sum())
-    length = float(np.linalg.norm(slopes))
+    length = float(np.linalg.norm(covariances))
     if not total or not rank or not length:
         return Trend((0.0, 0.0), 0.0, nan)
     free = len(numbers) - 1 - int(rank)
@@ -249,7 +252,7 @@ def trend(coordinates: AnyFloats, values: Sequence[Any]) -> Trend:
     p_value = nan
     if free > 0:
         p_value = float(f_distribution.sf(explained / rank / (left / free), rank, free)) if left else 0.0
-    x, y = [*(slopes / length).tolist(), 0.0][:2]
+    x, y = [*(covariances / length).tolist(), 0.0][:2]
     return Trend((x, y), explained / total, p_value)
 
 
