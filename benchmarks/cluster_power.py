@@ -2,7 +2,7 @@
 
 Simulated maps have groups around the corners of a simplex in random directions, so far apart that the mean silhouette
 of the true groups is exactly .15, .2, .3 or .4. Two spectra within groups, after those of real fits by ``combined``:
-``flat`` (48 dimensions, .97^i: label noise, rate, control) and ``steep`` (16 dimensions, .7^i: memory, negation, texts).
+``flat`` (48 dimensions, .97^i: label noise, rate, control) and ``steep`` (16 dimensions, .7^i: memory, texts).
 One cluster: a Gaussian, heavy tails (Student's t with 5 degrees of freedom), a line and a half circle with noise.
 
 Tests: ``silhouettes``, that of version 0.1 (gaps of silhouettes against one Gaussian of the very same covariance);
@@ -23,6 +23,7 @@ are held out.
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ Points = NDArray[np.float64]
 Rng = np.random.Generator
 
 SPECTRA = {"flat": 0.97 ** np.arange(48), "steep": 0.7 ** np.arange(16)}
-SIZES = {"8 + 8": (8, 8), "4 + 4": (4, 4), "6 + 6 + 6": (6, 6, 6), "12 + 4": (12, 4)}
+SIZES = {"8 + 8": (8, 8), "4 + 4": (4, 4), "6 + 6 + 6": (6, 6, 6), "12 + 4": (12, 4), "8 x 5": (8,) * 5}
 LEVEL, DRAWS, MOST = 0.05, 39, 4
 
 
@@ -125,7 +126,9 @@ def gap(points: Points, rng: Rng) -> int:
     def logs(points: Points) -> Points:
         total = np.square(points).sum()
         labels = [np.zeros(len(points), dtype=int), *partitions(points, most)]
-        spreads = [total - sum(np.square(points[own == n].sum(0)).sum() / (own == n).sum() for n in set(own)) for own in labels]
+        spreads = [
+            total - sum(np.square(points[own == n].sum(0)).sum() / (own == n).sum() for n in set(own)) for own in labels
+        ]
         return np.log(np.maximum(spreads, 1e-12))
 
     drawn = np.array([logs(rng.uniform(points.min(0), points.max(0), points.shape)) for _ in range(10)])
@@ -153,17 +156,18 @@ def consensus(points: Points, rng: Rng) -> int:
 
 
 def gaussian_cuts(points: Points) -> int:
-    given, cuts._even_spreads = cuts._even_spreads, even_normal
+    given, cuts._even_spreads = cuts._even_spreads, normal_spreads
     try:
         return find_cuts(points).count
     finally:
         cuts._even_spreads = given
 
 
-def even_normal(count: int, axes: int, draws: int, seed: int) -> Points:
+@cache
+def normal_spreads(count: int, axes: int, draws: int, seed: int) -> Points:
     drawn = np.random.default_rng(seed).standard_normal((draws, count, axes))
-    frame = np.linalg.qr(drawn - drawn.mean(1, keepdims=True))[0]
-    return cuts._best_cuts(frame)[0].max(-1)
+    turned = np.linalg.qr(drawn - drawn.mean(1, keepdims=True))[0]
+    return np.array([cuts._ways(places)[0] for places in turned])
 
 
 def dip(points: Points, rng: Rng) -> int:
@@ -240,15 +244,12 @@ def main() -> None:
             for count in counts:
                 name = f"one, {make.__name__}, {count}, {kind}"
                 simulations = given.simulations if count < 60 else given.simulations // 4
-                row(name, 1, lambda rng, make=make, count=count: make(count, shape, rng), simulations, chosen)
+                row(name, 1, partial(make, count, shape), simulations, chosen)
         for silhouette in (0.15, 0.3, 0.2, 0.4):
             for name, sizes in SIZES.items():
                 held = ", held out" if silhouette in (0.2, 0.4) else ""
-
-                def make(rng: Rng, sizes: tuple[int, ...] = sizes, silhouette: float = silhouette) -> Points:
-                    return groups(sizes, silhouette, shape, rng)
-
-                row(f"{name}, {silhouette}, {kind}{held}", len(sizes), make, given.simulations, chosen)
+                make_groups = partial(groups, sizes, silhouette, shape)
+                row(f"{name}, {silhouette}, {kind}{held}", len(sizes), make_groups, given.simulations, chosen)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Which models lie together on the map, and in how many clusters? (Section 4.1, Figure 3.)
 
-The number of clusters is given, or as many as can be shown (:mod:`dynamo.analysis.geometry.cuts`). How well clusters and map agree with metadata is asked in
-:mod:`dynamo.analysis.geometry.agreement`.
+The number of clusters is given, or as many as can be shown (:mod:`dynamo.analysis.geometry.cuts`). How well clusters
+and map agree with metadata is asked in :mod:`dynamo.analysis.geometry.agreement`.
 """
 
 from collections.abc import Sequence
