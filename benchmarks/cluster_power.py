@@ -221,11 +221,13 @@ def of_runs(folder: Path, chosen: Mapping) -> None:
         sizes = [len(set(map(str, fit.values_of(key)))) for key in keys if key in fit.metadata[0]]
         true = max([size for size in sizes if size < len(fit.names)], default=1)
         with np.load(path) as arrays:
-            for kind in {"combined", "theta"} & set(arrays):
-                points = principal_coordinates(arrays[kind])[0]
-                rng = np.random.default_rng(0)
-                counts = [str(count(points, rng)) for count in chosen.values()]
-                print(f"| {path.stem} | {true} | {kind} | {' | '.join(counts)} |", flush=True)
+            found = dict(arrays)
+        for kind in ("combined", "theta"):
+            matrix = found[kind] if kind in found else fit.distances(kind).matrix
+            points = principal_coordinates(matrix)[0]
+            rng = np.random.default_rng(0)
+            counts = [str(count(points, rng)) for count in chosen.values()]
+            print(f"| {path.stem} | {true} | {kind} | {' | '.join(counts)} |", flush=True)
 
 
 def main() -> None:

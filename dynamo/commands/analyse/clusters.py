@@ -53,7 +53,7 @@ def command(
     folder, draws = run.folder, options.pop("draws")
     compared = None
     with terminal.progress() as stages:
-        apart = run.fit.distances(distance, progress=stages("running emulators", None))
+        apart = run.with_floor(run.fit.distances(distance, progress=stages("running emulators", None)))
         points = apart.points
         result = find_clusters(points, method, count, draws=draws, seed=seed, progress=stages("clustering", None))
         if values is not None and (by is not None or 2 <= len(set(map(str, values))) < len(values)):
