@@ -109,15 +109,15 @@ def find_cuts(
         seed: of the draws.
         progress: called with (cuts tried, cuts tried).
     """
-    points = np.asarray(points, dtype=np.float64)
+    places = np.asarray(points, dtype=np.float64)
     tried: list[Cut] = []
-    waiting = [np.arange(len(points))]
+    waiting = [np.arange(len(places))]
     while waiting:
         models = waiting.pop(0)
-        if len(models) < 2 * SMALLEST or not np.ptp(points[models], axis=0).any():
+        if len(models) < 2 * SMALLEST or not np.ptp(places[models], axis=0).any():
             continue
-        own = level * (len(models) - 1) / (len(points) - 1)
-        cut = _cut(points[models], models, draws, own, seed)
+        own = level * (len(models) - 1) / (len(places) - 1)
+        cut = _cut(places[models], models, draws, own, seed)
         tried.append(cut)
         progress(len(tried), len(tried))
         if cut.counts:
