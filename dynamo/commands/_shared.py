@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dynamo.analysis.table import Table
+    from dynamo.fit.distances import Distances
     from dynamo.fit.fit import Fit
     from dynamo.population.base_model import MetadataValue
     from dynamo.population.population import Population
@@ -223,6 +224,13 @@ class AskedRun:
     def folder(self) -> Path:
         """Where the results go; it is locked, and checked before the work starts."""
         return results_folder(self.path, self.out, self.name)
+
+    def with_floor(self, apart: "Distances") -> "Distances":
+        """The same with the noise floor, where `dynamo analyse distances --twins` has measured it for this run."""
+        from dynamo.fit.distances import NoiseFloor
+
+        noise = NoiseFloor.read(self.path / "distances", apart.kind)
+        return apart if noise is None else apart.with_floor(noise)
 
     def colours(self, key: str | None) -> "tuple[str | None, list[MetadataValue] | None]":
         """The key of the metadata that colours the models, and its value for each model.

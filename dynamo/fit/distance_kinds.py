@@ -21,7 +21,7 @@ from dynamo.training.options import FitOptions, hidden_divergence, output_diverg
 #: Steps on which ``procrustes`` compares clouds of states.
 POSITIONS = 1024
 
-#: The difference of activity that counts in ``combined`` as much as a median difference of states and outputs.
+#: The least unit of activity in ``combined``.
 ACTIVITY = 0.1
 
 
@@ -294,18 +294,18 @@ def _activity(emulated: Emulated, options: FitOptions) -> Matrix:
 
 
 def _combined(emulated: Emulated, options: FitOptions) -> Matrix:
-    """√(½(s² + o²) + (a / 0.1)²), of ``states`` and ``outputs``, each in units of its median between different models,
-    and ``activity`` in tenths: where activity varies by less than chance lets it, it hardly counts.
+    """√(⅓(s² + o² + a²)): ``states``, ``outputs`` and ``activity``, each in units of its median between different
+    models; the unit of activity is at least a tenth, so that where it varies as little as by chance it hardly counts.
     """
     upper = np.triu_indices(emulated.setting_units, 1)
-    states, outputs = (_in_medians(measure(emulated, options), upper) for measure in (_states, _outputs))
-    activity = _activity(emulated, options) / ACTIVITY
-    return _root((np.square(states) + np.square(outputs)) / 2 + np.square(activity))
+    kinds = ((_states, 0.0), (_outputs, 0.0), (_activity, ACTIVITY))
+    parts = [_in_medians(measure(emulated, options), upper, least) for measure, least in kinds]
+    return _root(np.mean(np.square(parts), axis=0))
 
 
-def _in_medians(matrix: Matrix, upper: tuple[NDArray[np.intp], ...]) -> Matrix:
-    scale = float(np.median(matrix[upper])) if len(upper[0]) else 0.0
-    return matrix / (scale or 1.0)
+def _in_medians(matrix: Matrix, upper: tuple[NDArray[np.intp], ...], least: float) -> Matrix:
+    unit = max(least, float(np.median(matrix[upper])) if len(upper[0]) else 0.0)
+    return matrix / (unit or 1.0)
 
 
 #: The kinds known by name.
@@ -337,7 +337,7 @@ KINDS: dict[str, DistanceKind] = {
         ),
         DistanceKind(
             "combined",
-            "root of a sum of squares: states and outputs in units of their medians, and activity in tenths",
+            "root mean square of states, outputs and activity, each in units of its median",
             _combined,
             True,
             "that of the three",
