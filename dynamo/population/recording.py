@@ -76,12 +76,13 @@ class Recording:
 
     def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
         """Inputs and trajectory of some rows, in the precision of the outputs."""
-        return self.inputs[rows], _read(self.trajectory, rows)
+        return self.inputs[rows], widened(self.trajectory[rows])
 
 
-def _read(trajectory: Trajectory, rows: Tensor) -> Trajectory:
-    found = trajectory[rows]
-    return Trajectory(tuple(state.to(found.outputs.dtype) for state in found.states), found.outputs, found.mask)
+def widened(trajectory: Trajectory) -> Trajectory:
+    """A trajectory whose states are in the precision of its outputs."""
+    outputs = trajectory.outputs
+    return Trajectory(tuple(state.to(outputs.dtype) for state in trajectory.states), outputs, trajectory.mask)
 
 
 @attrs.frozen(eq=False)
@@ -104,13 +105,12 @@ class Live:
 
     @torch.no_grad()
     def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
-        """Inputs and trajectory of some rows, on the model's device."""
+        """Inputs of some rows, and the trajectory on the model's device."""
         inputs = self.inputs[rows]
         if self.augmentation is not None:
             inputs = inputs.with_values(self.augmentation(inputs.values))
-        inputs = inputs.to(device_of(self.model))
         with evaluating(self.model):
-            return inputs, self.model.trajectory(inputs)
+            return inputs, self.model.trajectory(inputs.to(device_of(self.model)))
 
 
 @attrs.frozen
@@ -129,7 +129,8 @@ class Elsewhere:
 
 def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[Inputs, Trajectory]:
     """Some rows of several base models whose states have one shape, one model after the other, no longer than the
-    longest real sequence among them. Recordings that have their inputs and their room in common are read in one go.
+    longest real sequence among them. Recordings that have their inputs and their room in common are read in one go, in
+    the precision in which they are kept.
     """
     recordings = [source for source in sources if isinstance(source, Recording)]
     common = {(id(recording.inputs), id(recording.room)) for recording in recordings}
@@ -137,7 +138,7 @@ def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[In
         every = torch.cat(list(rows))
         starts = torch.tensor([recording.start for recording in recordings])
         starts = starts.repeat_interleave(torch.tensor([len(some) for some in rows]))
-        inputs, trajectories = collate([recordings[0].inputs[every]]), [_read(recordings[0].room, starts + every)]
+        inputs, trajectories = collate([recordings[0].inputs[every]]), [recordings[0].room[starts + every]]
     else:
         batches = [source.batch(some) for source, some in zip(sources, rows, strict=True)]
         inputs, trajectories = collate([part for part, _ in batches]), [part for _, part in batches]

@@ -11,17 +11,15 @@ from dynamo.contracts.errors import DynamoError
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name, after a first touch.
+    """The device of that name with its number, after a first touch.
 
     Raises:
         DynamoError: there is none here.
     """
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        return torch.empty(0, device=torch.device(name)).device
     except (RuntimeError, AssertionError) as error:
         raise DynamoError(f"the device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def device_of(module: nn.Module) -> torch.device:
