@@ -55,8 +55,10 @@ class FakeDevice:
         self.waits: Counter[str] = Counter()
         self.ran: Counter[str] = Counter()
         self._refuses_waits = self._crosses = False
+        self.asked = ""  # the function that Python has called
         self._there: dict[int, StorageWeakRef] = {}
         self._pinned: dict[int, StorageWeakRef] = {}
+        self._anywhere: dict[int, StorageWeakRef] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> "FakeDevice":
@@ -135,6 +137,7 @@ class FakeDevice:
         self.ran[name] += 1
         self.check_generator(name, kwargs.get("generator"))
         strangers = [tensor for tensor in given if not self.has(tensor) and (tensor.ndim or name in STRICT)]
+        strangers = [tensor for tensor in strangers if not _is_marked(self._anywhere, tensor)]
         if name in COPIES:
             if strangers:
                 self.wait("a copy between devices")
@@ -194,6 +197,9 @@ class _Operations(TorchDispatchMode):
             if is_there and operation._schema.name not in COPIES:
                 for tensor in _tensors(found):
                     self.fake.put(tensor)
+            elif not _tensors(args, kwargs) and operation._schema.name != f"aten::{self.fake.asked}":
+                for tensor in _tensors(found):  # made within another operation, on a device that is not seen here
+                    _mark(self.fake._anywhere, tensor)
         return found
 
 
@@ -241,21 +247,28 @@ class _Calls(TorchFunctionMode):
             return fake.put(function(*args, **kwargs))
         elif kwargs.get("device") is not None:
             return self._made(function, args, kwargs.pop("device"), kwargs)
-        return function(*args, **kwargs)
+        return self._called(function, args, kwargs)
+
+    def _called(self, function, args, kwargs):
+        before, self.fake.asked = self.fake.asked, getattr(function, "__name__", "")
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.fake.asked = before
 
     def _made(self, function, args, device, kwargs):
         """What is made on a device."""
         if torch.device(device).type == "meta":
             return function(*args, **kwargs, device=device)
-        there = self.fake.means(device)
+        there, grad = self.fake.means(device), kwargs.get("requires_grad", False)
         if there:
             self.fake.check_generator(function.__name__, kwargs.get("generator"))
-        found = function(*args, **kwargs)
+        found = self._called(function, args, kwargs)
         if self.fake.has(found) == there:
             return found
         if there and function not in (torch.tensor, torch.as_tensor, torch.asarray):
             return self.fake.put(found)
-        return self._to(found, torch.device(device), False)
+        return self._to(found.detach(), torch.device(device), False).requires_grad_(grad)
 
     def _moved(self, tensor, *args, **kwargs):
         """``Tensor.to`` in all its forms."""
@@ -271,9 +284,17 @@ class _Calls(TorchFunctionMode):
             non_blocking = rest.pop(0)
         if device is not None and torch.device(device).type == "meta":
             return tensor.to(device, **kwargs)
-        if device is not None:
-            tensor = self._to(tensor, torch.device(device), non_blocking)
-        return tensor.to(**kwargs) if kwargs.get("dtype") or len(kwargs) else tensor
+        if device is None:
+            return tensor.to(**kwargs)
+        if kwargs and not self.fake.has(tensor):
+            tensor, kwargs = self._pinned_as(tensor, tensor.to(**kwargs)), {}
+        tensor = self._to(tensor, torch.device(device), non_blocking)
+        return tensor.to(**kwargs) if kwargs else tensor
+
+    def _pinned_as(self, before, after):
+        if _is_marked(self.fake._pinned, before):
+            _mark(self.fake._pinned, after)
+        return after
 
     def _to(self, tensor, device, non_blocking):
         fake, there = self.fake, self.fake.means(device)

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -21,7 +20,7 @@ from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.files import refuse_links
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
-from dynamo.system.devices import device_of
+from dynamo.system.devices import device_of, placed
 from dynamo.system.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -175,11 +174,6 @@ def live(population: "Population", device: torch.device, augmentation: Augmentat
         with evaluating(model):
             checked_trajectory(model, probe[:8].to(device), where=f"model {base.name!r}")
     return [Live(model, probe, augmentation) for model, probe in zip(models, probes, strict=True)]
-
-
-def placed(model: DynamicalModel, device: torch.device | None) -> DynamicalModel:
-    """The model on a device; a copy of it where it is on another. Where it is, if no device is given."""
-    return model if device is None or device_of(model) == device else deepcopy(model).to(device)
 
 
 def state_variances(trajectory: Trajectory) -> list[float]:

@@ -2,12 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from dynamo.contracts.errors import DynamoError
+
+CPU = torch.device("cpu")
+
+Placed = TypeVar("Placed", bound=nn.Module)
 
 
 def find_device(name: str) -> torch.device:
@@ -26,6 +32,11 @@ def device_of(module: nn.Module) -> torch.device:
     """Where a module's parameters or buffers are; the CPU where it has none."""
     tensor = next(module.parameters(), next(module.buffers(), None))
     return torch.device("cpu") if tensor is None else tensor.device
+
+
+def placed(module: Placed, device: torch.device | None) -> Placed:
+    """The module on a device; a copy of it where it is on another. Where it is, if no device is given."""
+    return module if device is None or device_of(module) == device else deepcopy(module).to(device)
 
 
 @contextmanager
