@@ -76,7 +76,7 @@ class FakeDevice:
             self._stack.enter_context(mock.patch.object(place, name, value))
         for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
             if hasattr(torch.optim.Optimizer, name):
-                self._stack.enter_context(mock.patch.object(torch.optim.Optimizer, name, lambda optimizer: None))
+                self._stack.enter_context(mock.patch.object(torch.optim.Optimizer, name, return_value=None))
         self._stack.enter_context(_Operations(self))
         self._stack.enter_context(_Calls(self))
         return self

@@ -60,7 +60,9 @@ def fast_products(device: torch.device) -> Iterator[None]:
 @cache
 def _keeps_single_precision() -> bool:
     generator = torch.Generator().manual_seed(0)
-    left, right = (torch.rand(256, 256, generator=generator) for _ in range(2))  # bfloat16 errs by 7e-4 here
+    left, right = (
+        torch.rand(256, 256, generator=generator, dtype=torch.float32) for _ in range(2)
+    )  # bfloat16 errs by 7e-4 here
     torch.set_float32_matmul_precision("medium")
     try:
         found = left @ right
