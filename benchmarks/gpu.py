@@ -168,8 +168,8 @@ def running(fit: Trainer) -> Iterator[Callable[[], None]]:
         yield step
 
 
-def options(preset: str, device: torch.device, **changed: Any) -> FitOptions:
-    return FitOptions(**{**PRESETS[preset], "device": str(device), **changed})
+def options(preset: str, where: torch.device, **changed: Any) -> FitOptions:
+    return FitOptions(**{**PRESETS[preset], "device": str(where), **changed})
 
 
 def busy(step: Callable[[], None], clock: Clock, steps: int = 10) -> float:
