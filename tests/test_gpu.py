@@ -5,6 +5,7 @@ import gc
 import pytest
 import torch
 
+from devices import GPU
 from dynamics_problems import scattered
 from dynamo import DynamoError
 from dynamo.analysis.dynamics.constant_input import ConstantInput
@@ -13,6 +14,7 @@ from dynamo.contracts.protocols import MetaModel
 from dynamo.fit.distributed import fit
 from dynamo.fit.fit import Fit
 from dynamo.fit.ranks import Ranks
+from dynamo.population.recording import record
 from dynamo.registry import make
 from dynamo.testing import example_inputs
 from dynamo_mingru.recurrence import in_pairs, step_by_step
@@ -100,11 +102,27 @@ def test_a_model_on_the_gpu_is_exported():
     trainer = trainer_for("gru", "cuda")
     trainer.run()
     model = Fit.of(trainer).model_at("m1")
-    inputs = trainer.population.dataset(trainer.population[0]).test.inputs.to("cuda")
-    program = torch.export.export(model, (inputs.values[:4], inputs.mask[:4]))
-    torch.testing.assert_close(
-        program.module()(inputs.values[:4], inputs.mask[:4]), model(inputs.values[:4], inputs.mask[:4])
-    )
+    inputs = trainer.population.dataset(trainer.population[0]).test.inputs.to("cuda")[:4]
+    with GPU():  # cuDNN answers by TF32 else, and what is exported does not
+        program = torch.export.export(model, (inputs.values, inputs.mask))
+        found, wanted = program.module()(inputs.values, inputs.mask), model(inputs.values, inputs.mask)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_what_is_measured_is_exact_though_torch_lets_cudnn_round(images):
+    assert torch.backends.cudnn.allow_tf32
+    models = population(images)
+    wanted, found = record(models), record(models, device=torch.device("cuda"))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one.trajectory.states[-1], other.trajectory.states[-1], rtol=1e-5, atol=2e-6)
+    assert torch.backends.cudnn.allow_tf32
+    trainer = trainer_for("resnet" if images else "gru", "cpu")
+    trainer.run()
+    fit = Fit.of(trainer)
+    here = fit.distances("states").matrix
+    there = fit.to("cuda").distances("states").matrix
+    assert abs(there - here).max() <= 1e-5 * here.max()
 
 
 def test_processes_are_not_more_than_gpus():

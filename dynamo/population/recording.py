@@ -20,7 +20,7 @@ from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.files import refuse_links
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
-from dynamo.system.devices import device_of, placed
+from dynamo.system.devices import device_of, placed, without_tf32
 from dynamo.system.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -146,11 +146,12 @@ def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[In
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Eval mode; afterwards each submodule is in its own mode again."""
+    """Eval mode, in single precision on a GPU too; afterwards each submodule is in its own mode again."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
-        yield
+        with without_tf32():
+            yield
     finally:
         for part, mode in modes:
             part.training = mode
@@ -247,11 +248,12 @@ def trajectories(model: DynamicalModel, inputs: Inputs, batch_size: int = 512, w
     is kept but one batch. The first batch is checked where ``where`` names the model.
     """
     device = device_of(model)
-    with evaluating(model):
-        for start in range(0, len(inputs), batch_size):
-            batch = inputs[start : start + batch_size].to(device)
-            is_checked = where and start == 0
-            yield checked_trajectory(model, batch, where=where) if is_checked else model.trajectory(batch)
+    for start in range(0, len(inputs), batch_size):
+        batch = inputs[start : start + batch_size].to(device)
+        is_checked = where and start == 0
+        with evaluating(model):  # not while others work on what was given
+            found = checked_trajectory(model, batch, where=where) if is_checked else model.trajectory(batch)
+        yield found
 
 
 @attrs.define(eq=False)

@@ -57,6 +57,24 @@ def fast_products(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision("highest")
 
 
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Keep cuDNN from TF32, which torch lets it use for recurrent layers and convolutions: what is measured is then the
+    same on a GPU as on the CPU, but for rounding. Whoever has chosen a precision for each of them keeps it.
+    """
+    cudnn = torch.backends.cudnn
+    try:
+        before = cudnn.allow_tf32
+    except RuntimeError:  # torch: what is set for the one and the other differs
+        yield
+        return
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
+
+
 @cache
 def _keeps_single_precision() -> bool:
     generator = torch.Generator().manual_seed(0)
