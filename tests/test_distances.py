@@ -82,7 +82,19 @@ def test_outputs_of_classes_are_compared_by_jensen_shannon():
         return float((p * np.log(p / middle) + q * np.log(q / middle)).sum() / 2)
 
     wanted = [[np.sqrt(divergence(p, q)) for p in chances] for q in chances]
-    assert fit.distances("outputs").matrix == pytest.approx(np.array(wanted), abs=1e-4)
+    assert fit.distances("outputs").matrix == pytest.approx(np.array(wanted), rel=1e-5, abs=1e-7)
+
+
+def test_outputs_that_hardly_differ_keep_their_distances():
+    fit, _ = plane(3, count=4)
+    for theta in fit.emulator.thetas:
+        theta.data.mul_(1e-3).add_(torch.tensor([1.0, 0.0, -1.0]))
+    thetas = fit.theta.double()
+    chances = functional.softmax(thetas.mean(0), dim=-1)
+    fisher = torch.diag(chances) - torch.outer(chances, chances)  # JS is an eighth of its square length at first order
+    apart = thetas[:, None] - thetas
+    wanted = torch.einsum("mni,ij,mnj->mn", apart, fisher, apart).div(8).sqrt()
+    assert fit.distances("outputs").matrix == pytest.approx(wanted.numpy(), rel=2e-3, abs=1e-9)
 
 
 def test_real_outputs_are_compared_by_their_differences():

@@ -137,8 +137,9 @@ def _jensen_shannon(rows: Tensor, weights: Tensor) -> Matrix:
     """Σ_p w_p JS(a_p, b_p) in nats of every two rows of logits ``[N, P, K]``; its root is a metric (D. Endres and J.
     Schindelin, 2003, IEEE Transactions on Information Theory 49(7)).
     """
-    chances = functional.softmax(rows, dim=-1).clamp_min(1e-30).flatten(1)
-    weights = weights.repeat_interleave(rows.shape[-1])
+    # Of two alike it is a small difference of entropies: in single precision, rounding alone.
+    chances = functional.softmax(rows.double(), dim=-1).clamp_min(1e-30).flatten(1)
+    weights = weights.double().repeat_interleave(rows.shape[-1])
 
     def entropy(chances: Tensor) -> Tensor:
         return -(chances.log().mul_(chances) @ weights)
@@ -147,7 +148,7 @@ def _jensen_shannon(rows: Tensor, weights: Tensor) -> Matrix:
     found = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     for number in range(len(rows) - 1):
         middle = entropy((chances[number + 1 :] + chances[number]) / 2)
-        found[number, number + 1 :] = (middle - (own[number + 1 :] + own[number]) / 2).double()
+        found[number, number + 1 :] = middle - (own[number + 1 :] + own[number]) / 2
     return cast(Matrix, (found + found.T).numpy())
 
 

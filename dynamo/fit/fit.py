@@ -21,6 +21,7 @@ from dynamo.population.base_model import MetadataValue, check_metadata
 from dynamo.population.manifest import MANIFEST
 from dynamo.population.population import Population
 from dynamo.population.weights import load_module
+from dynamo.system.devices import find_device
 from dynamo.system.storage import read_tensors, read_toml, tensors_to_bytes, write_csv, write_toml
 from dynamo.training.blueprint import blueprint_table, read_blueprint
 from dynamo.training.checkpoint import CHECKPOINT
@@ -93,6 +94,15 @@ class Fit:
     def theta(self) -> Tensor:
         """The model embeddings θ_n, ``[N, d]``, on the CPU."""
         return torch.stack([theta.detach().cpu() for theta in self.emulator.thetas])
+
+    def to(self, device: torch.device | str) -> "Fit":
+        """This fit, its emulator being moved to a device, where all that is asked of it then runs.
+
+        Raises:
+            DynamoError: there is no such device here.
+        """
+        self.emulator.to(find_device(str(device)))
+        return self
 
     def values_of(self, key: str) -> list[MetadataValue]:
         """One piece of metadata of all base models, in the order of the thetas.

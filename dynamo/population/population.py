@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError, did_you_mean
@@ -22,6 +23,7 @@ from dynamo.population.base_model import BaseModel, MetadataValue
 from dynamo.population.manifest import EXAMPLES, MANIFEST, PopulationWriter, open_model, read_entries
 from dynamo.population.weights import Form
 from dynamo.registry import full_spec, make
+from dynamo.system.devices import find_device
 from dynamo.system.locks import locked
 
 
@@ -95,6 +97,17 @@ class Population(Sequence[BaseModel]):
         chosen = Population([base for base, kept in zip(self, keep, strict=True) if kept], path=self.path)
         chosen._datasets, chosen._fingerprints = self._datasets, self._fingerprints
         return chosen
+
+    def to(self, device: torch.device | str) -> "Population":
+        """The same models on a device: copies of them, made when they are asked for.
+
+        Raises:
+            DynamoError: there is no such device here.
+        """
+        there = find_device(str(device))
+        moved = Population([attrs.evolve(base, device=there) for base in self], path=self.path)
+        moved._datasets, moved._fingerprints = self._datasets, self._fingerprints
+        return moved
 
     def dataset(self, base: BaseModel) -> Dataset:
         """A model's data set, built once for all models that name it alike.
