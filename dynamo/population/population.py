@@ -20,6 +20,7 @@ from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace
 from dynamo.population.base_model import BaseModel, MetadataValue
 from dynamo.population.manifest import EXAMPLES, MANIFEST, PopulationWriter, open_model, read_entries
+from dynamo.population.recorded import check_covers
 from dynamo.population.weights import Form
 from dynamo.registry import full_spec, make
 from dynamo.system.locks import locked
@@ -119,6 +120,8 @@ class Population(Sequence[BaseModel]):
                 f"model {base.name!r} ({base.inputs}; {base.outputs}) does not fit its data set "
                 f"{where!r} ({dataset.inputs}; {dataset.outputs}): has the data set changed since it was trained?"
             )
+        if base.recorded is not None:
+            check_covers(base.recorded, dataset, f"model {base.name!r}")
         if base.data_fingerprint is not None and base.data_fingerprint != self._data_fingerprint(key):
             raise DynamoError(
                 f"the data set {where!r} has changed since model {base.name!r} was trained on it: restore it; to use "
