@@ -32,8 +32,8 @@ _BATCH = 256
 
 @attrs.frozen
 class ModelFidelity:
-    """How well one base model is imitated. A figure that is undefined is NaN: R² of what does not vary, and all that is
-    measured on states or outputs that are NaN or infinite.
+    """How well one base model is imitated. A figure that is undefined is NaN: R² of what does not vary, scores on
+    examples without labels, and all that is measured on states or outputs that are NaN or infinite.
 
     Attributes:
         name: the base model.
@@ -127,8 +127,9 @@ def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: tor
         observed = target.mask if target.mask.shape == guess.mask.shape else guess.mask
         own, imitated = target.at_readout(space.readout), at_readout(guess.outputs, observed, space.readout)
         alike.add(imitated, own.argmax(-1) if space.kind == "classes" else own, target.mask)
-        for score, outputs in zip(scores, (own, imitated), strict=True):
-            score.add(outputs, test.targets[rows], target.mask)
+        if test.targets is not None:
+            for score, outputs in zip(scores, (own, imitated), strict=True):
+                score.add(outputs, test.targets[rows], target.mask)
         loss += float(output_loss(divergence, guess.outputs, target.outputs, target.mask)) * len(target.mask)
         is_finite = is_finite and all(map(_is_finite, (target, guess)))
         done = rows.stop
@@ -136,7 +137,8 @@ def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: tor
         return ModelFidelity(base.name, nan, nan, nan, nan, nan)
     shares = [site.share for site in sites if not isnan(site.share)]
     hidden = 1 - fmean(shares) if shares else nan
-    return ModelFidelity(base.name, hidden, loss / done, alike.value, *(score.value for score in scores))
+    scored = (nan, nan) if test.targets is None else (scores[0].value, scores[1].value)
+    return ModelFidelity(base.name, hidden, loss / done, alike.value, *scored)
 
 
 def _is_finite(trajectory: Trajectory) -> bool:

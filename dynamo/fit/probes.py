@@ -22,7 +22,7 @@ ROOM = 2**23
 
 
 def draw_probes(population: Population, examples: int | None = KEPT, seed: int = 0) -> Inputs:
-    """Inputs for all models alike, in equal shares from the unlabelled halves of the population's data sets.
+    """Inputs for all models alike, in equal shares from the probe inputs of the population's data sets.
 
     Args:
         population: the base models.
@@ -38,7 +38,7 @@ def draw_probes(population: Population, examples: int | None = KEPT, seed: int =
     generator = torch.Generator().manual_seed(seed)
     parts: list[Inputs] = []
     for number, dataset in enumerate(datasets):
-        _, probe = dataset.halves()
+        probe = dataset.probes()
         share = len(probe) if examples is None else (examples + number) // len(datasets)
         parts.append(probe[torch.randperm(len(probe), generator=generator)[:share].sort().values])
     return collate(parts)

@@ -16,6 +16,7 @@ from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.population.recorded import Recorded, StoredRecording, Trajectories, check_observed
+from dynamo.population.stored_data import StoredData
 from dynamo.population.weights import StoredModel, check_finite
 from dynamo.system.storage import tensors_to_bytes
 
@@ -25,8 +26,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MetadataValue = str | int | float | bool
 
 
-def _as_data(data: Any) -> Dataset | Spec:
-    return data if isinstance(data, Dataset) else Spec.of(data)
+def _as_data(data: Any) -> Dataset | StoredData | Spec:
+    return data if isinstance(data, Dataset | StoredData) else Spec.of(data)
 
 
 def _as_architecture(spec: Any) -> Spec | None:
@@ -46,7 +47,8 @@ class BaseModel:
 
     Attributes:
         name: unique in its population.
-        data: its data set, or the spec of it, also as text (``"arrays:path=data.npz"``).
+        data: its data set, in memory or in a file of its population, or the spec of it, also as text
+            (``"arrays:path=data.npz"``).
         metadata: what is known of it (training fraction, epoch, architecture, task, seed, accuracy); colours the map.
         architecture: the spec that rebuilds it, or its text; None for a live module, which can be fitted but not saved.
         data_fingerprint: that of the data set it was trained on, where it is known; a changed data set is refused.
@@ -54,7 +56,7 @@ class BaseModel:
 
     name: str
     _model: DynamicalModel | StoredModel | Recorded
-    data: Dataset | Spec = attrs.field(converter=_as_data)
+    data: Dataset | StoredData | Spec = attrs.field(converter=_as_data)
     metadata: Mapping[str, MetadataValue] = attrs.field(factory=dict, converter=_as_metadata)
     architecture: Spec | None = attrs.field(default=None, converter=_as_architecture)
     data_fingerprint: str | None = None

@@ -21,6 +21,7 @@ from dynamo.contracts.spaces import InputSpace
 from dynamo.population.base_model import BaseModel, MetadataValue
 from dynamo.population.manifest import EXAMPLES, MANIFEST, PopulationWriter, open_model, read_entries
 from dynamo.population.recorded import check_covers
+from dynamo.population.stored_data import StoredData
 from dynamo.population.weights import Form
 from dynamo.registry import full_spec, make
 from dynamo.system.locks import locked
@@ -105,20 +106,20 @@ class Population(Sequence[BaseModel]):
         """
         key, where = _data_key(base)
         if key not in self._datasets:
-            made = base.data if isinstance(base.data, Dataset) else make("dataset", base.data, Dataset)
+            made = _made(base.data)
             made.check(where)
             self._datasets[key] = made
         dataset = self._datasets[key]
-        if dataset.inputs == base.inputs and attrs.evolve(dataset.outputs, group=base.outputs.group) == base.outputs:
-            if dataset.outputs.group != base.outputs.group:
-                raise DynamoError(
-                    f"model {base.name!r} says that its task is called {base.outputs.group!r}, its data set "
-                    f"{where!r} that it is {dataset.outputs.group!r}: give both outputs the same group"
-                )
-        else:
+        task = dataset.outputs or base.outputs  # without a task it fits models of any outputs
+        if dataset.inputs != base.inputs or attrs.evolve(task, group=base.outputs.group) != base.outputs:
             raise DynamoError(
                 f"model {base.name!r} ({base.inputs}; {base.outputs}) does not fit its data set "
-                f"{where!r} ({dataset.inputs}; {dataset.outputs}): has the data set changed since it was trained?"
+                f"{where!r} ({dataset.inputs}; {task}): has the data set changed since it was trained?"
+            )
+        if task.group != base.outputs.group:
+            raise DynamoError(
+                f"model {base.name!r} says that its task is called {base.outputs.group!r}, its data set "
+                f"{where!r} that it is {task.group!r}: give both outputs the same group"
             )
         if base.recorded is not None:
             check_covers(base.recorded, dataset, f"model {base.name!r}")
@@ -183,8 +184,16 @@ class Population(Sequence[BaseModel]):
         return cls([open_model(folder, entry, forms) for entry in entries], path=folder)
 
 
+def _made(data: Dataset | StoredData | Spec) -> Dataset:
+    if isinstance(data, StoredData):
+        return data.read()
+    return data if isinstance(data, Dataset) else make("dataset", data, Dataset)
+
+
 def _data_key(base: BaseModel) -> tuple[str, str]:
     """What tells a model's data set from others, and its name for messages."""
     if isinstance(base.data, Dataset):
         return f"live {id(base.data)}", f"of model {base.name}"
+    if isinstance(base.data, StoredData):
+        return str(base.data), str(base.data.path)
     return str(full_spec("dataset", base.data)), base.data.name

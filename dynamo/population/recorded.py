@@ -40,7 +40,7 @@ class Trajectories:
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it by name, as it is written to a file."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for part in PARTS:
             run: Trajectory = getattr(self, part)
             found |= {f"{part}.states.{site}": state for site, state in enumerate(run.states)}
@@ -51,12 +51,13 @@ class Trajectories:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Trajectories":
         """Read :meth:`tensors` back."""
-        runs = []
-        for part in PARTS:
+
+        def run(part: str) -> Trajectory:
             sites = sum(name.startswith(f"{part}.states.") for name in tensors)
             states = tuple(tensors[f"{part}.states.{site}"] for site in range(sites))
-            runs.append(Trajectory(states, tensors[f"{part}.outputs"], tensors[f"{part}.mask"]))
-        return cls(*runs, tensors.get("offset"), tensors.get("scale"))
+            return Trajectory(states, tensors[f"{part}.outputs"], tensors[f"{part}.mask"])
+
+        return cls(run("probe"), run("held_out"), tensors.get("offset"), tensors.get("scale"))
 
     def original(self, states: Tensor) -> Tensor:
         """States ``[..., H]`` of the first site in the units in which they were given."""
@@ -197,7 +198,7 @@ def _fault(tensors: Mapping[str, Tensor], outputs: OutputSpace) -> str:
         mask = tensors[f"{part}.mask"]
         if mask.dtype != torch.bool or mask.ndim != 2 or 0 in mask.shape:
             return f"{part}.mask is {_form(mask)}; it must be bool [examples, steps], at least one of each"
-        shapes = {f"{part}.outputs": (outputs.size,)}
+        shapes: dict[str, tuple[int, ...]] = {f"{part}.outputs": (outputs.size,)}
         shapes |= {f"{part}.states.{n}": tuple(tensors[f"{PARTS[0]}.states.{n}"].shape[2:]) for n in range(sites)}
         for name, shape in shapes.items():
             tensor, wanted = tensors[name], (*mask.shape, *shape)

@@ -159,8 +159,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def live(population: "Population", device: torch.device, augmentation: Augmentation | None = None) -> list[Source]:
-    """Every base model as a live source on the unlabelled half of its data set's training examples; those that are
-    recordings are read.
+    """Every base model as a live source on the probe inputs of its data set; those that are recordings are read.
 
     Args:
         population: the base models; on another device than their own, copies of them are run.
@@ -204,7 +203,7 @@ def record(
     precision: Literal["float32", "float16"] = "float32",
     device: torch.device | None = None,
 ) -> list[Recording]:
-    """Run every base model on the unlabelled half of its data set's training examples (section 4).
+    """Run every base model on the probe inputs of its data set (section 4; :meth:`dynamo.Dataset.probes`).
 
     Args:
         population: the base models; they are run in eval mode, without gradients, and left as they were.
@@ -240,7 +239,7 @@ def _probes(population: "Population") -> list[Inputs]:
     for base in population:
         dataset = population.dataset(base)
         if id(dataset) not in probes:
-            probes[id(dataset)] = dataset.halves()[1]
+            probes[id(dataset)] = dataset.probes()
     return [probes[id(population.dataset(base))] for base in population]
 
 

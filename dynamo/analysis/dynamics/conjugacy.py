@@ -189,7 +189,7 @@ def conjugacy(
     fixed_points, speeds, spectra = np.full((3, len(names), len(PLACES)), np.nan)
     for index, (base, group) in enumerate(zip(population, names, strict=True)):
         dataset = population.dataset(base)
-        inputs = dataset.halves()[1][:examples]
+        inputs = dataset.probes()[:examples]
         pair = _Pair.of(fit, index, base, inputs=inputs, held=held, tokens=dataset.tokens)
         others = [centroid for name, centroid in centroids.items() if name != group]
         for place, thetas in enumerate(([fit.theta[index]], [centroids[group]], others)):

@@ -166,7 +166,7 @@ def transport(
     inverses, carried = [], np.zeros((len(maps), len(maps)))
     for index, (base, name) in enumerate(zip(population, fit.names, strict=True)):
         dataset = population.dataset(base)
-        inputs = dataset.halves()[1][:examples]
+        inputs = dataset.probes()[:examples]
         if id(dataset) not in runs:
             runs[id(dataset)] = [run(other.model, inputs).states[0] for other in population]
         states = runs[id(dataset)]

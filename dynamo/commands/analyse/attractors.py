@@ -64,7 +64,7 @@ def command(
     else:
         places = places_by(fit, by) if by is not None else places_at(fit, at)
     task, folder = task_of(fit, models, head), run.folder
-    inputs, tokens = task.dataset.halves()[1][:512], task.dataset.tokens
+    inputs, tokens = task.dataset.probes()[:512], task.dataset.tokens
     view = BaseView.of(fit, models, task.indices) if seen else None
     with terminal.progress() as stages:
         result = attractors_over_the_map(
