@@ -57,11 +57,14 @@ def test_import_fit_show_and_embed_from_the_command_line(states, tmp_path, monke
     assert dynamo("show", "run") == 0
     assert dynamo("analyse", "distances", "run") == 0
     assert dynamo("analyse", "fixed-points", "run", "--at", "system-1", "--starts", "8") == 0
+    assert dynamo("analyse", "attractors", "run", "--by", "mu", "--starts", "10", "--rounds", "1") == 0
     assert dynamo("import", "new.npz", "--recordings", "-o", "new", "--units", "shared", "--like", "known") == 0
     assert dynamo("embed", "run", "new", "--steps", "2", "--map-steps", "2") == 0
     capsys.readouterr()
     assert dynamo("analyse", "fixed-points", "run", "--at", "system-1", "--base") != 0
     assert "model 'system-1' is a recording: it cannot be run on new inputs" in capsys.readouterr().err
+    assert dynamo("analyse", "attractors", "run", "--by", "mu", "--seen") != 0
+    assert "is a recording: it cannot be run" in capsys.readouterr().err
     assert dynamo("import", "new.npz", "--recordings", "-o", "known") != 0
     assert "holds a population already" in capsys.readouterr().err
 
