@@ -14,11 +14,11 @@ from dynamo.contracts.data import Examples
 from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import read_bytes
 from dynamo.contracts.spaces import OutputSpace
-from dynamo.contracts.trajectory import Trajectory
+from dynamo.contracts.trajectory import Trajectory, at_readout
 from dynamo.fit.fit import FIDELITY, RUN, Fit, add_file, saved_files
 from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
-from dynamo.population.recording import placed, trajectories
+from dynamo.population.recording import trajectories, trajectories_of
 from dynamo.population.scores import Score, Unexplained, task_score, unexplained_share
 from dynamo.system.devices import device_of
 from dynamo.system.progress import Progress, silent
@@ -114,16 +114,18 @@ def measure_fidelity(
 @torch.no_grad()
 def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: torch.device) -> ModelFidelity:
     emulator, space = fit.emulator, base.outputs
-    models = placed(base.model, device), fit.model_at(base.name).to(device)
+    imitation = fit.model_at(base.name).to(device)
     maps = [deepcopy(state_map).to(device) for state_map in emulator.maps_of(number)]
     divergence = output_divergence(fit.options, base.name, emulator.group_of(number), space)
     sites, alike = [Unexplained() for _ in maps], Score(space)
     scores, loss, done, is_finite = (Score(space), Score(space)), 0.0, 0, True
-    for target, guess in zip(*(trajectories(model, test.inputs, _BATCH) for model in models), strict=True):
+    targets = trajectories_of(base, "held_out", test.inputs, device, _BATCH)
+    for target, guess in zip(targets, trajectories(imitation, test.inputs, _BATCH), strict=True):
         for site, state_map, meta, true in zip(sites, maps, guess.states, target.states, strict=True):
             site.add(state_map(meta).flatten(2)[target.mask], true.flatten(2)[target.mask])
         rows = slice(done, done + len(target.mask))
-        own, imitated = (one.at_readout(space.readout) for one in (target, guess))
+        observed = target.mask if target.mask.shape == guess.mask.shape else guess.mask
+        own, imitated = target.at_readout(space.readout), at_readout(guess.outputs, observed, space.readout)
         alike.add(imitated, own.argmax(-1) if space.kind == "classes" else own, target.mask)
         if test.targets is not None:
             for score, outputs in zip(scores, (own, imitated), strict=True):

@@ -15,6 +15,7 @@ from dynamo.contracts.files import sha256
 from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
+from dynamo.population.recorded import Recorded, StoredRecording, Trajectories, check_observed
 from dynamo.population.stored_data import StoredData
 from dynamo.population.weights import StoredModel, check_finite
 from dynamo.system.storage import tensors_to_bytes
@@ -42,7 +43,7 @@ def _as_metadata(metadata: Any) -> Any:
 
 @attrs.frozen(eq=False)
 class BaseModel:
-    """One trained network of a population.
+    """One trained network of a population, or the recording of a system, see :class:`RecordedModel`.
 
     Attributes:
         name: unique in its population.
@@ -54,7 +55,7 @@ class BaseModel:
     """
 
     name: str
-    _model: DynamicalModel | StoredModel
+    _model: DynamicalModel | StoredModel | Recorded
     data: Dataset | StoredData | Spec = attrs.field(converter=_as_data)
     metadata: Mapping[str, MetadataValue] = attrs.field(factory=dict, converter=_as_metadata)
     architecture: Spec | None = attrs.field(default=None, converter=_as_architecture)
@@ -68,14 +69,37 @@ class BaseModel:
         it any more: hold it where it is used more than once.
 
         Raises:
-            DynamoError: its file is missing or damaged, or values are not finite.
+            DynamoError: it is a recording, its file is missing or damaged, or values are not finite.
         """
+        if isinstance(self._model, Recorded):
+            raise DynamoError(f"model {self.name!r} is a recording: it cannot be run on new inputs")
         return self._model.read() if isinstance(self._model, StoredModel) else self._model
 
     @property
     def is_stored(self) -> bool:
-        """Whether it was opened from a file, and not given as a live module."""
-        return isinstance(self._model, StoredModel)
+        """Whether it was opened from a file, and not given as a live module or recording."""
+        return isinstance(self._model, StoredModel | StoredRecording)
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """The recording that it is; None where it is a network."""
+        return self._model if isinstance(self._model, Recorded) else None
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether it is a recording, which cannot be run on new inputs."""
+        return self.recorded is not None
+
+    @property
+    def trajectories(self) -> Trajectories:
+        """What a recording holds; read from its file and forgotten as :attr:`model` is.
+
+        Raises:
+            DynamoError: it is no recording, or its file is missing or damaged.
+        """
+        if self.recorded is None:
+            raise DynamoError(f"model {self.name!r} is a network, and no recording: see dynamo.record")
+        return self.recorded.read()
 
     @property
     def inputs(self) -> InputSpace:
@@ -98,7 +122,10 @@ class BaseModel:
         """
         check_name(self.name)
         check_metadata(self.metadata, f"model {self.name!r}")
-        if isinstance(self._model, StoredModel):
+        if self.is_stored:
+            return
+        if isinstance(self._model, Recorded):
+            check_observed(self.trajectories, f"model {self.name!r}")
             return
         if not isinstance(self._model, DynamicalModel):
             raise DynamoError(
@@ -111,8 +138,8 @@ class BaseModel:
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 of its weights in the safetensors format."""
-        if isinstance(self._model, StoredModel):
+        """The sha256 of its weights, or of its recording, in the safetensors format."""
+        if isinstance(self._model, StoredModel | Recorded):
             return self._model.fingerprint
         return sha256(tensors_to_bytes(self._model.state_dict()))
 

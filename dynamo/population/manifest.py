@@ -1,4 +1,6 @@
-"""A population's folder: ``population.toml`` (the manifest) and one file of weights per model."""
+"""A population's folder: ``population.toml`` (the manifest), one file of weights per network, and one file of
+trajectories per recorded system.
+"""
 
 import os
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.base_model import BaseModel
 from dynamo.population.data_paths import absolute, relative_paths, resolved
+from dynamo.population.recorded import StoredRecording
 from dynamo.population.recording import trajectories
 from dynamo.population.stored_data import StoredData, data_to_bytes
 from dynamo.population.weights import Form, StoredModel, load_module
@@ -28,6 +31,8 @@ MANIFEST = "population.toml"
 #: The key of a data set's table where it is kept in a file of the folder, and not made by a component.
 FILE = "file"
 FORMAT = 1
+#: The folders of the models' files.
+WEIGHTS, RECORDINGS = "weights", "recordings"
 #: On so many inputs a model is compared with what is rebuilt of it, and so much may they differ, relative to the
 #: largest value: by rounding, also where weights of half precision become single ones.
 EXAMPLES, SAME = 8, 1e-2
@@ -49,8 +54,9 @@ class PopulationWriter:
         self.entries = read_entries(folder) if (folder / MANIFEST).exists() else []
         self.names = {str(entry["name"]) for entry in self.entries}
         self._data: dict[int, tuple[Any, dict[str, str]]] = {}  # the data sets are held, so that ids stay theirs
-        refuse_links(folder, folder / "weights")
-        check_writable(folder / "weights")
+        for part in (WEIGHTS, RECORDINGS):
+            refuse_links(folder, folder / part)
+            check_writable(folder / part)
         check_writable(folder)
 
     def check(self, base: BaseModel, inputs: Inputs | None = None) -> None:
@@ -62,14 +68,14 @@ class PopulationWriter:
                 compared where they are None.
         """
         base.check()
-        if base.architecture is None:
+        if base.architecture is None and not base.is_recording:
             raise DynamoError(
                 f"model {base.name!r} is a live module: to save it, register its architecture as a component and give "
                 "its spec (BaseModel(..., architecture=Spec('name')))"
             )
         if base.name in self.names:
             raise DynamoError(f"{self.folder} has a model called {base.name!r} already")
-        if inputs is not None:
+        if inputs is not None and not base.is_recording:
             check_rebuilt(base, inputs)
 
     def check_data(self, data: Spec, fingerprint: str) -> None:
@@ -86,29 +92,37 @@ class PopulationWriter:
                 )
 
     def add(self, *models: BaseModel) -> None:
-        """Write the models' weights, then the manifest that names them."""
+        """Write the models' weights or recordings, then the manifest that names them."""
         for base in models:
-            self.entries.append(self._write_weights(base))
+            self.entries.append(self._write(base))
             self.names.add(base.name)
         write_toml(self.folder / MANIFEST, {"format": FORMAT, "dynamo": __version__, "models": self.entries})
 
-    def _write_weights(self, base: BaseModel) -> dict[str, Any]:
+    def _write(self, base: BaseModel) -> dict[str, Any]:
         self.check(base)
-        assert base.architecture is not None
-        weights = f"weights/{base.name}.safetensors"
-        content = tensors_to_bytes(base.model.state_dict())
-        write_bytes(self.folder / weights, content)
         return {
             "name": base.name,
-            "weights": weights,
-            "sha256": sha256(content),
-            "architecture": full_spec("architecture", base.architecture).table(),
+            **(self._write_recording(base) if base.is_recording else self._write_weights(base)),
             **self._write_data(base.data),
             "inputs": base.inputs.table(),
             "outputs": base.outputs.table(),
             "metadata": dict(base.metadata),
             "data_fingerprint": base.data_fingerprint,
         }
+
+    def _write_weights(self, base: BaseModel) -> dict[str, Any]:
+        assert base.architecture is not None
+        weights = f"{WEIGHTS}/{base.name}.safetensors"
+        content = tensors_to_bytes(base.model.state_dict())
+        write_bytes(self.folder / weights, content)
+        architecture = full_spec("architecture", base.architecture).table()
+        return {"weights": weights, "sha256": sha256(content), "architecture": architecture}
+
+    def _write_recording(self, base: BaseModel) -> dict[str, Any]:
+        name = f"{RECORDINGS}/{base.name}.safetensors"
+        content = tensors_to_bytes(base.trajectories.tensors())
+        write_bytes(self.folder / name, content)
+        return {"recording": {FILE: name, "sha256": sha256(content)}}
 
     def _write_data(self, data: Dataset | StoredData | Spec) -> dict[str, Any]:
         """What the manifest keeps of a data set; one that no component makes is kept in a file of the folder."""
@@ -158,7 +172,8 @@ def read_entries(folder: Path) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DynamoError(f"{path}: 'models' must be a list of tables")
     for entry in entries:
-        missing = {"name", "weights", "architecture", "dataset", "inputs", "outputs"} - entry.keys()
+        own = {"recording"} if "recording" in entry else {"weights", "architecture"}
+        missing = ({"name", "dataset", "inputs", "outputs"} | own) - entry.keys()
         if missing:
             raise DynamoError(f"{path}, model {entry.get('name')!r} lacks {', '.join(sorted(missing))}")
     return entries
@@ -169,24 +184,28 @@ def open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) -
     name = str(entry["name"])
     where = f"{folder / MANIFEST}, model {name!r}"
     try:
-        architecture = Spec.of(entry["architecture"])
+        architecture = None if "recording" in entry else Spec.of(entry["architecture"])
         dataset = _find_data(folder, entry, where)
         inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
     except DynamoError as error:
         raise DynamoError(f"{where}: {error}") from None
+    metadata, fingerprint = entry.get("metadata", entry.get("labels", {})), entry.get("data_fingerprint")
+    if architecture is None:
+        recording = StoredRecording(name, inputs, outputs, *_recording_file(folder, entry["recording"], where), where)
+        return BaseModel(name, recording, dataset, metadata, data_fingerprint=fingerprint)
     path, digest = find_inside(folder, str(entry["weights"]), f"{where}: the weights"), entry.get("sha256")
     kind = repr((architecture, inputs, outputs))
     if kind not in forms:
         forms[kind] = Form.of(partial(make, "architecture", architecture, DynamicalModel, inputs, outputs), where)
     stored = StoredModel(name, forms[kind], path, None if digest is None else str(digest), where)
-    return BaseModel(
-        name,
-        stored,
-        dataset,
-        entry.get("metadata", entry.get("labels", {})),
-        architecture,
-        entry.get("data_fingerprint"),
-    )
+    return BaseModel(name, stored, dataset, metadata, architecture, fingerprint)
+
+
+def _recording_file(folder: Path, table: Any, where: str) -> tuple[Path, str]:
+    """The file of a recording, and its sha256."""
+    if not isinstance(table, Mapping) or {FILE, "sha256"} - table.keys():
+        raise DynamoError(f"{where}: the recording must be a table with {FILE!r} and 'sha256'")
+    return find_inside(folder, str(table[FILE]), f"{where}: the recording"), str(table["sha256"])
 
 
 def _find_data(folder: Path, entry: Mapping[str, Any], where: str) -> Spec | StoredData:

@@ -8,7 +8,7 @@ and only when they are needed.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -20,7 +20,9 @@ from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace
 from dynamo.population.base_model import BaseModel, MetadataValue
 from dynamo.population.manifest import EXAMPLES, MANIFEST, PopulationWriter, open_model, read_entries
+from dynamo.population.recorded import check_covers
 from dynamo.population.stored_data import StoredData
+from dynamo.population.systems import from_recordings
 from dynamo.population.weights import Form
 from dynamo.registry import full_spec, make
 from dynamo.system.locks import locked
@@ -77,6 +79,94 @@ class Population(Sequence[BaseModel]):
                 raise DynamoError(f"there is metadata for {name!r}, but no such model: {did_you_mean(name, models)}")
         return cls([BaseModel(name, model, data, metadata.get(name, {})) for name, model in models.items()])
 
+    @classmethod
+    def from_recordings(
+        cls,
+        states: Any,
+        inputs: Any = None,
+        outputs: Any = None,
+        mask: Any = None,
+        metadata: Any = None,
+        names: Sequence[str] | None = None,
+        *,
+        units: Literal["own", "shared"] = "own",
+        context: int | None = None,
+        clip: int | None = None,
+        missing: Literal["refuse", "mask"] = "refuse",
+        standardise: bool = True,
+        held_out: float = 0.2,
+        seed: int = 0,
+        like: "Population | None" = None,
+    ) -> "Population":
+        """A population of recorded systems: neural recordings, simulations, logged hidden states. Each is a base model
+        that can be imitated, mapped and compared, and not be run.
+
+        What is given system by system may be a dict by name, or a list or array in their order. A system's part of it
+        is an array ``[trial, time, ...]``, a list of arrays ``[time, ...]`` of any lengths, or the array of a single
+        trial; numpy arrays, tensors or lists of numbers.
+
+        Where inputs are not known (``context`` above 0) the meta-model is told how a trial starts: at the first
+        ``context`` steps its inputs are the system's states there, and 1 in a last channel that says so; after that all
+        are 0. Shared units are shown as they are; units of one's own as principal components of unit variance, with
+        signs such that the systems turn alike.
+
+        Args:
+            states: N systems of states ``[trial, time, unit]``; systems may differ in trials, steps and units.
+            inputs: ``[trial, time, input]``, for all systems alike or system by system; None where they are not known
+                or there are none.
+            outputs: what a system shows beside its states, ``[trial, time, output]``, the same outputs for all. Where
+                they are None, they are the states themselves if units are shared, and nothing else.
+            mask: ``[trial, time]``, true where the states were observed; it may have holes.
+            metadata: what is known of each system: a table for each by name or in their order, or columns with a value
+                a system (a dict of lists, a table of pandas).
+            names: of the systems; ``system-0`` and so on where they are neither given nor keys of a dict.
+            units: ``shared`` where a unit is the same quantity in all systems, as the x, y, z of simulations; a single
+                head then predicts them at any θ. ``own`` where it is not, as with neurons.
+            context: how many first states of each trial the inputs show; by default 0 with inputs and 1 without.
+            clip: cut trials into clips of equal length, of this many steps at most; each starts at its own first state.
+            missing: what NaN is taken for: an error (``refuse``), or steps that were not observed (``mask``).
+            standardise: take off the mean and divide by the standard deviation: of each unit over all systems where
+                units are shared, else of each system, over its units. ``base.trajectories.original`` undoes it.
+            held_out: the part of the trials of each system, drawn at random, at least one, on which fidelity is
+                measured and nothing is fitted. Of a single trial, clips are held out; if it is not cut, it serves both,
+                with a warning.
+            seed: of that draw.
+            like: a population made with the same arguments, on whose map these systems shall be put with
+                :func:`dynamo.embed`: its offsets, scales and components are taken.
+
+        Raises:
+            DynamoError: arrays that are no numbers, of other shapes or that do not fit one another, values that are
+                missing, trials without an observed step, or metadata for systems that are not there.
+
+        Example:
+            >>> import numpy as np
+            >>> from dynamo import Population
+            >>> times = np.linspace(0, 6, 31)
+            >>> waves = [np.stack([[np.sin(f * times + p), np.cos(f * times + p)] for p in range(5)]) for f in (1, 2)]
+            >>> systems = [wave.transpose(0, 2, 1) for wave in waves]  # [trial, time, unit]
+            >>> population = Population.from_recordings(systems, metadata={"frequency": [1, 2]}, units="shared")
+            >>> len(population), str(population.inputs), population[0].state_shapes
+            (2, 'real input of shape (3,)', ((2,),))
+        """
+        return cls(
+            from_recordings(
+                states,
+                inputs,
+                outputs,
+                mask,
+                metadata,
+                names,
+                units=units,
+                context=context,
+                clip=clip,
+                missing=missing,
+                standardise=standardise,
+                held_out=held_out,
+                seed=seed,
+                like=like,
+            )
+        )
+
     def __len__(self) -> int:
         return len(self._models)
 
@@ -120,6 +210,8 @@ class Population(Sequence[BaseModel]):
                 f"model {base.name!r} says that its task is called {base.outputs.group!r}, its data set "
                 f"{where!r} that it is {task.group!r}: give both outputs the same group"
             )
+        if base.recorded is not None:
+            check_covers(base.recorded, dataset, f"model {base.name!r}")
         if base.data_fingerprint is not None and base.data_fingerprint != self._data_fingerprint(key):
             raise DynamoError(
                 f"the data set {where!r} has changed since model {base.name!r} was trained on it: restore it; to use "
