@@ -4,6 +4,7 @@ from math import prod
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
@@ -32,16 +33,20 @@ def draw_probes(population: Population, examples: int | None = KEPT, seed: int =
     Raises:
         DynamoError: fewer examples than data sets.
     """
+    return collate([dataset.probes()[rows] for dataset, rows in drawn_rows(population, examples, seed)])
+
+
+def drawn_rows(population: Population, examples: int | None = KEPT, seed: int = 0) -> list[tuple[Dataset, Tensor]]:
+    """The data sets of a population, and the rows of their probe inputs that :func:`draw_probes` gives."""
     datasets = _datasets(population)
     if examples is not None and examples < len(datasets):
         raise DynamoError(f"{examples} examples cannot serve {len(datasets)} data sets: take more")
     generator = torch.Generator().manual_seed(seed)
-    parts: list[Inputs] = []
+    rows: list[tuple[Dataset, Tensor]] = []
     for number, dataset in enumerate(datasets):
-        probe = dataset.probes()
-        share = len(probe) if examples is None else (examples + number) // len(datasets)
-        parts.append(probe[torch.randperm(len(probe), generator=generator)[:share].sort().values])
-    return collate(parts)
+        share = dataset.probe_size if examples is None else (examples + number) // len(datasets)
+        rows.append((dataset, torch.randperm(dataset.probe_size, generator=generator)[:share].sort().values))
+    return rows
 
 
 def kept_probes(population: Population) -> Inputs:

@@ -72,7 +72,7 @@ class BaseModel:
             DynamoError: it is a recording, its file is missing or damaged, or values are not finite.
         """
         if isinstance(self._model, Recorded):
-            raise DynamoError(f"model {self.name!r} is a recording: it cannot be run on new inputs")
+            raise self._does_not_run()
         return self._model.read() if isinstance(self._model, StoredModel) else self._model
 
     @property
@@ -115,6 +115,14 @@ class BaseModel:
     def state_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shape of its state at each site."""
         return self._model.state_shapes
+
+    def check_runs(self) -> None:
+        """Raise a clear error where it cannot be run on new inputs."""
+        if self.is_recording:
+            raise self._does_not_run()
+
+    def _does_not_run(self) -> DynamoError:
+        return DynamoError(f"model {self.name!r} is a recording: it cannot be run on new inputs")
 
     def check(self) -> None:
         """Raise a clear error where it cannot stand in a population. What is stored was checked when it was opened, and

@@ -215,6 +215,15 @@ class Population(Sequence[BaseModel]):
         chosen._datasets, chosen._fingerprints = self._datasets, self._fingerprints
         return chosen
 
+    def check_runs(self) -> None:
+        """Check that every model can be run on new inputs, for what has to run them.
+
+        Raises:
+            DynamoError: one is a recording.
+        """
+        for base in self:
+            base.check_runs()
+
     def dataset(self, base: BaseModel) -> Dataset:
         """A model's data set, built once for all models that name it alike.
 

@@ -315,6 +315,8 @@ class _Scoring:
         head = head or groups[0]
         space = fit.model_at(fit.theta[0], head).outputs
         first = next(n for n in [*indices, *range(len(fit.names))] if fit.emulator.group_of(n) == head)
+        for index in indices:
+            population[index].check_runs()
         dataset = population.dataset(population[first])
         check_targets(dataset.test, space)
         return cls(fit, head, dataset, [population[index] for index in indices], indices)

@@ -68,6 +68,8 @@ def task_of(fit: Fit, population: Population, head: str | None = None) -> Task:
     head = head or fit.emulator.blueprint.heads[0][0]
     indices = tuple(index for index in range(len(fit.names)) if fit.emulator.group_of(index) == head)
     models = tuple(population[index] for index in indices)
+    for base in models:
+        base.check_runs()
     datasets = [population.dataset(base) for base in models]
     for base, dataset in zip(models, datasets, strict=True):
         if dataset is not datasets[0]:
