@@ -91,8 +91,8 @@ def _as_model(
         found = wrap(model, inputs=space, outputs=outputs, example=probes[:_TRIED])
     except DynamoError as error:
         raise type(error)(
-            f"model {name!r} ({type(model).__name__}) cannot be wrapped as it is: {error}; wrap it yourself, and give "
-            f"what that gives: {{{name!r}: dynamo.wrap(network, inputs=…, states='NAME')}}"
+            f"model {name!r} is a {type(model).__name__}, which is no DynamicalModel, and cannot be wrapped without "
+            f"being told how: {error}; write {{{name!r}: dynamo.wrap(network, inputs=…, states='NAME')}}"
         ) from None
     if outputs is not None and dataset is None and not isinstance(outputs, str) and found.outputs != outputs:
         raise InvalidValueError(f"model {name!r} has {found.outputs}, not {outputs}")

@@ -22,7 +22,8 @@ from dynamo.population.base_model import BaseModel
 from dynamo.population.examples import Tokenizer
 from dynamo.population.live import live_models
 from dynamo.population.manifest import EXAMPLES, MANIFEST, PopulationWriter, open_model, read_entries
-from dynamo.population.recorded import check_covers
+from dynamo.population.recorded import Trajectories, check_covers
+from dynamo.population.recording import run
 from dynamo.population.stored_data import StoredData
 from dynamo.population.systems import from_recordings
 from dynamo.population.weights import Form
@@ -277,18 +278,29 @@ class Population(Sequence[BaseModel]):
     def save(self, folder: Path | str) -> None:
         """Write the population to a new folder.
 
+        Of a live network that no registered architecture builds its weights are written, and what it did on all its
+        data: read again, it can be mapped, compared and imitated, but not run.
+
         Raises:
-            DynamoError: the folder has a population already, a live model has no registered architecture or one that
-                does not rebuild it, or the disk refuses.
+            DynamoError: the folder has a population already, a live model has an architecture that does not rebuild it,
+                or the disk refuses.
         """
         folder = Path(folder)
         with locked(folder):
             if (folder / MANIFEST).exists():
                 raise DynamoError(f"{folder} holds a population already: choose another folder")
             writer = PopulationWriter(folder)
-            for base in self:
+            models = [self._kept(base) for base in self]
+            for base in models:
                 writer.check(base, None if base.is_stored else self.dataset(base).test.inputs[:EXAMPLES])
-            writer.add(*self)
+            writer.add(*models)
+
+    def _kept(self, base: BaseModel) -> BaseModel:
+        """What is saved of a model: of a network that no component builds what it did, with its weights."""
+        if base.architecture is not None or base.is_recording:
+            return base
+        model, data = base.model, self.dataset(base)
+        return base.as_recording(Trajectories(run(model, data.probes()), run(model, data.test.inputs)))
 
     @classmethod
     def load(cls, folder: Path | str, names: Collection[str] | None = None) -> "Population":
