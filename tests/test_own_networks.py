@@ -1,4 +1,4 @@
-"""Networks that people bring: populations of any modules, inputs of any form, metadata as tables, files without code."""
+"""Networks that people bring: populations of any modules, inputs of any form, metadata as tables, files."""
 
 from pathlib import Path
 

@@ -120,16 +120,23 @@ def _text_column(columns: Mapping[str, Any]) -> str:
 
 
 def _tokenized(tokenizer: Tokenizer, texts: list[str]) -> Mapping[str, Any]:
+    """The columns that a tokenizer gives: text by text where it makes flat ids of one, else for all at once."""
     try:
+        one = tokenizer(texts[0])
+        flat = _is_flat(one[VALUES[0]] if isinstance(one, Mapping) else one)
+    except Exception:  # it may take lists alone
+        flat = False
+    if not flat:
         found = tokenizer(texts)
-    except (TypeError, AttributeError):
-        found = None  # it takes one text at a time
-    if found is None or (not isinstance(found, Mapping) and len(found) != len(texts)):
-        each = [tokenizer(text) for text in texts]
-        if each and isinstance(each[0], Mapping):
-            return {key: [one[key] for one in each] for key in each[0]}
-        return {VALUES[0]: each}
-    return found if isinstance(found, Mapping) else {VALUES[0]: found}
+        return found if isinstance(found, Mapping) else {VALUES[0]: found}
+    each = [one, *(tokenizer(text) for text in texts[1:])]
+    if isinstance(one, Mapping):
+        return {key: [own[key] for own in each] for key in one}
+    return {VALUES[0]: each}
+
+
+def _is_flat(ids: Any) -> bool:
+    return as_tensor(ids, "what the tokenizer gives").ndim == 1
 
 
 def _padded(values: Any, mask: Any) -> Inputs:
