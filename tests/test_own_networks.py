@@ -45,6 +45,19 @@ class Rows(TorchDataset):
         return self.rows[row]
 
 
+class Duck:
+    """A data set of rows that derives from nothing."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, row):
+        return self.rows[row]
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         return iter([(torch.full((n, 3), float(n)), n % 2) for n in LENGTHS])
@@ -86,7 +99,7 @@ def test_tensors_arrays_pairs_and_loaders_are_the_same_inputs():
 
 def test_sequences_of_different_lengths_are_padded():
     wanted = torch.arange(5) < torch.tensor(LENGTHS)[:, None]
-    for given in (Stream(), Rows(list(Stream()))):
+    for given in (Stream(), Rows(list(Stream())), Duck(list(Stream()))):
         found = examples_of(given)
         assert torch.equal(found.inputs.mask, wanted)
         assert torch.equal(found.targets, torch.tensor(LENGTHS) % 2)
@@ -183,6 +196,7 @@ def test_targets_make_scores():
     trainer.run()
     measured = measure_fidelity(Fit.of(trainer), population)
     assert measured.models[0].base_score == 1
+    assert Population.of(nets, x, outputs="classes")[0].outputs == OutputSpace("classes", 2)
     real = Population.of(nets, (x, nets["m0"](x).detach()))
     assert real[0].outputs == OutputSpace("real", 2)
     column = Population.of({"a": Reader(nn.RNN)}, (x, x[:, 0, :2]))

@@ -93,6 +93,28 @@ def test_states_are_those_of_all_layers_and_directions_on_real_steps(layer, opti
     check_model(model)
 
 
+def test_a_module_that_packs_sorted_sequences_alone_is_run_length_by_length():
+    class Sorted(Reader):
+        def forward(self, x, lengths):
+            packed = pack_padded_sequence(x, lengths, batch_first=True)  # enforces the order
+            return self.head(pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0])
+
+    torch.manual_seed(0)
+    module, inputs = Sorted(last=False), sequences()
+    run = dynamo.wrap(module, inputs=REAL).trajectory(inputs)
+    for example, length in enumerate(inputs.mask.sum(1).tolist()):
+        expected = unrolled(module.rnn, inputs.values[example, :length])
+        torch.testing.assert_close(run.states[0][example, :length], expected)
+
+
+def test_a_batch_of_one_long_sequence_among_short_ones_is_enough():
+    mask = torch.zeros(5, 7, dtype=torch.bool)
+    mask[:, 0] = mask[3] = True
+    batch = (torch.randn(5, 7, 3), mask)
+    assert isinstance(dynamo.wrap(Reader(), inputs=batch), RecurrentModel)
+    assert dynamo.wrap(Reader(bidirectional=True), inputs=batch).plan.padding
+
+
 @pytest.mark.parametrize(("layer", "plugin"), [(nn.GRU, GRU), (nn.RNN, TanhRNN), (nn.LSTM, LSTM)])
 @pytest.mark.parametrize("space", [REAL, TOKENS], ids=["real", "tokens"])
 @pytest.mark.parametrize("last", [True, False])

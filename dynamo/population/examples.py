@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
@@ -49,8 +50,8 @@ def examples_of(given: Any, tokenizer: Tokenizer | None = None) -> Examples:
         return _of_batches(given)
     if isinstance(given, Mapping) or _is_frame(given) or _is_columns(given):
         return _of_columns(_columns(given), tokenizer)
-    if isinstance(given, TorchDataset):
-        return _of_rows([given[row] for row in range(len(given))])  # type: ignore[arg-type]
+    if isinstance(given, TorchDataset) or _has_rows(given):
+        return _of_rows([given[row] for row in range(len(given))])
     if _are_texts(given):
         return _of_columns({TEXTS[0]: list(given)}, tokenizer)
     if isinstance(given, tuple | list) and given and not _is_nested_numbers(given):
@@ -214,6 +215,12 @@ def _is_frame(given: Any) -> bool:
 def _is_columns(given: Any) -> bool:
     """Whether it is a data set of Hugging Face."""
     return hasattr(given, "column_names") and hasattr(given, "__getitem__")
+
+
+def _has_rows(given: Any) -> bool:
+    """Whether it is a data set of somebody's own class, with rows by number."""
+    known = (Tensor, np.ndarray, Inputs, PackedSequence, tuple, list, str, bytes)
+    return not isinstance(given, known) and hasattr(given, "__getitem__") and hasattr(given, "__len__")
 
 
 def _are_texts(given: Any) -> bool:

@@ -15,7 +15,7 @@ from dynamo.population.base_model import BaseModel
 from dynamo.population.examples import Tokenizer, examples_of, fitting
 from dynamo.population.metadata import tables_of
 from dynamo.population.stored_data import StoredData
-from dynamo.population.wrapping.wrap import wrap
+from dynamo.population.wrapping.wrap import Kind, wrap
 from dynamo.registry import make
 
 #: On so many inputs a network is tried that is wrapped.
@@ -27,7 +27,7 @@ def live_models(
     data: Any,
     metadata: Any = None,
     *,
-    outputs: OutputSpace | None = None,
+    outputs: OutputSpace | Kind | None = None,
     tokenizer: Tokenizer | None = None,
     held_out: float = 0.2,
     seed: int = 0,
@@ -47,7 +47,7 @@ def live_models(
     targets = examples.targets
     kind = outputs or (None if targets is None else "real" if targets.is_floating_point() else "classes")
     made = {name: _as_model(name, model, examples.inputs, kind) for name, model in models.items()}
-    space = outputs
+    space = outputs if isinstance(outputs, OutputSpace) else None
     if targets is not None:
         spaces = list({model.outputs: None for model in made.values()})
         if len(spaces) > 1:
@@ -64,7 +64,7 @@ def live_models(
     return [BaseModel(name, model, dataset, tables.get(name, {})) for name, model in made.items()]
 
 
-def _wrapped_for(models: Mapping[str, nn.Module], data: Any, outputs: OutputSpace | None) -> Mapping[str, Any]:
+def _wrapped_for(models: Mapping[str, nn.Module], data: Any, outputs: OutputSpace | Kind | None) -> Mapping[str, Any]:
     """The models, those of other classes wrapped for a data set."""
     if all(isinstance(model, DynamicalModel) or not isinstance(model, nn.Module) for model in models.values()):
         return models  # what is no network is refused with all else that is looked at in a population

@@ -27,6 +27,7 @@ from dynamo.population.recording import run
 from dynamo.population.stored_data import StoredData
 from dynamo.population.systems import from_recordings
 from dynamo.population.weights import Form
+from dynamo.population.wrapping.wrap import Kind
 from dynamo.registry import full_spec, make
 from dynamo.system.locks import locked
 
@@ -66,7 +67,7 @@ class Population(Sequence[BaseModel]):
         data: Any,
         metadata: Any = None,
         *,
-        outputs: OutputSpace | None = None,
+        outputs: OutputSpace | Kind | None = None,
         tokenizer: Tokenizer | None = None,
         held_out: float = 0.2,
         seed: int = 0,
@@ -83,8 +84,8 @@ class Population(Sequence[BaseModel]):
                 serve the meta-model but for those that are held out; see :meth:`dynamo.Dataset.of_probes`.
             metadata: what is known of the models: tables by name, or in their order; columns, also of a frame of
                 pandas, with a column ``name`` or in the models' order; the path of a CSV file with a column ``name``.
-            outputs: the output space of the networks, where they are probed; worked out where it is None: classes
-                where targets are whole numbers.
+            outputs: the output space of the networks, where they are probed, or its kind, ``classes`` or ``real``;
+                worked out where it is None: classes where targets are whole numbers, or answers are called ``logits``.
             tokenizer: what makes token ids of texts, as a tokenizer of ``transformers`` does.
             held_out: the fraction of the inputs that is held out to measure fidelity.
             seed: of the draw of these.

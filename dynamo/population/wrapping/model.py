@@ -205,7 +205,7 @@ def arranged_states(states: list[Tensor], plan: Plan, inputs: Inputs) -> tuple[T
         ]
         return tuple(state[:, None] for state in whole)
     states = [to_length(state, inputs) for state in states]
-    if plan.time == "both" or len(states) == 1:
+    if plan.time == "both":
         return tuple(states)
     return (torch.cat([state.flatten(2) for state in states], dim=-1),)
 

@@ -75,12 +75,14 @@ def try_out(module: nn.Module, reading: Reading, feedings: Sequence[Feeding], in
 
 def few(inputs: Inputs) -> Inputs:
     """A few of a batch's examples, cut so that all steps are real and the sizes of the axes differ."""
-    order = inputs.mask.sum(1).argsort(descending=True, stable=True)[:EXAMPLES]
+    lengths = inputs.mask.sum(1)
+    order = lengths.argsort(descending=True, stable=True)[:EXAMPLES]
+    order = order[2 * lengths[order] >= lengths[order[0]]]
     values = inputs.values[order]
     if not inputs.is_sequence:
         values = values if len(values) > 1 else torch.cat([values, values.flip(-1)])
         return Inputs(values, torch.ones(len(values), 1, dtype=torch.bool, device=values.device))
-    steps = int(inputs.mask[order].sum(1).min())
+    steps = int(lengths[order].min())
     if steps > 2 and values.ndim == 3 and steps == values.shape[2]:
         steps -= 1
     values = values[:, :steps]
@@ -165,20 +167,25 @@ def _pads(
     steps = probe.mask.shape[1]
     if not probe.is_sequence or feeding.is_flat or steps < 2:
         return False, False
-    short = steps // 2
-    mask = probe.mask.clone()
-    mask[1:, short:] = False
-    try:
-        alone = arrangement.arranged(reading.raw(module, feeding, cut(probe, short)[1:]))
-    except Exception:
-        return False, False  # it runs on sequences of one length alone
-    together = arrangement.arranged(reading.raw(module, feeding, Inputs(probe.values, mask)))
+    for short in (steps // 2, steps - 1):
+        mask = probe.mask.clone()
+        mask[:-1, short:] = False
+        try:
+            alone = arrangement.arranged(reading.raw(module, feeding, cut(probe, short)))
+        except Exception:
+            continue  # so few steps are too few
+        try:
+            together = arrangement.arranged(reading.raw(module, feeding, Inputs(probe.values, mask)))
+        except Exception:
+            return True, True  # it takes no sequences of different lengths, or none in this order
+        states = zip(alone[0], together[0], arrangement.states, strict=True)
+        return any(_differ(*one, short) for one in states), _differ(alone[1], together[1], arrangement.outputs, short)
+    return False, False  # it runs on sequences of one length alone
 
-    def differ(own: Tensor, padded: Tensor, axes: Axes) -> bool:
-        return not alike(padded[1:] if axes.time is None else padded[1:, :short], own)
 
-    states = zip(alone[0], together[0], arrangement.states, strict=True)
-    return any(differ(*one) for one in states), differ(alone[1], together[1], arrangement.outputs)
+def _differ(alone: Tensor, together: Tensor, axes: Axes, short: int) -> bool:
+    """Whether all but the last example differ on their first steps."""
+    return not alike((together if axes.time is None else together[:, :short])[:-1], alone[:-1])
 
 
 def at_end(outputs: Tensor, inputs: Inputs) -> Tensor:
