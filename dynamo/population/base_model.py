@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import attrs
+import torch
 
 from dynamo.contracts.checks import check_declaration
 from dynamo.contracts.data import Dataset
@@ -15,9 +16,10 @@ from dynamo.contracts.files import sha256
 from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.spaces import InputSpace, OutputSpace
-from dynamo.population.recorded import Recorded, StoredRecording, Trajectories, check_observed
+from dynamo.population.recorded import Recorded, RecordedModel, StoredRecording, Trajectories, check_observed
 from dynamo.population.stored_data import StoredData
 from dynamo.population.weights import StoredModel, check_finite
+from dynamo.population.wrapping.model import WrappedModel
 from dynamo.system.storage import tensors_to_bytes
 
 #: What can be a model's name, and so the name of a file on every system.
@@ -50,7 +52,8 @@ class BaseModel:
         data: its data set, in memory or in a file of its population, or the spec of it, also as text
             (``"arrays:path=data.npz"``).
         metadata: what is known of it (training fraction, epoch, architecture, task, seed, accuracy); colours the map.
-        architecture: the spec that rebuilds it, or its text; None for a live module, which can be fitted but not saved.
+        architecture: the spec that rebuilds it, or its text; None for a live module that no component builds: what it
+            did on its data is saved of it, with its weights.
         data_fingerprint: that of the data set it was trained on, where it is known; a changed data set is refused.
     """
 
@@ -116,13 +119,24 @@ class BaseModel:
         """The shape of its state at each site."""
         return self._model.state_shapes
 
+    def as_recording(self, trajectories: Trajectories) -> "BaseModel":
+        """The network as a recording of what it did, with its weights."""
+        recorded = RecordedModel(self.inputs, self.outputs, trajectories, weights_of(self.model))
+        return BaseModel(self.name, recorded, self.data, self.metadata, data_fingerprint=self.data_fingerprint)
+
     def check_runs(self) -> None:
         """Raise a clear error where it cannot be run on new inputs."""
         if self.is_recording:
             raise self._does_not_run()
 
     def _does_not_run(self) -> DynamoError:
-        return DynamoError(f"model {self.name!r} is a recording: it cannot be run on new inputs")
+        fault = f"model {self.name!r} is a recording: it cannot be run on new inputs"
+        if isinstance(self._model, StoredRecording) and self._model.weights is not None:
+            fault += (
+                f"; it was a network whose code is not here: build the network, load its weights, which are in "
+                f"{self._model.weights[0]}, and put it in a population with dynamo.wrap"
+            )
+        return DynamoError(fault)
 
     def check(self) -> None:
         """Raise a clear error where it cannot stand in a population. What is stored was checked when it was opened, and
@@ -149,7 +163,12 @@ class BaseModel:
         """The sha256 of its weights, or of its recording, in the safetensors format."""
         if isinstance(self._model, StoredModel | Recorded):
             return self._model.fingerprint
-        return sha256(tensors_to_bytes(self._model.state_dict()))
+        return sha256(tensors_to_bytes(weights_of(self._model)))
+
+
+def weights_of(model: DynamicalModel) -> dict[str, torch.Tensor]:
+    """A network's state dict; of a wrapped module that of the module itself."""
+    return (model.module if isinstance(model, WrappedModel) else model).state_dict()
 
 
 def check_name(name: str) -> None:

@@ -70,8 +70,9 @@ class PopulationWriter:
         base.check()
         if base.architecture is None and not base.is_recording:
             raise DynamoError(
-                f"model {base.name!r} is a live module: to save it, register its architecture as a component and give "
-                "its spec (BaseModel(..., architecture=Spec('name')))"
+                f"model {base.name!r} is a live module that no component builds: save what it did with its data, "
+                "as Population.save does, or register its architecture and give its spec (BaseModel(..., "
+                "architecture=Spec('name')))"
             )
         if base.name in self.names:
             raise DynamoError(f"{self.folder} has a model called {base.name!r} already")
@@ -119,10 +120,15 @@ class PopulationWriter:
         return {"weights": weights, "sha256": sha256(content), "architecture": architecture}
 
     def _write_recording(self, base: BaseModel) -> dict[str, Any]:
-        name = f"{RECORDINGS}/{base.name}.safetensors"
-        content = tensors_to_bytes(base.trajectories.tensors())
+        name, found = f"{RECORDINGS}/{base.name}.safetensors", base.recorded
+        assert found is not None
+        content, weights = tensors_to_bytes(base.trajectories.tensors()), found.weights_content()
         write_bytes(self.folder / name, content)
-        return {"recording": {FILE: name, "sha256": sha256(content)}}
+        entry: dict[str, Any] = {"recording": {FILE: name, "sha256": sha256(content)}}
+        if weights is not None:
+            entry |= {"weights": f"{WEIGHTS}/{base.name}.safetensors", "sha256": sha256(weights)}
+            write_bytes(self.folder / entry["weights"], weights)
+        return entry
 
     def _write_data(self, data: Dataset | StoredData | Spec) -> dict[str, Any]:
         """What the manifest keeps of a data set; one that no component makes is kept in a file of the folder."""
@@ -191,7 +197,11 @@ def open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) -
         raise DynamoError(f"{where}: {error}") from None
     metadata, fingerprint = entry.get("metadata", entry.get("labels", {})), entry.get("data_fingerprint")
     if architecture is None:
-        recording = StoredRecording(name, inputs, outputs, *_recording_file(folder, entry["recording"], where), where)
+        weights = None
+        if "weights" in entry:
+            weights = find_inside(folder, str(entry["weights"]), f"{where}: the weights"), str(entry.get("sha256"))
+        file = _recording_file(folder, entry["recording"], where)
+        recording = StoredRecording(name, inputs, outputs, *file, where, weights)
         return BaseModel(name, recording, dataset, metadata, data_fingerprint=fingerprint)
     path, digest = find_inside(folder, str(entry["weights"]), f"{where}: the weights"), entry.get("sha256")
     kind = repr((architecture, inputs, outputs))

@@ -11,19 +11,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+from torch import nn
 
 from dynamo.contracts.data import Dataset
-from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import sha256
 from dynamo.contracts.options import Spec
-from dynamo.contracts.protocols import DynamicalModel
-from dynamo.contracts.spaces import InputSpace
-from dynamo.population.base_model import BaseModel, MetadataValue
+from dynamo.contracts.spaces import InputSpace, OutputSpace
+from dynamo.population.base_model import BaseModel
+from dynamo.population.examples import Tokenizer
+from dynamo.population.live import live_models
 from dynamo.population.manifest import EXAMPLES, MANIFEST, PopulationWriter, open_model, read_entries
-from dynamo.population.recorded import check_covers
+from dynamo.population.recorded import Trajectories, check_covers
+from dynamo.population.recording import run
 from dynamo.population.stored_data import StoredData
 from dynamo.population.systems import from_recordings
 from dynamo.population.weights import Form
+from dynamo.population.wrapping.wrap import Kind
 from dynamo.registry import full_spec, make
 from dynamo.system.locks import locked
 
@@ -59,25 +63,51 @@ class Population(Sequence[BaseModel]):
     @classmethod
     def of(
         cls,
-        models: Mapping[str, DynamicalModel],
-        data: Dataset | Spec | str,
-        metadata: Mapping[str, Mapping[str, MetadataValue]] | None = None,
+        models: Mapping[str, nn.Module],
+        data: Any,
+        metadata: Any = None,
+        *,
+        outputs: OutputSpace | Kind | None = None,
+        tokenizer: Tokenizer | None = None,
+        held_out: float = 0.2,
+        seed: int = 0,
     ) -> "Population":
-        """A population of live models that share one data set.
+        """A population of live models that share their data.
 
         Args:
-            models: name to model. Any ``nn.Module`` that is a :class:`~dynamo.contracts.protocols.DynamicalModel`.
-            data: the data set, or the spec of a registered one (``"digits-rows"``).
-            metadata: model name to its metadata.
+            models: name to network. One that is no :class:`~dynamo.DynamicalModel` is wrapped (:func:`dynamo.wrap`),
+                where it is clear without being told how.
+            data: a data set, or the spec of a registered one (``"digits-rows"``); or inputs, with or without targets,
+                on which the networks are probed, since they were trained elsewhere: a tensor or array as
+                :func:`dynamo.wrap` takes it, a pair (inputs, targets) or (values, mask), a torch ``Dataset`` or
+                ``DataLoader``, a data set of Hugging Face, a frame of pandas, a list of texts. Of these inputs all
+                serve the meta-model but for those that are held out; see :meth:`dynamo.Dataset.of_probes`.
+            metadata: what is known of the models: tables by name, or in their order; columns, also of a frame of
+                pandas, with a column ``name`` or in the models' order; the path of a CSV file with a column ``name``.
+            outputs: the output space of the networks, where they are probed, or its kind, ``classes`` or ``real``;
+                worked out where it is None: classes where targets are whole numbers, or answers are called ``logits``.
+            tokenizer: what makes token ids of texts, as a tokenizer of ``transformers`` does.
+            held_out: the fraction of the inputs that is held out to measure fidelity.
+            seed: of the draw of these.
 
         Raises:
-            DynamoError: metadata for a model that is not there, or what :class:`Population` finds.
+            DynamoError: data of another form, metadata whose names are not those of the models, a network that cannot
+                be wrapped without being told how, or what :class:`Population` finds.
+
+        Example:
+            >>> from torch import nn
+            >>> from dynamo import Population
+            >>> networks = {f"seed-{seed}": nn.GRU(3, 8, batch_first=True) for seed in range(2)}
+            >>> population = Population.of(networks, torch.randn(50, 7, 3), metadata={"seed": [0, 1]})
+            >>> population[1].name, population[1].metadata, population[1].state_shapes
+            ('seed-1', {'seed': 1}, ((8,),))
+            >>> data = population.dataset(population[0])
+            >>> data.probe_size, len(data.test)
+            (40, 10)
         """
-        metadata = metadata or {}
-        for name in metadata:
-            if name not in models:
-                raise DynamoError(f"there is metadata for {name!r}, but no such model: {did_you_mean(name, models)}")
-        return cls([BaseModel(name, model, data, metadata.get(name, {})) for name, model in models.items()])
+        return cls(
+            live_models(models, data, metadata, outputs=outputs, tokenizer=tokenizer, held_out=held_out, seed=seed)
+        )
 
     @classmethod
     def from_recordings(
@@ -249,18 +279,29 @@ class Population(Sequence[BaseModel]):
     def save(self, folder: Path | str) -> None:
         """Write the population to a new folder.
 
+        Of a live network that no registered architecture builds its weights are written, and what it did on all its
+        data: read again, it can be mapped, compared and imitated, but not run.
+
         Raises:
-            DynamoError: the folder has a population already, a live model has no registered architecture or one that
-                does not rebuild it, or the disk refuses.
+            DynamoError: the folder has a population already, a live model has an architecture that does not rebuild it,
+                or the disk refuses.
         """
         folder = Path(folder)
         with locked(folder):
             if (folder / MANIFEST).exists():
                 raise DynamoError(f"{folder} holds a population already: choose another folder")
             writer = PopulationWriter(folder)
-            for base in self:
+            models = [self._kept(base) for base in self]
+            for base in models:
                 writer.check(base, None if base.is_stored else self.dataset(base).test.inputs[:EXAMPLES])
-            writer.add(*self)
+            writer.add(*models)
+
+    def _kept(self, base: BaseModel) -> BaseModel:
+        """What is saved of a model: of a network that no component builds what it did, with its weights."""
+        if base.architecture is not None or base.is_recording:
+            return base
+        model, data = base.model, self.dataset(base)
+        return base.as_recording(Trajectories(run(model, data.probes()), run(model, data.test.inputs)))
 
     @classmethod
     def load(cls, folder: Path | str, names: Collection[str] | None = None) -> "Population":

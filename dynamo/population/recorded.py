@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
-from dynamo.contracts.files import sha256
+from dynamo.contracts.files import read_bytes, sha256
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Trajectory
 from dynamo.system.storage import read_header, read_tensors, tensors_to_bytes
@@ -73,6 +73,7 @@ class RecordedModel:
     Attributes:
         inputs, outputs: the spaces of its inputs and outputs.
         trajectories: what it did on the probe inputs and on the held-out inputs of its data set.
+        weights: the state dict of the network that was recorded; None where it was none.
 
     Raises:
         DynamoError: trajectories that do not fit one another or the spaces.
@@ -94,6 +95,7 @@ class RecordedModel:
     inputs: InputSpace
     outputs: OutputSpace
     trajectories: Trajectories
+    weights: Mapping[str, Tensor] | None = None
 
     def __attrs_post_init__(self) -> None:
         check_form(self.trajectories.tensors(), self.outputs, "the recording")
@@ -111,8 +113,13 @@ class RecordedModel:
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 of all of it in the safetensors format."""
-        return sha256(tensors_to_bytes(self.trajectories.tensors()))
+        """The sha256 of the network's weights, or else of all of it, in the safetensors format."""
+        weights = self.weights_content()
+        return sha256(tensors_to_bytes(self.trajectories.tensors()) if weights is None else weights)
+
+    def weights_content(self) -> bytes | None:
+        """The weights in the safetensors format; None where there are none."""
+        return None if self.weights is None else tensors_to_bytes(self.weights)
 
     def read(self) -> Trajectories:
         """What it did."""
@@ -129,16 +136,28 @@ class StoredRecording:
         path: the file, within its population's folder.
         digest: the file's sha256.
         where: what it belongs to, for messages.
+        weights: the file with the weights of the network that was recorded, and its sha256; None where there is none.
+
+    Attributes:
+        fingerprint: the sha256 of the weights, or else of the recording.
 
     Raises:
         DynamoError: the file is missing or damaged, or its tensors are no trajectories of these spaces.
     """
 
     def __init__(
-        self, name: str, inputs: InputSpace, outputs: OutputSpace, path: Path, digest: str, where: str
+        self,
+        name: str,
+        inputs: InputSpace,
+        outputs: OutputSpace,
+        path: Path,
+        digest: str,
+        where: str,
+        weights: tuple[Path, str] | None = None,
     ) -> None:
-        self.inputs, self.outputs, self.fingerprint = inputs, outputs, digest
-        self._name, self._path, self._where = name, path.absolute(), where
+        self.inputs, self.outputs, self.weights = inputs, outputs, weights
+        self.fingerprint = digest if weights is None else weights[1]
+        self._name, self._path, self._digest, self._where = name, path.absolute(), digest, where
         self._held: Callable[[], Trajectories | None] = _nothing
         header, _ = read_header(path)
         check_form(header, outputs, f"{where}: {path}")
@@ -154,12 +173,20 @@ class StoredRecording:
         """
         found = self._held()
         if found is None:
-            tensors = read_tensors(self._path, self.fingerprint)
+            tensors = read_tensors(self._path, self._digest)
             check_form(tensors, self.outputs, f"{self._where}: {self._path}")
             found = Trajectories.of(tensors)
             check_observed(found, f"model {self._name!r}")
             self._held = weakref.ref(found)
         return found
+
+    def weights_content(self) -> bytes | None:
+        """The content of the file of weights; None where there is none.
+
+        Raises:
+            DynamoError: it is missing or another than it was.
+        """
+        return None if self.weights is None else read_bytes(*self.weights)
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process reads its own."""

@@ -142,7 +142,14 @@ def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[In
     else:
         batches = [source.batch(some) for source, some in zip(sources, rows, strict=True)]
         inputs, trajectories = collate([part for part, _ in batches]), [part for _, part in batches]
-    return inputs, join(trajectories, inputs.mask.shape[1])
+    return inputs, _at_most_single(join(trajectories, inputs.mask.shape[1]))
+
+
+def _at_most_single(trajectory: Trajectory) -> Trajectory:
+    """A trajectory in single precision, where it is in double: that of the meta-model."""
+    if trajectory.outputs.dtype != torch.float64:
+        return trajectory
+    return Trajectory(tuple(state.float() for state in trajectory.states), trajectory.outputs.float(), trajectory.mask)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.population.base_model import BaseModel
 from dynamo.population.first_states import Floats, Frame, component_count, frames
+from dynamo.population.metadata import tables_of
 from dynamo.population.recorded import RecordedModel, Trajectories
 from dynamo.population.trials import Array, Missing, Trial, is_shared, read_systems
 
@@ -87,7 +88,7 @@ def from_recordings(
     """The base models of recorded systems; see :meth:`dynamo.Population.from_recordings`."""
     context = _checked(inputs, units, held_out, context, clip)
     trials = read_systems(states, inputs, outputs, mask, names, missing)
-    tables = tables_of(metadata, list(trials))
+    tables = tables_of(metadata, list(trials), "system")
     _check_sizes(trials, units)
     if context:
         trials = {name: [_from_first(trial) for trial in own] for name, own in trials.items()}
@@ -292,34 +293,3 @@ def _padded(arrays: Sequence[np.ndarray[Any, Any]], steps: int | None = None) ->
 
 def _single(values: Floats) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
-
-
-def tables_of(metadata: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The metadata of each system: from a table for each by name, tables in their order, or columns with a value a
-    system.
-
-    Raises:
-        DynamoError: it is of another form, names an unknown system, or has another number of rows.
-    """
-    if metadata is None:
-        return {}
-    if hasattr(metadata, "to_dict") and hasattr(metadata, "columns"):  # a table of pandas
-        metadata = {str(key): list(column) for key, column in metadata.to_dict("list").items()}
-    if not isinstance(metadata, Mapping):
-        rows = list(metadata)
-        if len(rows) != len(names) or not all(isinstance(row, Mapping) for row in rows):
-            raise DynamoError(f"metadata must be a table for each of the {len(names)} systems, in their order, or by "
-                              "name")  # fmt: skip
-        return {name: dict(row) for name, row in zip(names, rows, strict=True)}
-    if all(isinstance(own, Mapping) for own in metadata.values()):
-        for name in metadata:
-            if name not in names:
-                raise DynamoError(f"there is metadata for {name!r}, but no such system: {did_you_mean(name, names)}")
-        return {str(name): dict(own) for name, own in metadata.items()}
-    for key, column in metadata.items():
-        if isinstance(column, str) or not hasattr(column, "__len__") or len(column) != len(names):
-            found = f"has {len(column)} values" if hasattr(column, "__len__") else f"is {column!r}"
-            raise DynamoError(
-                f"the metadata {key!r} {found}, and there are {len(names)} systems: give a value for each"
-            )
-    return {name: {key: column[row] for key, column in metadata.items()} for row, name in enumerate(names)}
