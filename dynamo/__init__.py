@@ -48,6 +48,7 @@ _WHERE = {
     "train_population": "dynamo.training.train_population",
     "Trainer": "dynamo.training.trainer",
     "Trajectory": "dynamo.contracts.trajectory",
+    "wrap": "dynamo.population.wrapping.wrap",
 }
 
 __all__ = [*_WHERE, "__version__"]
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from dynamo.population.base_model import BaseModel as BaseModel
     from dynamo.population.population import Population as Population
     from dynamo.population.recording import record as record
+    from dynamo.population.wrapping.wrap import wrap as wrap
     from dynamo.registry import component as component
     from dynamo.registry import register as register
     from dynamo.report.fit_population import fit_population as fit_population
