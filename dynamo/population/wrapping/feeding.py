@@ -109,10 +109,19 @@ def feedings(
 
 def parameters_of(module: nn.Module) -> set[str]:
     """The names of the arguments that a module's ``forward`` takes."""
+    return set(_signature(module))
+
+
+def takes_any_keyword(module: nn.Module) -> bool:
+    """Whether a module's ``forward`` takes arguments of any name."""
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in _signature(module).values())
+
+
+def _signature(module: nn.Module) -> Mapping[str, inspect.Parameter]:
     try:
-        return set(inspect.signature(module.forward).parameters)
+        return inspect.signature(module.forward).parameters
     except (TypeError, ValueError):
-        return set()
+        return {}
 
 
 def made_up(kind: str, shape: tuple[int, ...], device: torch.device) -> Inputs:

@@ -15,7 +15,7 @@ from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.wrapping.answers import Answer
 from dynamo.population.wrapping.batches import as_batch
-from dynamo.population.wrapping.feeding import Caller, Layout, feedings, made_up, parameters_of
+from dynamo.population.wrapping.feeding import Caller, Layout, feedings, made_up, parameters_of, takes_any_keyword
 from dynamo.population.wrapping.model import (
     Plan,
     Time,
@@ -172,6 +172,8 @@ def _reading(
     if "output_hidden_states" in parameters_of(module):
         return Reading(hidden=True, answer=answer), True
     blocks = like_layers(module)
+    if not blocks and takes_any_keyword(module) and hasattr(getattr(module, "config", None), "output_hidden_states"):
+        return Reading(hidden=True, answer=answer), True
     if not blocks:
         raise InvalidValueError(
             f"it is not clear where the states of this {type(module).__name__} are: name modules, such as "
