@@ -7,8 +7,10 @@ are kept apart. A trial is a clip of 26 steps from a first state of its own, and
     van-der-pol μ 0.3 to 3; position and velocity
     pendulum    damping 0.02 to 0.6; angle and velocity
     hopf        μ 0.1 to 1.5, at one frequency: the radius of the cycle is √μ, and how fast it is reached
-    ring        speed of the bump of a ring of 12 to 24 neurons, 12 in the first system: every system has other units
+    ring        speed of the bump of a ring of 12 to 24 neurons: every system has units of its own
     readouts    lorenz, each system read through a random linear map by 6 to 30 units of its own
+
+40 trials of each system; `ring-400` and `readouts-400` have 400.
 
     python benchmarks/recorded_systems.py --out recorded --seeds 3
 
@@ -74,35 +76,35 @@ def lorenz_field(rho: float) -> Field:
     return field
 
 
-def lorenz(rho: float, rng: np.random.Generator) -> np.ndarray:
-    first = rng.normal(size=(TRIALS, 3)) * 5 + [0, 0, rho - 1]
+def lorenz(rho: float, rng: np.random.Generator, trials: int) -> np.ndarray:
+    first = rng.normal(size=(trials, 3)) * 5 + [0, 0, rho - 1]
     return simulate(lorenz_field(rho), first, STEPS, 0.02, before=500)
 
 
-def van_der_pol(mu: float, rng: np.random.Generator) -> np.ndarray:
+def van_der_pol(mu: float, rng: np.random.Generator, trials: int) -> np.ndarray:
     def field(s: np.ndarray) -> np.ndarray:
         return np.stack([s[:, 1], mu * (1 - s[:, 0] ** 2) * s[:, 1] - s[:, 0]], axis=1)
 
-    return simulate(field, rng.uniform(-2.5, 2.5, size=(TRIALS, 2)), STEPS, 0.2)
+    return simulate(field, rng.uniform(-2.5, 2.5, size=(trials, 2)), STEPS, 0.2)
 
 
-def pendulum(damping: float, rng: np.random.Generator) -> np.ndarray:
+def pendulum(damping: float, rng: np.random.Generator, trials: int) -> np.ndarray:
     def field(s: np.ndarray) -> np.ndarray:
         return np.stack([s[:, 1], -np.sin(s[:, 0]) - damping * s[:, 1]], axis=1)
 
-    return simulate(field, rng.uniform(-2, 2, size=(TRIALS, 2)), STEPS, 0.25)
+    return simulate(field, rng.uniform(-2, 2, size=(trials, 2)), STEPS, 0.25)
 
 
-def hopf(mu: float, rng: np.random.Generator) -> np.ndarray:
+def hopf(mu: float, rng: np.random.Generator, trials: int) -> np.ndarray:
     def field(s: np.ndarray) -> np.ndarray:
         x, y = s.T
         growth = mu - x**2 - y**2
         return np.stack([growth * x - 2 * y, growth * y + 2 * x], axis=1)
 
-    return simulate(field, rng.uniform(-1.5, 1.5, size=(TRIALS, 2)), STEPS, 0.15)
+    return simulate(field, rng.uniform(-1.5, 1.5, size=(trials, 2)), STEPS, 0.15)
 
 
-def ring(speed: float, rng: np.random.Generator) -> np.ndarray:
+def ring(speed: float, rng: np.random.Generator, trials: int) -> np.ndarray:
     """A ring of rate neurons whose weights are turned against each other, so that the bump moves."""
     units = int(rng.integers(12, 25))
     place = np.linspace(0, 2 * np.pi, units, endpoint=False)
@@ -112,22 +114,25 @@ def ring(speed: float, rng: np.random.Generator) -> np.ndarray:
     def field(s: np.ndarray) -> np.ndarray:
         return -s + np.tanh(np.maximum(s @ weights.T + 0.5, 0))
 
-    bumps = np.maximum(np.cos(place - rng.uniform(0, 2 * np.pi, size=(TRIALS, 1))), 0)
-    return simulate(field, bumps * rng.uniform(0.3, 1, size=(TRIALS, 1)), STEPS, 0.25)
+    bumps = np.maximum(np.cos(place - rng.uniform(0, 2 * np.pi, size=(trials, 1))), 0)
+    return simulate(field, bumps * rng.uniform(0.3, 1, size=(trials, 1)), STEPS, 0.25)
 
 
-def readouts(rho: float, rng: np.random.Generator) -> np.ndarray:
-    states = lorenz(rho, rng)
+def readouts(rho: float, rng: np.random.Generator, trials: int) -> np.ndarray:
+    states = lorenz(rho, rng, trials)
     return states @ rng.normal(size=(3, int(rng.integers(6, 31))))
 
 
 @attrs.frozen
 class Family:
-    """A family of systems: how one is simulated, the parameter's values, and whether units are shared."""
+    """A family of systems: how one is simulated, the parameter's values, whether units are shared, and how many trials
+    each system has.
+    """
 
-    make: Callable[[float, np.random.Generator], np.ndarray]
+    make: Callable[[float, np.random.Generator, int], np.ndarray]
     values: np.ndarray
     units: str = "shared"
+    trials: int = TRIALS
 
 
 FAMILIES = {
@@ -137,6 +142,8 @@ FAMILIES = {
     "hopf": Family(hopf, np.linspace(0.1, 1.5, 13)),
     "ring": Family(ring, np.linspace(0.1, 1.3, 13), "own"),
     "readouts": Family(readouts, np.linspace(28, 52, 13), "own"),
+    "ring-400": Family(ring, np.linspace(0.1, 1.3, 13), "own", 400),
+    "readouts-400": Family(readouts, np.linspace(28, 52, 13), "own", 400),
 }
 
 
@@ -166,7 +173,7 @@ def delayed_dsa(population: Population) -> np.ndarray:
 
     laws = []
     for base in population:
-        run = base.trajectories.probe
+        run = base.trajectories.probe[:TRIALS]
         law = DMD(run.states[0].numpy(), n_delays=5, rank=10)
         law.fit()
         laws.append(np.linalg.eigvals(law.A_v.numpy()))
@@ -181,7 +188,7 @@ def delayed_dsa(population: Population) -> np.ndarray:
 def rivals(population: Population) -> dict[str, tuple[np.ndarray, float]]:
     """The distances of DSA, as it is in DYNAMO and with delays, and the seconds they took."""
     found = {}
-    recordings = common_recordings(population, None)
+    recordings = common_recordings(population, TRIALS)
     for name, measure in (
         ("dsa", lambda: distance_matrix("dsa", recordings, examples=None)),
         ("dsa-delays", lambda: delayed_dsa(population)),
@@ -217,7 +224,9 @@ def between(fit: Fit, apart: Population, values: np.ndarray, parameters: np.ndar
 def family(name: str, seeds: int) -> dict[str, Any]:
     """All figures of one family."""
     made = FAMILIES[name]
-    states = [made.make(value, np.random.default_rng([7, number])) for number, value in enumerate(made.values)]
+    states = [
+        made.make(value, np.random.default_rng([7, number]), made.trials) for number, value in enumerate(made.values)
+    ]
     is_apart = np.isin(np.arange(len(states)), APART)
     values, parameters = made.values[~is_apart], made.values[is_apart]
 

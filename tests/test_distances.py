@@ -110,13 +110,53 @@ def test_states_agree_with_brute_force_on_sequences_of_different_lengths():
     assert fit.distances("states", probes=probes).matrix == pytest.approx(wanted, rel=1e-4, abs=1e-6)
 
 
-def test_combined_weighs_states_and_outputs_by_their_medians():
+def test_combined_weighs_states_and_outputs_by_their_medians_and_activity_in_tenths():
     fit, models = fitted(5)
     probes = draw_probes(models, 8)
     parts = [distances(fit, kind, probes=probes).matrix for kind in ("states", "outputs")]
     upper = np.triu_indices(5, 1)
-    expected = np.sqrt(sum((part / np.median(part[upper])) ** 2 for part in parts) / 2)
-    np.testing.assert_allclose(distances(fit, "combined", probes=probes).matrix, expected, rtol=1e-9)
+    squared = sum((part / np.median(part[upper])) ** 2 for part in parts) / 2
+    squared += (distances(fit, "activity", probes=probes).matrix / 0.1) ** 2
+    np.testing.assert_allclose(distances(fit, "combined", probes=probes).matrix, np.sqrt(squared), rtol=1e-9)
+
+
+def test_activity_agrees_with_brute_force():
+    fit, models = fitted(count=4)
+    probes = draw_probes(models, None)
+    states = states_of(fit, probes).float()
+    logs = []
+    for number in range(4):
+        with torch.no_grad():
+            read = fit.emulator.maps_of(number)[0](states[number]).double()
+        logs.append(0.5 * np.log(spread_of(read[None], probes.mask) / read.shape[-1]))
+    wanted = np.abs(np.subtract.outer(logs, logs))
+    assert fit.distances("activity", probes=probes).matrix == pytest.approx(wanted, rel=1e-6, abs=1e-9)
+
+
+def test_activity_is_that_of_a_unit_whatever_the_units_order_signs_and_number():
+    fit, _ = fitted(count=3)
+    same = fit.distances("activity").matrix
+    layer = fit.emulator.maps_of(1)[0].map
+    order = torch.randperm(layer.out_features)
+    signs = torch.where(torch.arange(len(order)) % 2 == 0, 1.0, -1.0)[:, None]
+    turned = nn.Linear(layer.in_features, 2 * len(order))
+    turned.weight.data = (signs * layer.weight.data[order]).repeat(2, 1)
+    turned.bias.data = (signs[:, 0] * layer.bias.data[order]).repeat(2)
+    fit.emulator.maps_of(1)[0].map = turned
+    assert fit.distances("activity").matrix == pytest.approx(same, rel=1e-5, abs=1e-7)
+    turned.weight.data *= 100
+    turned.bias.data += 7.0
+    changed = fit.distances("activity").matrix
+    assert changed[0, 2] == pytest.approx(same[0, 2])
+    assert abs(changed[0, 1] - np.log(100)) == pytest.approx(same[0, 1], rel=1e-4)
+
+
+def test_a_dead_network_is_far_away_but_not_infinitely_far():
+    fit, _ = fitted(count=3)
+    fit.emulator.maps_of(1)[0].map.weight.data.zero_()
+    matrix = fit.distances("activity").matrix
+    assert np.isfinite(matrix).all()
+    assert matrix[0, 1] > 5 > matrix[0, 2]
 
 
 def test_mapped_and_objective_agree_with_brute_force():

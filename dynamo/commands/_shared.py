@@ -236,7 +236,8 @@ def distance_option(name: str = "--distance") -> Callable[[Decorated], Decorated
         name,
         default=None,
         metavar="KIND",
-        help="combined, states, outputs, theta, mapped, objective, pullback, procrustes or aligned [default: combined]",
+        help="combined, states, outputs, activity, theta, mapped, objective, pullback, procrustes or aligned "
+        "[default: combined]",
     )
 
 

@@ -1,12 +1,14 @@
 """The kinds of distance between emulators that are known by name."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import combinations
 from typing import cast
 
 import attrs
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +20,9 @@ from dynamo.training.options import FitOptions, hidden_divergence, output_diverg
 
 #: Steps on which ``procrustes`` compares clouds of states.
 POSITIONS = 1024
+
+#: The difference of activity that counts in ``combined`` as much as a median difference of states and outputs.
+ACTIVITY = 0.1
 
 
 @attrs.frozen
@@ -208,12 +213,14 @@ def _procrustes(emulated: Emulated, options: FitOptions) -> Matrix:
 def _aligned(emulated: Emulated, options: FitOptions) -> Matrix:
     """The same of V_n(h_n), which other coordinates of the emulated states leave as it is if V_n goes with them."""
 
-    def mapped(number: int, site: int, states: Tensor) -> Tensor:
-        state_map = emulated.emulator.maps_of(number)[site]
-        found: Tensor = state_map(states.to(next(state_map.parameters(), states).device)).cpu()
-        return found
+    return _angles(_clouds(emulated, partial(_as_base, emulated)))
 
-    return _angles(_clouds(emulated, mapped))
+
+def _as_base(emulated: Emulated, number: int, site: int, states: Tensor) -> Tensor:
+    """V_n(h), on the CPU."""
+    state_map = emulated.emulator.maps_of(number)[site]
+    found: Tensor = state_map(states.to(next(state_map.parameters(), states).device)).cpu()
+    return found
 
 
 def _angles(sites: Sequence[Sequence[Tensor]]) -> Matrix:
@@ -259,15 +266,45 @@ def _unit(cloud: Tensor) -> Tensor:
     return cloud / max(float(cloud.norm()), 1e-300)
 
 
-#: The kinds known by name.
+@torch.no_grad()
+def _activity(emulated: Emulated, options: FitOptions) -> Matrix:
+    """The root mean square over sites of the differences of log s_n: s_n is the root mean variance of a unit of
+    V_n(h_n), over real steps and examples. Other coordinates of the emulated states leave it as it is if V_n goes with
+    them, and so does a base model whose units are permuted, doubled, or flipped in sign.
+    """
+    sites, count = len(emulated.emulator.meta_model.state_shapes), len(emulated)
+    moments: dict[tuple[int, int], Tensor] = {}
+    for block in emulated.blocks():
+        weights = block.real_weights.double()
+        for site, states in enumerate(block.states):
+            for number in range(count):
+                rows = block.real(_as_base(emulated, number, site, states[number])[None])[0].flatten(1).double()
+                own = torch.stack([weights @ rows, weights @ rows.square()])
+                moments[site, number] = moments.get((site, number), 0) + own
+    variances = np.zeros((sites, count))
+    for place, (mean, square) in moments.items():
+        variances[place] = float((square - mean.square()).mean())
+    least = 1e-8 * variances.max(1, keepdims=True)  # a dead network is far from the others, not infinitely far
+    logs = 0.5 * np.log(np.maximum(variances, np.where(least > 0, least, 1.0)))
+    return _root(np.square(logs[:, :, None] - logs[:, None]).mean(0))
+
+
 def _combined(emulated: Emulated, options: FitOptions) -> Matrix:
-    """The root mean square of ``states`` and ``outputs``, each in units of its median between different models."""
+    """√(½(s² + o²) + (a / 0.1)²), of ``states`` and ``outputs``, each in units of its median between different models,
+    and ``activity`` in tenths: where activity varies by less than chance lets it, it hardly counts.
+    """
     upper = np.triu_indices(len(emulated), 1)
-    parts = [measure(emulated, options) for measure in (_states, _outputs)]
-    scales = [float(np.median(part[upper])) if len(part) > 1 else 0.0 for part in parts]
-    return _root(np.mean([np.square(part / (scale or 1.0)) for part, scale in zip(parts, scales, strict=True)], axis=0))
+    states, outputs = (_in_medians(measure(emulated, options), upper) for measure in (_states, _outputs))
+    activity = _activity(emulated, options) / ACTIVITY
+    return _root((np.square(states) + np.square(outputs)) / 2 + np.square(activity))
 
 
+def _in_medians(matrix: Matrix, upper: tuple[NDArray[np.intp], ...]) -> Matrix:
+    scale = float(np.median(matrix[upper])) if len(matrix) > 1 else 0.0
+    return matrix / (scale or 1.0)
+
+
+#: The kinds known by name.
 KINDS: dict[str, DistanceKind] = {
     kind.name: kind
     for kind in (
@@ -288,11 +325,18 @@ KINDS: dict[str, DistanceKind] = {
             "O(N²·P·K)",
         ),
         DistanceKind(
+            "activity",
+            "difference of the log of the states' root mean variance, as the base models have it, V(h)",
+            _activity,
+            True,
+            "O(N·P·H·H')",
+        ),
+        DistanceKind(
             "combined",
-            "root mean square of states and outputs, each in units of its median",
+            "root of a sum of squares: states and outputs in units of their medians, and activity in tenths",
             _combined,
             True,
-            "that of both",
+            "that of the three",
             projects=True,
         ),
         DistanceKind(

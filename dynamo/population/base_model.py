@@ -45,7 +45,7 @@ def _as_metadata(metadata: Any) -> Any:
 
 @attrs.frozen(eq=False)
 class BaseModel:
-    """One trained network of a population, or the recording of a system, see :class:`RecordedModel`.
+    """One trained network of a population, or the recording of a system: see :meth:`dynamo.Population.from_recordings`.
 
     Attributes:
         name: unique in its population.

@@ -79,8 +79,8 @@ class RecordedModel:
         DynamoError: trajectories that do not fit one another or the spaces.
 
     Example:
-        >>> from dynamo import BaseModel, Dataset, Inputs, InputSpace, OutputSpace, RecordedModel, Trajectory
-        >>> from dynamo.population.recorded import Trajectories
+        >>> from dynamo import BaseModel, Dataset, Inputs, InputSpace, OutputSpace, Trajectory
+        >>> from dynamo.population.recorded import RecordedModel, Trajectories
         >>> inputs = Inputs(torch.randn(20, 7, 3), torch.ones(20, 7, dtype=torch.bool))
         >>> data = Dataset.of_probes(InputSpace("real", (3,)), inputs)
         >>> def did(inputs):  # a system that adds up its inputs

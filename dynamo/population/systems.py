@@ -86,32 +86,10 @@ def from_recordings(
     like: "Population | None" = None,
 ) -> list[BaseModel]:
     """The base models of recorded systems; see :meth:`dynamo.Population.from_recordings`."""
-    if units not in ("own", "shared"):
-        raise DynamoError(f"units is {units!r}: {did_you_mean(str(units), ('own', 'shared'))}")
-    if not 0 < held_out < 1:
-        raise DynamoError(f"held_out, the part of the trials on which fidelity is measured, is {held_out}: give a "
-                          "number between 0 and 1")  # fmt: skip
-    context = (1 if inputs is None else 0) if context is None else context
-    if context < 0 or (clip is not None and clip < 1):
-        raise DynamoError(f"context is {context} and clip {clip}: give whole numbers of steps")
-    if inputs is None and context == 0:
-        raise DynamoError(
-            "without inputs nothing tells a trial from another: leave context out, or give it at least 1 step"
-        )
-    if clip is not None and inputs is not None and context == 0:
-        raise DynamoError(
-            "clips of trials with inputs start anywhere: give context=1, so that their first state is told"
-        )
+    context = _checked(inputs, units, held_out, context, clip)
     trials = read_systems(states, inputs, outputs, mask, names, missing)
     tables = tables_of(metadata, list(trials), "system")
-    if units == "shared":
-        _check_alike({name: own[0].states.shape[1] for name, own in trials.items()}, "units", "units='own'")
-    if outputs is not None:
-        sizes = {name: own[0].outputs.shape[1] for name, own in trials.items() if own[0].outputs is not None}
-        _check_alike(sizes, "outputs", "outputs of one kind, or none")
-    if inputs is not None:
-        sizes = {name: own[0].inputs.shape[1] for name, own in trials.items() if own[0].inputs is not None}
-        _check_alike(sizes, "inputs", "inputs of one kind")
+    _check_sizes(trials, units)
     if context:
         trials = {name: [_from_first(trial) for trial in own] for name, own in trials.items()}
     parts = {name: _split(name, own, held_out, seed, clip) for name, own in trials.items()}
@@ -126,7 +104,7 @@ def from_recordings(
             data = _dataset(system, told, context)
         found = [_trajectory(part, space, data_part) for part, data_part in
                  ((system.probe, data.train), (system.held_out, data.test))]  # fmt: skip
-        measure = measures[name] if standardise or like is not None else None
+        measure = measures[name] if standardise else None
         given = (None, None) if measure is None else (_single(measure.offset), _single(measure.scale))
         model = RecordedModel(data.inputs, space, Trajectories(found[0], found[1], *given))
         models.append(BaseModel(name, model, data, tables.get(name, {})))
@@ -136,6 +114,41 @@ def from_recordings(
             "same arguments, and states of the same units"
         )
     return models
+
+
+def _checked(inputs: Any, units: Units, held_out: float, context: int | None, clip: int | None) -> int:
+    """The number of first states that are shown, where the options fit one another."""
+    if units not in ("own", "shared"):
+        raise DynamoError(f"units is {units!r}: {did_you_mean(str(units), ('own', 'shared'))}")
+    if not 0 < held_out < 1:
+        raise DynamoError(f"held_out, a part of the trials, is {held_out}: give a number between 0 and 1")
+    context = (1 if inputs is None else 0) if context is None else context
+    if context < 0 or (clip is not None and clip < 1):
+        raise DynamoError(f"context is {context} and clip {clip}: give whole numbers of steps")
+    if inputs is None and context == 0:
+        raise DynamoError(
+            "without inputs nothing tells a trial from another: leave context out, or give it at least 1 step"
+        )
+    if clip is not None and inputs is not None and context == 0:
+        raise DynamoError(
+            "clips of trials with inputs start anywhere: give context=1, so that their first state is told"
+        )
+    return context
+
+
+def _check_sizes(trials: Mapping[str, list[Trial]], units: Units) -> None:
+    """Check that what systems have in common has one size."""
+    first = {name: own[0] for name, own in trials.items()}
+    if units == "shared":
+        _check_alike({name: trial.states.shape[1] for name, trial in first.items()}, "units", "units='own'")
+    outputs = {name: trial.outputs.shape[1] for name, trial in first.items() if trial.outputs is not None}
+    inputs = {name: trial.inputs.shape[1] for name, trial in first.items() if trial.inputs is not None}
+    for sizes, what, remedy in (
+        (outputs, "outputs", "outputs of one kind, or none"),
+        (inputs, "inputs", "inputs of one kind"),
+    ):
+        if sizes:
+            _check_alike(sizes, what, remedy)
 
 
 def _check_alike(sizes: Mapping[str, int], what: str, remedy: str) -> None:

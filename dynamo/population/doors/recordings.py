@@ -108,8 +108,8 @@ def _read_hdf5(path: Path) -> "Arrays":
         h5py = import_module("h5py")
     except ImportError as error:
         raise DynamoError(
-            f"{path.suffix} files are read by h5py, which cannot be imported ({error}): pip install h5py, or save the "
-            "arrays with numpy.savez"
+            f"{path.suffix} files are read by h5py, which cannot be imported ({error}): pip install "
+            "'dynamo-embedding[hdf5]', or save the arrays with numpy.savez"
         ) from None
     found: Arrays = {}
     try:
