@@ -427,6 +427,24 @@ def test_vectors_and_images_go_through_blocks():
     check_model(model)
 
 
+@pytest.mark.parametrize("time", ["steps", "blocks"])
+def test_a_state_and_an_output_of_one_number_each(time):
+    class Scalar(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.one = nn.Linear(3, 1), nn.Flatten(1)
+
+        def forward(self, x):
+            return self.one(self.layer(x)[..., 0]).cumsum(1)
+
+    module, inputs = Scalar(), sequences()
+    model = dynamo.wrap(module, inputs=REAL, states="one", time=time)
+    assert (model.state_shapes, model.outputs.size) == (((1,),), 1)
+    if time == "steps":
+        torch.testing.assert_close(model.trajectory(inputs).outputs[..., 0], module(inputs.values))
+    check_model(model)
+
+
 def test_nothing_of_the_module_is_changed():
     module = Reader(nn.LSTM, num_layers=2, dropout=0.2)
     module.train()

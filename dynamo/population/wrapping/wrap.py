@@ -271,7 +271,6 @@ def _made(
 ) -> WrappedModel:
     states, _ = plan.arrangement.arranged(trial.raw)
     shapes = tuple(tuple(site.shape[2:]) for site in arranged_states(states, plan, trial.probe))
-    shapes = tuple(shape or (1,) for shape in shapes)
     why, names = "", plan.reading.names
     if plan.time == "steps" and len(names) == 1 and plan.reading.pick is None and inputs.kind != "image":
         iterated, why = _map(module, plan, names[0], trial, step)
