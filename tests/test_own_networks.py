@@ -204,6 +204,12 @@ def test_targets_make_scores():
     assert column.dataset(column[0]).train.labels.shape == (32, 2)
 
 
+def test_networks_of_different_outputs_get_heads_of_their_own():
+    differ = Population.of({"a": Reader(), "b": Reader(last=False), "c": Reader()}, sequences(40, 7, 3))
+    fit = fitted(differ)
+    assert [fit.emulator.group_of(number) for number in range(3)] == ["real-2-last", "real-2-every", "real-2-last"]
+
+
 def test_modules_are_wrapped_for_a_data_set_too():
     data = dataset(features=3, classes=2)
     population = Population.of(readers(), data)
