@@ -49,8 +49,8 @@ class Feeding:
     caller: Caller | None = None
 
     def __call__(self, module: nn.Module, inputs: Inputs) -> Any:
-        """The module's answer."""
-        inputs = inputs.with_values(in_its_precision(module, inputs.values))
+        """The module's answer. It may write into what it is given: that is a copy."""
+        inputs = inputs.with_values(in_its_precision(module, inputs.values).clone())
         if self.caller is not None:
             return self.caller(module, inputs)
         values: Any = inputs.values

@@ -157,6 +157,11 @@ def _reading(
     """What is read, and whether hidden states are asked for."""
     if states is None and step is not None:
         states = step
+    if isinstance(module, torch.jit.ScriptModule) and not callable(states):
+        raise WrongTypeError(
+            "the modules within a TorchScript program cannot be watched: wrap the module that it was made of, or take "
+            "the states from its answer with states=lambda answer: (STATES, OUTPUTS)"
+        )
     if isinstance(states, str):
         return Reading(tuple(matching(module, [states])), answer=answer), False
     if isinstance(states, Sequence):
@@ -317,6 +322,12 @@ def _recurrent(
     model = WrappedRecurrentModel(module, plan, inputs, outputs, shapes, iterated, start.clone())
     try:
         fault = iteration_fault(model, trial.probe, model.trajectory(trial.probe))
+        values = trial.probe.values
+        if not fault and not alike(model.encode(values[:, -1:]), model.encode(values)[:, -1:]):
+            fault = (
+                f"what enters module {iterated.name!r} at a step depends on other steps, so that it is not the one map "
+                "that is iterated"
+            )
         if not fault and plan.arrangement.outputs.time is None:
             whole = plan.arrangement.arranged(trial.raw)[1]
             if not alike(at_end(model.trajectory(trial.probe).outputs, trial.probe), whole):
