@@ -190,6 +190,23 @@ class Fit:
 
         return distances(self, kind or DEFAULT, **settings)
 
+    def nearest(self, name: str, k: int = 5, distance: "str | DistanceKind | None" = None) -> list[tuple[str, float]]:
+        """The models that lie nearest to one, with their distances, the nearest first.
+
+        Args:
+            name: of the model.
+            k: how many others.
+            distance: the kind; the default where it is None. For more than one model, ask :meth:`distances` once.
+
+        Raises:
+            DynamoError: no model of that name, k below 1, or what :func:`dynamo.fit.distances.distances` finds.
+        """
+        if name not in self.names:
+            raise DynamoError(f"no base model is called {name!r}: {did_you_mean(name, self.names)}")
+        if k < 1:
+            raise DynamoError(f"{k} nearest models were asked for: ask for at least 1")
+        return self.distances(distance).nearest(name, k)
+
     def save(self, folder: Path | str) -> None:
         """Write the run folder: ``fit.safetensors``, ``history.csv``, ``probes.safetensors`` and last ``run.toml``,
         without which it is no run. Its fidelity and its map are not made here; :func:`dynamo.fit_population` makes them

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.fit import distributed
+from dynamo.fit.distance_kinds import kind_named
+from dynamo.fit.distances import DEFAULT
 from dynamo.fit.fidelity import measure_fidelity, write_fidelity
 from dynamo.fit.fit import RUN, Fit
 from dynamo.fit.ranks import Ranks
@@ -30,6 +32,7 @@ def fit_population(
     ranks: Ranks | None = None,
     resume: bool = False,
     colour_by: str | None = None,
+    distance: str | None = None,
     progress: Stages = silent_stages,
 ) -> Fit:
     """Fit a meta-model to a population; save it, then measure its fidelity, then draw the map.
@@ -42,6 +45,7 @@ def fit_population(
         ranks: the processes that share the fit; this one alone where it is None.
         resume: go on from the run folder's checkpoint, or measure and draw the fit that it holds.
         colour_by: the metadata that colours the map; one is chosen where it is None.
+        distance: the kind of distance that the map is drawn by; the default where it is None.
         progress: one stage each for recording, fitting and measuring.
 
     Returns:
@@ -62,6 +66,7 @@ def fit_population(
     """
     options, ranks = options or FitOptions(), ranks or Ranks()
     check_key([base.metadata for base in population], colour_by)
+    kind_named(distance or DEFAULT)
     ranks.check(population, options)
     recorded, fitted = progress("recording base models", len(population)), progress("fitting", None)
     if out is None:
@@ -88,7 +93,7 @@ def fit_population(
         try:
             measured = measure_fidelity(fit, population, progress("measuring fidelity", len(population)), device)
             write_fidelity(measured, run)
-            write_map(fit, run, colour_by)
+            write_map(fit, run, colour_by, distance)
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; the fit is saved in {run}: --resume measures and draws it") from None
         remove_checkpoint(checkpoint)

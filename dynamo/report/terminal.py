@@ -27,12 +27,8 @@ from dynamo.contracts.options import type_name
 from dynamo.registry import Owned
 
 if TYPE_CHECKING:
-    from dynamo.fit.distances import Distances
     from dynamo.fit.fidelity import Fidelity
     from dynamo.fit.fit import Fit
-
-#: The most models whose emulators are run for a summary, which should take no longer than some seconds.
-MOST_EMULATED = 100
 
 
 @contextmanager
@@ -119,7 +115,9 @@ def fidelity_table(measured: "Fidelity", shown: int = 40) -> None:
         print(f"… the {shown} models with the least agreement, of {len(measured.models)}\n")
 
 
-def summary(fit: "Fit", measured: "Fidelity | None", folder: Path, label: str | None) -> None:
+def summary(
+    fit: "Fit", measured: "Fidelity | None", folder: Path, label: str | None, distance: str | None = None
+) -> None:
     """Print what a run found and where its files are.
 
     Args:
@@ -127,9 +125,13 @@ def summary(fit: "Fit", measured: "Fidelity | None", folder: Path, label: str | 
         measured: its fidelity; None where it was not measured.
         folder: the run folder.
         label: the metadata that colours the map; one is chosen where it is None.
+        distance: the kind of distance that the map is drawn by; the default where it is None.
     """
     from dynamo.analysis.geometry.clusters import group_agreement
+    from dynamo.analysis.geometry.order import order
     from dynamo.analysis.geometry.spectrum import spectrum
+    from dynamo.report.coordinates import map_coordinates
+    from dynamo.report.plots.map import is_scale
     from dynamo.report.run import colouring
 
     theta = fit.theta.double().numpy()
@@ -137,9 +139,10 @@ def summary(fit: "Fit", measured: "Fidelity | None", folder: Path, label: str | 
     label = label or colouring(fit.metadata)
     lines = [
         f"models {len(fit.names)}, steps {int(fit.history[-1][0]) if fit.history else 0}",
-        f"components for 95 % of the variance: {found.components_for()} of {len(found.eigenvalues)} "
+        f"components of θ for 95 % of the variance: {found.components_for()} of {len(found.eigenvalues)} "
         f"(participation ratio {found.participation_ratio:.2f})",
     ]
+    apart = map_coordinates(fit, distance)
     if measured is None:
         lines.append(f"fidelity not measured: `dynamo fit POPULATION --out {folder} --resume` measures it")
     else:
@@ -151,13 +154,20 @@ def summary(fit: "Fit", measured: "Fidelity | None", folder: Path, label: str | 
             "(their emulators)"
         )
     groups = fit.values_of(label) if label is not None else []
-    if 2 <= len({str(group) for group in groups}) < len(groups):
-        apart = _distances(fit)
-        agreement = group_agreement(apart.points, groups)
+    if is_scale(groups) and apart.places.coordinates.size:
+        in_order = order(apart.distances.matrix, groups, permutations=199)
+        leading, way, near = (f"{own.value:.2f} (p {own.p_value:.2g})" for own in in_order.measures)
+        lines.append(
+            f"order of {label}: Spearman {leading} along the leading coordinate, {way} along ways, R² {near} by "
+            f"neighbours (distances by {apart.kind})"
+        )
+    elif 2 <= len({str(group) for group in groups}) < len(groups):
+        agreement = group_agreement(apart.places.coordinates, groups)
         lines.append(
             f"groups by {label}: k-means ARI {agreement.ari:.2f}, silhouette {agreement.silhouette:.2f} (distances by "
             f"{apart.kind})"
         )
+    lines.append(apart.describe())
     drawn = f" (coloured by {label})" if label else ""
     files = [("map", "map.png", drawn), ("embeddings", "embedding.csv", ""), ("fidelity", "fidelity.csv", "")]
     lines += [f"{what:<12} {folder / name}{more}" for what, name, more in files if (folder / name).exists()]
@@ -203,8 +213,3 @@ def _console() -> Console:
 def _table(*columns: str) -> Table:
     """An empty table; what stands in its head is no markup either."""
     return Table(*(Column(Text(printable(column))) for column in columns), box=None, pad_edge=False)
-
-
-def _distances(fit: "Fit") -> "Distances":
-    """The default distances, where the fit has probe inputs for them and few models; else those of the thetas."""
-    return fit.distances(None if fit.probes is not None and len(fit.names) <= MOST_EMULATED else "theta")
