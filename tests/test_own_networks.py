@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 import dynamo
+from command_line import dynamo as command
 from dynamo import DynamoError, Fit, FitOptions, Inputs, OutputSpace, Population, Trainer, analysis, measure_fidelity
 from dynamo.population.examples import examples_of
 from dynamo.population.metadata import tables_of
@@ -203,6 +204,12 @@ def test_targets_make_scores():
     assert column.dataset(column[0]).train.labels.shape == (32, 2)
 
 
+def test_networks_of_different_outputs_get_heads_of_their_own():
+    differ = Population.of({"a": Reader(), "b": Reader(last=False), "c": Reader()}, sequences(40, 7, 3))
+    fit = fitted(differ)
+    assert [fit.emulator.group_of(number) for number in range(3)] == ["real-2-last", "real-2-every", "real-2-last"]
+
+
 def test_modules_are_wrapped_for_a_data_set_too():
     data = dataset(features=3, classes=2)
     population = Population.of(readers(), data)
@@ -356,6 +363,24 @@ def test_a_damaged_recording_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
     with pytest.raises(DynamoError, match=r"m1\.safetensors is not the file that was saved"):
         fitted(Population.load(tmp_path))
+
+
+def test_weights_that_are_missing_are_told_when_the_population_is_opened(tmp_path):
+    Population.of(readers(), sequences(40, 7, 3)).save(tmp_path)
+    (tmp_path / "weights" / "m2.safetensors").unlink()
+    with pytest.raises(DynamoError, match=r"cannot read .*m2\.safetensors"):
+        Population.load(tmp_path)
+
+
+def test_commands_answer_for_networks_whose_code_is_not_here(tmp_path, capsys):
+    population, run = tmp_path / "population", tmp_path / "run"
+    Population.of(readers(), sequences(40, 7, 3), metadata={"group": ["a", "b", "b"]}).save(population)
+    dynamo.fit_population(Population.load(population), OPTIONS, run)
+    assert command("show", str(run)) == 0
+    assert command("analyse", "distances", str(run)) == 0
+    capsys.readouterr()
+    assert command("analyse", "fixed-points", str(run), "--at", "m1", "--base") != 0
+    assert "is a recording: it cannot be run" in " ".join(capsys.readouterr().err.split())
 
 
 def test_double_precision_is_fitted():

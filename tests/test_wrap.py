@@ -427,6 +427,24 @@ def test_vectors_and_images_go_through_blocks():
     check_model(model)
 
 
+@pytest.mark.parametrize("time", ["steps", "blocks"])
+def test_a_state_and_an_output_of_one_number_each(time):
+    class Scalar(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.one = nn.Linear(3, 1), nn.Flatten(1)
+
+        def forward(self, x):
+            return self.one(self.layer(x)[..., 0]).cumsum(1)
+
+    module, inputs = Scalar(), sequences()
+    model = dynamo.wrap(module, inputs=REAL, states="one", time=time)
+    assert (model.state_shapes, model.outputs.size) == (((1,),), 1)
+    if time == "steps":
+        torch.testing.assert_close(model.trajectory(inputs).outputs[..., 0], module(inputs.values))
+    check_model(model)
+
+
 def test_nothing_of_the_module_is_changed():
     module = Reader(nn.LSTM, num_layers=2, dropout=0.2)
     module.train()
@@ -474,6 +492,62 @@ class Mixes(nn.Module):
         return self.layer(x - x.mean())
 
 
+class Noisy(Reader):
+    def forward(self, x):
+        return self.rnn(x + torch.randn_like(x))[0]
+
+
+class Writes(Reader):
+    """Writes into its input."""
+
+    def forward(self, x):
+        return super().forward(x.mul_(2))
+
+
+def broken():
+    module = Reader()
+    nn.init.constant_(module.rnn.weight_hh_l0, float("nan"))
+    return module
+
+
+def test_a_module_that_writes_into_its_input_gets_a_copy():
+    torch.manual_seed(0)
+    module, inputs = Writes(), sequences()
+    before = inputs.values.clone()
+    states = dynamo.wrap(module, inputs=REAL).trajectory(inputs).states[0]
+    assert torch.equal(inputs.values, before)
+    assert torch.equal(states, module.rnn(2 * before)[0])
+
+
+def test_a_map_whose_input_depends_on_other_steps_is_not_the_one_map():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.GRU(3, 4, batch_first=True), nn.GRU(4, 5, batch_first=True)
+
+        def forward(self, x):
+            return self.second(self.first(x)[0])[0]
+
+    class FedBack(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.head = nn.GRUCell(5, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            h, y, outputs = x.new_zeros(len(x), 6), x.new_zeros(len(x), 2), []
+            for entering in x.unbind(1):
+                h = self.cell(torch.cat([entering, y], 1), h)
+                y = self.head(h)
+                outputs.append(y)
+            return torch.stack(outputs, 1)
+
+    for model in (dynamo.wrap(Two(), inputs=REAL, states="second"), dynamo.wrap(FedBack(), inputs=REAL)):
+        assert not isinstance(model, RecurrentModel)
+        assert "depends on other steps" in model.why_no_map
+        check_model(model)
+    assert dynamo.wrap(Two(), inputs=REAL).state_shapes == ((9,),)
+
+
 class Strided(nn.Module):
     def __init__(self):
         super().__init__()
@@ -493,6 +567,10 @@ class Strided(nn.Module):
         (lambda: dynamo.wrap(Blocks(), inputs=TOKENS, states=[]), "name at least one"),
         (lambda: dynamo.wrap(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), inputs=REAL),
          r"not clear where the states of this Sequential are.*states='NAME'.*of 0, 1"),
+        (lambda: dynamo.wrap(Noisy(), inputs=REAL), "answers differently when it is called again"),
+        (lambda: dynamo.wrap(broken(), inputs=REAL), "gives NaN or infinite values"),
+        (lambda: dynamo.wrap(torch.jit.script(nn.Sequential(nn.Linear(3, 4))), inputs=REAL, states="0"),
+         "within a TorchScript program cannot be watched"),
         (lambda: dynamo.wrap(Mixes(), inputs=REAL, states="layer"), "answer depends on the other examples"),
         (lambda: dynamo.wrap(Strided(), inputs=REAL, states="conv", time="steps"), "3 steps for 7 of its"),
         (lambda: dynamo.wrap(Reader(), inputs=torch.randn(4, 7, 9)), r"cannot be run on inputs \(4, 7, 9\)"),

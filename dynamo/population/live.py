@@ -1,8 +1,9 @@
 """Live networks as base models: those of any class are wrapped, what they are probed with becomes their data set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 from torch import nn
 
 from dynamo.contracts.data import Dataset
@@ -47,6 +48,7 @@ def live_models(
     targets = examples.targets
     kind = outputs or (None if targets is None else "real" if targets.is_floating_point() else "classes")
     made = {name: _as_model(name, model, examples.inputs, kind) for name, model in models.items()}
+    _tell_apart([model for name, model in made.items() if model is not models[name]])
     space = outputs if isinstance(outputs, OutputSpace) else None
     if targets is not None:
         spaces = list({model.outputs: None for model in made.values()})
@@ -62,6 +64,14 @@ def live_models(
         return []
     dataset = Dataset.of_probes(inputs, examples.inputs, space, targets, held_out=held_out, seed=seed)
     return [BaseModel(name, model, dataset, tables.get(name, {})) for name, model in made.items()]
+
+
+def _tell_apart(wrapped: Sequence[DynamicalModel]) -> None:
+    """Give outputs that differ groups of their own, and so heads of their own."""
+    if len({model.outputs for model in wrapped}) > 1:
+        for model in wrapped:
+            space = model.outputs
+            model.outputs = attrs.evolve(space, group=f"{space.kind}-{space.size}-{space.readout}")
 
 
 def _wrapped_for(models: Mapping[str, nn.Module], data: Any, outputs: OutputSpace | Kind | None) -> Mapping[str, Any]:

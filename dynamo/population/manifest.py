@@ -24,7 +24,7 @@ from dynamo.population.recording import trajectories
 from dynamo.population.stored_data import StoredData, data_to_bytes
 from dynamo.population.weights import Form, StoredModel, load_module
 from dynamo.registry import full_spec, make
-from dynamo.system.storage import check_writable, read_toml, tensors_to_bytes, write_toml
+from dynamo.system.storage import check_writable, read_header, read_toml, tensors_to_bytes, write_toml
 from dynamo.version import __version__
 
 MANIFEST = "population.toml"
@@ -200,6 +200,7 @@ def open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) -
         weights = None
         if "weights" in entry:
             weights = find_inside(folder, str(entry["weights"]), f"{where}: the weights"), str(entry.get("sha256"))
+            read_header(weights[0])  # a file that is missing or cut is told now
         file = _recording_file(folder, entry["recording"], where)
         recording = StoredRecording(name, inputs, outputs, *file, where, weights)
         return BaseModel(name, recording, dataset, metadata, data_fingerprint=fingerprint)

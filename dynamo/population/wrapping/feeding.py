@@ -49,8 +49,8 @@ class Feeding:
     caller: Caller | None = None
 
     def __call__(self, module: nn.Module, inputs: Inputs) -> Any:
-        """The module's answer."""
-        inputs = inputs.with_values(in_its_precision(module, inputs.values))
+        """The module's answer. It may write into what it is given: that is a copy."""
+        inputs = inputs.with_values(in_its_precision(module, inputs.values).clone())
         if self.caller is not None:
             return self.caller(module, inputs)
         values: Any = inputs.values
@@ -109,10 +109,19 @@ def feedings(
 
 def parameters_of(module: nn.Module) -> set[str]:
     """The names of the arguments that a module's ``forward`` takes."""
+    return set(_signature(module))
+
+
+def takes_any_keyword(module: nn.Module) -> bool:
+    """Whether a module's ``forward`` takes arguments of any name."""
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in _signature(module).values())
+
+
+def _signature(module: nn.Module) -> Mapping[str, inspect.Parameter]:
     try:
-        return set(inspect.signature(module.forward).parameters)
+        return inspect.signature(module.forward).parameters
     except (TypeError, ValueError):
-        return set()
+        return {}
 
 
 def made_up(kind: str, shape: tuple[int, ...], device: torch.device) -> Inputs:

@@ -121,21 +121,33 @@ class Axes:
             InvalidValueError: it has another number of examples or steps.
         """
         count, steps = inputs.mask.shape
-        batch = next((axis for axis in range(full.ndim) if full.shape[axis] != fewer.shape[axis : axis + 1][0]), None)
-        if full.ndim != fewer.ndim or batch is None or full.shape[batch] != count:
+        batch = _differs(full, fewer)
+        if batch is None or full.shape[batch] != count:
             raise InvalidValueError(
                 f"{where} has shape {tuple(full.shape)} for {count} examples; it needs one row each"
             )
-        others = [axis for axis in range(full.ndim) if axis != batch]
-        if shorter is None:
-            return cls(batch, next((axis for axis in others if full.shape[axis] == steps and steps > 1), None))
-        return cls(batch, next((axis for axis in others if full.shape[axis] != shorter.shape[axis]), None))
+        if shorter is not None:
+            return cls(batch, _differs(full, shorter))
+        others = (axis for axis in range(full.ndim) if axis != batch)
+        return cls(batch, next((axis for axis in others if full.shape[axis] == steps > 1), None))
+
+    @property
+    def lead(self) -> int:
+        """How many axes come before those of a state."""
+        return 1 if self.time is None else 2
 
     def arranged(self, tensor: Tensor) -> Tensor:
-        """``[B, T, ...]``, or ``[B, ...]`` where it does not run over time."""
-        if self.time is None:
-            return tensor.movedim(self.batch, 0)
-        return tensor.movedim((self.batch, self.time), (0, 1))
+        """``[B, T, *S]``, or ``[B, *S]`` where it does not run over time; S has at least one axis."""
+        places = [self.batch] if self.time is None else [self.batch, self.time]
+        found = tensor.movedim(places, list(range(len(places))))
+        return found[..., None] if found.ndim == self.lead else found
+
+
+def _differs(one: Tensor, other: Tensor) -> int | None:
+    """The first axis along which two tensors differ in size; None where none does, or one has more axes."""
+    if one.ndim != other.ndim:
+        return None
+    return next((axis for axis, (a, b) in enumerate(zip(one.shape, other.shape, strict=True)) if a != b), None)
 
 
 @attrs.frozen
@@ -153,11 +165,9 @@ class Arrangement:
     outputs: Axes
 
     def arranged(self, raw: Raw) -> tuple[list[Tensor], Tensor]:
-        """All states and the outputs as :meth:`Axes.arranged` gives them; outputs with at least one axis of numbers."""
+        """All states and the outputs as :meth:`Axes.arranged` gives them; the numbers of outputs along one axis."""
         states = [axes.arranged(tensor) for axes, tensor in zip(self.states, flat(raw, self.stacked), strict=True)]
-        outputs = self.outputs.arranged(raw.outputs)
-        lead = 1 if self.outputs.time is None else 2
-        return states, outputs[..., None] if outputs.ndim == lead else outputs.flatten(lead)
+        return states, self.outputs.arranged(raw.outputs).flatten(self.outputs.lead)
 
 
 def flat(raw: Raw, stacked: Sequence[bool]) -> list[Tensor]:

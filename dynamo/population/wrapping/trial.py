@@ -54,11 +54,11 @@ def try_out(module: nn.Module, reading: Reading, feedings: Sequence[Feeding], in
     probe = few(inputs)
     faults: dict[str, list[str]] = {}
     for feeding in feedings:
-        fault = "an example's answer depends on the other examples"
         try:
             raw = reading.raw(module, feeding, probe)
             arrangement = _arrangement(module, reading, feeding, probe, raw)
-            if _is_independent(module, reading, feeding, probe, raw, arrangement):
+            fault = _fault(module, reading, feeding, probe, raw, arrangement)
+            if not fault:
                 return Trial(feeding, arrangement, raw, probe, *_pads(module, reading, feeding, probe, arrangement))
         except DynamoError as error:
             fault = str(error)
@@ -149,15 +149,29 @@ def _shorter(module: nn.Module, reading: Reading, feeding: Feeding, probe: Input
     return None, steps
 
 
-def _is_independent(
+def _fault(
     module: nn.Module, reading: Reading, feeding: Feeding, probe: Inputs, raw: Raw, arrangement: Arrangement
-) -> bool:
-    """Whether another first example leaves what is read of the others as it was."""
+) -> str:
+    """What is wrong with what is read: it must be finite, the same in every call, and an example's must not change with
+    another.
+    """
+
+    def read(raw: Raw) -> list[Tensor]:
+        states, outputs = arrangement.arranged(raw)
+        return [*states, outputs]
+
+    found = read(raw)
+    if not all(bool(tensor.isfinite().all()) for tensor in found):
+        return "it gives NaN or infinite values"
+    again = read(reading.raw(module, feeding, probe))
+    if not all(alike(a, b) for a, b in zip(again, found, strict=True)):
+        return "it answers differently when it is called again: it keeps a state between calls, or draws at random"
     values = probe.values.clone()
     values[0] = values[1]
-    changed = reading.raw(module, feeding, probe.with_values(values))
-    (states, outputs), (others, other) = (arrangement.arranged(one) for one in (raw, changed))
-    return all(alike(b[1:], a[1:]) for a, b in zip([*states, outputs], [*others, other], strict=True))
+    changed = read(reading.raw(module, feeding, probe.with_values(values)))
+    if not all(alike(a[1:], b[1:]) for a, b in zip(changed, found, strict=True)):
+        return "an example's answer depends on the other examples"
+    return ""
 
 
 def _pads(

@@ -15,7 +15,7 @@ from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.wrapping.answers import Answer
 from dynamo.population.wrapping.batches import as_batch
-from dynamo.population.wrapping.feeding import Caller, Layout, feedings, made_up, parameters_of
+from dynamo.population.wrapping.feeding import Caller, Layout, feedings, made_up, parameters_of, takes_any_keyword
 from dynamo.population.wrapping.model import (
     Plan,
     Time,
@@ -157,6 +157,11 @@ def _reading(
     """What is read, and whether hidden states are asked for."""
     if states is None and step is not None:
         states = step
+    if isinstance(module, torch.jit.ScriptModule) and not callable(states):
+        raise WrongTypeError(
+            "the modules within a TorchScript program cannot be watched: wrap the module that it was made of, or take "
+            "the states from its answer with states=lambda answer: (STATES, OUTPUTS)"
+        )
     if isinstance(states, str):
         return Reading(tuple(matching(module, [states])), answer=answer), False
     if isinstance(states, Sequence):
@@ -172,6 +177,8 @@ def _reading(
     if "output_hidden_states" in parameters_of(module):
         return Reading(hidden=True, answer=answer), True
     blocks = like_layers(module)
+    if not blocks and takes_any_keyword(module) and hasattr(getattr(module, "config", None), "output_hidden_states"):
+        return Reading(hidden=True, answer=answer), True
     if not blocks:
         raise InvalidValueError(
             f"it is not clear where the states of this {type(module).__name__} are: name modules, such as "
@@ -269,7 +276,6 @@ def _made(
 ) -> WrappedModel:
     states, _ = plan.arrangement.arranged(trial.raw)
     shapes = tuple(tuple(site.shape[2:]) for site in arranged_states(states, plan, trial.probe))
-    shapes = tuple(shape or (1,) for shape in shapes)
     why, names = "", plan.reading.names
     if plan.time == "steps" and len(names) == 1 and plan.reading.pick is None and inputs.kind != "image":
         iterated, why = _map(module, plan, names[0], trial, step)
@@ -316,6 +322,12 @@ def _recurrent(
     model = WrappedRecurrentModel(module, plan, inputs, outputs, shapes, iterated, start.clone())
     try:
         fault = iteration_fault(model, trial.probe, model.trajectory(trial.probe))
+        values = trial.probe.values
+        if not fault and not alike(model.encode(values[:, -1:]), model.encode(values)[:, -1:]):
+            fault = (
+                f"what enters module {iterated.name!r} at a step depends on other steps, so that it is not the one map "
+                "that is iterated"
+            )
         if not fault and plan.arrangement.outputs.time is None:
             whole = plan.arrangement.arranged(trial.raw)[1]
             if not alike(at_end(model.trajectory(trial.probe).outputs, trial.probe), whole):
