@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dynamo.contracts.errors import InvalidValueError
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import LARGEST, InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs, check_inputs
 
@@ -31,6 +32,8 @@ class Examples:
 
     inputs: Inputs
     targets: Tensor
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -65,6 +68,8 @@ class Dataset:
     train: Examples
     test: Examples
     tokens: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def check(self, name: str) -> None:
         """Check the examples against the spaces.

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.shown import brief, folded, listed, table_html
 from dynamo.contracts.trajectory import Inputs
 from dynamo.fit.distance_kinds import DistanceKind, kind_named
 from dynamo.fit.emulated import Emulated, Matrix
@@ -50,6 +51,12 @@ class Distances:
     examples: int = 0
     error: float = 0.0
     floor: float | None = None
+
+    def __repr__(self) -> str:
+        return folded(f"Distances of {len(self)} models ({listed(self.names, 3)}): {self.describe()}")
+
+    def _repr_html_(self) -> str:
+        return table_html(*self.neighbours_table(), self.describe())
 
     def __len__(self) -> int:
         return len(self.names)
@@ -234,6 +241,8 @@ class NoiseFloor:
     names: Sequence[str]
     twins: Sequence[float]
     typical: float
+
+    __repr__ = brief
 
     @property
     def ratio(self) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.options import option, positive
 from dynamo.contracts.protocols import StateMap
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.fit.fidelity import Fidelity, agreement, measure_fidelity, unexplained
 from dynamo.fit.fit import Fit
@@ -65,6 +66,8 @@ class Embedding:
     placed: Fit
     fidelity: Fidelity
     limits: Tensor
+
+    __repr__ = brief
 
     @property
     def names(self) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from dynamo.contracts.data import Examples
 from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import read_bytes
+from dynamo.contracts.shown import folded, short, table_html
 from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Trajectory
 from dynamo.fit.fit import FIDELITY, RUN, Fit, add_file, saved_files
@@ -23,6 +24,7 @@ from dynamo.population.scores import Score, Unexplained, task_score, unexplained
 from dynamo.system.devices import device_of
 from dynamo.system.progress import Progress, silent
 from dynamo.system.storage import write_csv
+from dynamo.system.tables import Table
 from dynamo.training.objective import output_loss
 from dynamo.training.options import output_divergence
 
@@ -77,6 +79,17 @@ class Fidelity:
     """The fidelity of every base model of a fit."""
 
     models: tuple[ModelFidelity, ...]
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {short(self.mean(name))}" for name in FIDELITY_COLUMNS[1:])
+        return folded(f"Fidelity of {len(self.models)} models, {len(self.poor)} of them poor; means: {means}")
+
+    def _repr_html_(self) -> str:
+        return table_html(*self.table(), f"Fidelity of {len(self.models)} models")
+
+    def table(self) -> Table:
+        """Columns and rows: each model's name and figures; an undefined figure is NaN."""
+        return list(FIDELITY_COLUMNS), [list(attrs.astuple(model)) for model in self.models]
 
     def mean(self, figure: str) -> float:
         """The mean of one figure over those models for which it is defined; NaN where there are none."""

@@ -14,6 +14,7 @@ from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import sha256
 from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.population.weights import StoredModel, check_finite
 from dynamo.system.storage import tensors_to_bytes
@@ -57,6 +58,8 @@ class BaseModel:
     metadata: Mapping[str, MetadataValue] = attrs.field(factory=dict, converter=_as_metadata)
     architecture: Spec | None = attrs.field(default=None, converter=_as_architecture)
     data_fingerprint: str | None = None
+
+    __repr__ = brief
 
     @property
     def model(self) -> DynamicalModel:

@@ -4,6 +4,8 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
+import attrs
+
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.fit import distributed
 from dynamo.fit.fidelity import measure_fidelity, write_fidelity
@@ -84,6 +86,7 @@ def fit_population(
         else:
             fit = distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted)
             fit.save(run)
+            fit = attrs.evolve(fit, folder=run)
         device = find_device(ranks.device(options))
         try:
             measured = measure_fidelity(fit, population, progress("measuring fidelity", len(population)), device)

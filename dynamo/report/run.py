@@ -4,8 +4,11 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import pyplot as plt
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from dynamo.analysis.geometry.spectrum import Spectrum, spectrum
 from dynamo.analysis.table import columns_of, numbered
@@ -13,7 +16,8 @@ from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.files import write_bytes
 from dynamo.fit.fit import Fit
 from dynamo.population.base_model import MetadataValue
-from dynamo.report.plots.map import plot_map
+from dynamo.report.plots.map import draw_points, plot_map
+from dynamo.report.plots.picture import Picture
 from dynamo.system.storage import write_csv
 
 #: The table of the thetas and of the map; of all that a fit leaves, it is written last.
@@ -44,6 +48,21 @@ def write_map(fit: Fit, folder: Path, label: str | None) -> Spectrum:
     ]
     write_csv(folder / EMBEDDING, columns, rows)
     return result
+
+
+def draw_map(fit: Fit, by: str | None = None, ax: Axes | None = None, distance: str | None = None) -> Axes:
+    """Draw the map of a fit; see :meth:`dynamo.Fit.plot`."""
+    check_key(fit.metadata, by)
+    key = by or colouring(fit.metadata)
+    apart = fit.distances("theta" if distance is None and fit.probes is None else distance)
+    if ax is None:
+        ax = plt.figure(FigureClass=Picture, layout="constrained").subplots()
+    draw_points(ax, spectrum(apart.points), key, fit.values_of(key) if key else None)
+    ax.set_title(apart.describe(), fontsize="small")
+    for text in ax.findobj(Text):  # names are no formulas
+        assert isinstance(text, Text)
+        text.set_parse_math(False)
+    return ax
 
 
 def write_figure(figure: Figure, folder: Path, name: str) -> None:

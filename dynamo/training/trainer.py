@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.contracts.protocols import Augmentation
+from dynamo.contracts.shown import folded
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.population.population import Population
 from dynamo.population.recording import Elsewhere, Source, live, record, state_variances
@@ -76,6 +77,13 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.history: list[tuple[float, ...]] = []
         self._annealed = self._make_optimizer()
+
+    def __repr__(self) -> str:
+        loss = f", loss {self.history[-1][2]:.4g}" if self.history else ""
+        return folded(
+            f"Trainer(step {self.step} of {self.steps}{loss}; {len(self.population)} models, meta-model "
+            f"{self.options.meta_model}, on {self._device})"
+        )
 
     @property
     def steps(self) -> int:

@@ -25,6 +25,7 @@ from dynamo.analysis.geometry.partitions import (
 from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.analysis.table import Table, columns_of
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief, result_html
 from dynamo.system.progress import Progress, silent
 
 #: Starts of k-means where the number of clusters is given; to choose it, each of many searches has fewer.
@@ -63,6 +64,9 @@ class Evidence:
     null: Floats
     p_value: float
 
+    __repr__ = brief
+    _repr_html_ = result_html
+
     def table(self) -> Table:
         """The mean silhouette of each number of clusters, of the map and of the null."""
         rows = zip(self.numbers, self.scores.tolist(), self.null.mean(axis=0).tolist(), strict=True)
@@ -87,6 +91,8 @@ class Clusters:
     method: str
     numbers: Integers
     evidence: Evidence | None
+
+    __repr__ = brief
 
     @property
     def count(self) -> int:

@@ -4,6 +4,7 @@ import attrs
 import numpy as np
 
 from dynamo.analysis.arrays import AnyFloats, Floats
+from dynamo.contracts.shown import brief
 
 
 @attrs.frozen(eq=False)
@@ -23,6 +24,8 @@ class Spectrum:
     eigenvalues: Floats
     components: Floats
     coordinates: Floats
+
+    __repr__ = brief
 
     @property
     def shares(self) -> Floats:

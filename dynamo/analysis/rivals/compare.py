@@ -13,6 +13,7 @@ from dynamo.analysis.rivals.mds import Kind, Layout, mds
 from dynamo.analysis.rivals.pairs import CLUSTERERS, PairFigures, pair_figures
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief, result_html
 from dynamo.fit.fit import Fit
 from dynamo.fit.probes import draw_probes
 from dynamo.population.base_model import MetadataValue
@@ -57,6 +58,8 @@ class MethodResult:
     cpu_seconds: float | None = None
     growth: tuple[tuple[int, float], ...] = ()
 
+    __repr__ = brief
+
     @property
     def exponent(self) -> float | None:
         """b of seconds ∝ models^b, by least squares on logarithms; None with fewer than two times of 10 ms or more,
@@ -88,6 +91,9 @@ class Comparison:
     methods: tuple[MethodResult, ...]
     recording_seconds: float
     fit_seconds: float | None
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     def table(self) -> Table:
         """A row for each method: its figures; None for what it lacks."""
