@@ -17,7 +17,8 @@ from dynamo.contracts.trajectory import Inputs
 from dynamo.fit.distance_kinds import DistanceKind, kind_named
 from dynamo.fit.emulated import Emulated, Matrix
 from dynamo.fit.probes import KEPT, check_probes, draw_probes
-from dynamo.system.progress import Progress, silent
+from dynamo.system.bars import progress_of
+from dynamo.system.progress import Progress, Setting, silent
 
 if TYPE_CHECKING:
     from dynamo.fit.fit import Fit
@@ -165,7 +166,7 @@ def distances(
     examples: int = KEPT,
     seed: int = 0,
     projection: int | None = None,
-    progress: Progress = silent,
+    progress: Progress | Setting = silent,
 ) -> Distances:
     """The distances between all models of a fit.
 
@@ -181,7 +182,8 @@ def distances(
         seed: of the draw and of the projection.
         projection: dimensions of the random projection that stands for the states of many models; 0 does without; None
             takes :data:`~dynamo.fit.emulated.PROJECTED` from :data:`~dynamo.fit.emulated.EXACT` models on.
-        progress: called with (inputs done, inputs).
+        progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with (inputs
+            done, inputs).
 
     Raises:
         DynamoError: an unknown kind, no inputs to be had or of another space, or emulators that give no finite states.
@@ -198,8 +200,9 @@ def distances(
         probes = _probes(fit, probes, population, examples, seed)
     else:
         probes = Inputs(torch.zeros(0, 1), torch.zeros(0, 1, dtype=torch.bool))
-    emulated = Emulated(fit.emulator, theta, probes, fit.names, projection, seed, progress)
-    matrix = chosen.measure(emulated, fit.options)
+    with progress_of(progress, "running emulators") as tick:
+        emulated = Emulated(fit.emulator, theta, probes, fit.names, projection, seed, tick)
+        matrix = chosen.measure(emulated, fit.options)
     matrix = (matrix + matrix.T) / 2
     np.fill_diagonal(matrix, 0.0)
     dimensions = emulated.dimensions if chosen.projects else 0
@@ -298,7 +301,7 @@ def noise_floor(
     *,
     twins: int = 8,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress | Setting = silent,
 ) -> NoiseFloor:
     """The distance to be expected of equal models: duplicate emulation.
 
@@ -313,7 +316,7 @@ def noise_floor(
         kind: of distance.
         twins: k, how many models are there twice, drawn at random.
         seed: of the draw.
-        progress: called with (step, steps, loss) of the fit.
+        progress: of the fit, see :meth:`dynamo.Trainer.run`.
 
     Raises:
         DynamoError: no twins are asked for, or what the fit or :func:`distances` finds.

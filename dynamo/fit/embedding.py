@@ -20,8 +20,9 @@ from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.population.recording import Recording, live, run
 from dynamo.registry import make
+from dynamo.system.bars import progress_of
 from dynamo.system.devices import device_of, fast_products, find_device
-from dynamo.system.progress import Progress, silent
+from dynamo.system.progress import Progress, Setting, silent
 from dynamo.training.optimisation import Annealed
 from dynamo.training.randomness import Randomness
 from dynamo.training.trainer import Trainer
@@ -95,7 +96,7 @@ def embed(
     population: Population,
     fidelity: Fidelity,
     options: EmbedOptions | None = None,
-    progress: Progress = silent,
+    progress: Progress | Setting = silent,
 ) -> Embedding:
     """Put new models on a fit's map; the fit stays as it is, to the bit.
 
@@ -108,7 +109,8 @@ def embed(
         population: the new models; their states may have other sizes than the base models'.
         fidelity: that of the fit's base models, which says what a good imitation is.
         options: how.
-        progress: called with (step, steps, loss) after each step.
+        progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with (step,
+            steps, loss) after each step.
 
     Raises:
         DynamoError: inputs, outputs or sites of states that the fit does not know, a label that its heads go by and a
@@ -124,8 +126,8 @@ def embed(
         raise DynamoError(f"the fidelity of the base model {min(missing)!r} is missing: measure that of this fit")
     trainer = _trainer(fit, population, options)
     _start(fit, trainer, options)
-    with fast_products(device_of(trainer.emulator)):
-        _descend(fit, trainer, options, progress)
+    with fast_products(device_of(trainer.emulator)), progress_of(progress, "embedding") as tick:
+        _descend(fit, trainer, options, tick)
     emulator = trainer.emulator.cpu().requires_grad_(True)
     placed = Fit(emulator, fit.options, [dict(base.metadata) for base in population], probes=fit.probes)
     return Embedding(placed, measure_fidelity(placed, population), _limits(fit, placed, population, fidelity))

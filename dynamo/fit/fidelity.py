@@ -21,8 +21,9 @@ from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
 from dynamo.population.recording import placed, trajectories
 from dynamo.population.scores import Score, Unexplained, task_score, unexplained_share
+from dynamo.system.bars import progress_of
 from dynamo.system.devices import device_of
-from dynamo.system.progress import Progress, silent
+from dynamo.system.progress import Progress, Setting, silent
 from dynamo.system.storage import write_csv
 from dynamo.system.tables import Table
 from dynamo.training.objective import output_loss
@@ -107,20 +108,22 @@ FIDELITY_COLUMNS = tuple(field.name for field in attrs.fields(ModelFidelity))
 
 
 def measure_fidelity(
-    fit: Fit, population: Population, progress: Progress = silent, device: torch.device | None = None
+    fit: Fit, population: Population, progress: Progress | Setting = silent, device: torch.device | None = None
 ) -> Fidelity:
     """Measure every base model's imitation on the test examples of its own data set, a batch at a time.
 
     Args:
         fit: the emulator.
         population: the population that it was fitted to, in the same order.
-        progress: called with (model, models) after each.
+        progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with (model,
+            models) after each.
         device: where to run base models and meta-model; where the emulator is, if it is None.
     """
     models, device = [], device or device_of(fit.emulator)
-    for number, base in enumerate(population):
-        models.append(_measure(fit, number, base, population.dataset(base).test, device))
-        progress(number + 1, len(population))
+    with progress_of(progress, "measuring fidelity") as tick:
+        for number, base in enumerate(population):
+            models.append(_measure(fit, number, base, population.dataset(base).test, device))
+            tick(number + 1, len(population))
     return Fidelity(tuple(models))
 
 

@@ -1,23 +1,13 @@
-"""What the command line shows: progress bars and tables."""
+"""What the command line shows: tables and summaries."""
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -25,6 +15,7 @@ from dynamo.contracts.components import Component
 from dynamo.contracts.errors import printable
 from dynamo.contracts.options import type_name
 from dynamo.registry import Owned
+from dynamo.system.bars import terminal_bars
 
 if TYPE_CHECKING:
     from dynamo.fit.distances import Distances
@@ -34,42 +25,8 @@ if TYPE_CHECKING:
 #: The most models whose emulators are run for a summary, which should take no longer than some seconds.
 MOST_EMULATED = 100
 
-
-@contextmanager
-def progress(quiet: bool = False) -> Iterator["Bars"]:
-    """Progress bars on the error stream; without a terminal, their last state only; ``quiet``, none."""
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    note = TextColumn("{task.fields[note]}", markup=False)
-    with Progress(*columns, note, console=Console(stderr=True), refresh_per_second=4, disable=quiet) as bars:
-        yield Bars(bars)
-
-
-@attrs.frozen
-class Bars:
-    """:class:`~dynamo.system.progress.Stages` with a bar for each."""
-
-    shown: Progress
-
-    def __call__(self, description: str, total: int | None, /) -> "Bar":
-        """A new bar."""
-        return Bar(self.shown, self.shown.add_task(description, total=total, note=""))
-
-
-@attrs.frozen
-class Bar:
-    """A :class:`~dynamo.system.progress.Progress` that moves a bar."""
-
-    shown: Progress
-    number: TaskID
-
-    def __call__(self, done: int, total: int, note: str | float = "", /) -> None:
-        """Move the bar."""
-        text = f"loss {note:.4f}" if isinstance(note, float) else note
-        self.shown.update(self.number, completed=done, total=total, note=text)
-
-    def remove(self) -> None:
-        """Take the bar away."""
-        self.shown.remove_task(self.number)
+#: Progress bars on the error stream.
+progress = terminal_bars
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
