@@ -94,7 +94,7 @@ class Embedding:
 def embed(
     fit: Fit,
     population: Population,
-    fidelity: Fidelity,
+    fidelity: Fidelity | None = None,
     options: EmbedOptions | None = None,
     progress: Progress | Setting = silent,
 ) -> Embedding:
@@ -107,19 +107,32 @@ def embed(
     Args:
         fit: the map.
         population: the new models; their states may have other sizes than the base models'.
-        fidelity: that of the fit's base models, which says what a good imitation is.
+        fidelity: that of the fit's base models, which says what a good imitation is; that of the run folder where it is
+            None.
         options: how.
         progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with (step,
             steps, loss) after each step.
 
     Raises:
         DynamoError: inputs, outputs or sites of states that the fit does not know, a label that its heads go by and a
-        new model lacks, or a loss that is not finite.
+        new model lacks, a fidelity that is not known, or a loss that is not finite.
+
+    Example:
+        >>> from dynamo import EmbedOptions, Fit, Population, embed
+        >>> new = embed(Fit.load("run"), Population.load("population")[:2], options=EmbedOptions(steps=5))
+        >>> new.names, new.theta.shape
+        (['digits-gru-100-s0', 'digits-gru-100-s1'], torch.Size([2, 4]))
     """
     options = options or EmbedOptions()
     if population.inputs != fit.emulator.blueprint.inputs:
         raise DynamoError(
             f"the new models take other inputs ({population.inputs}) than the map's ({fit.emulator.blueprint.inputs})"
+        )
+    fidelity = fidelity or fit.fidelity
+    if fidelity is None:
+        raise DynamoError(
+            "how well the fit imitates its base models is not known: give the fidelity that measure_fidelity(fit, "
+            "population) finds"
         )
     missing = set(fit.names) - {model.name for model in fidelity.models}
     if missing:

@@ -266,7 +266,7 @@ class Fit:
             >>> from dynamo import Fit
             >>> table = Fit.load("run").table()
             >>> table.groupby("fraction")["agreement"].mean().index.tolist()
-            [0.25, 1.0]
+            [0.5, 1.0]
         """
         from dynamo.fit.exports import fit_table
 

@@ -55,7 +55,7 @@ class Population(Sequence[BaseModel]):
         True
         >>> small = population[[base.metadata["fraction"] < 1 for base in population]]
         >>> [base.name for base in small[:2]]
-        ['digits-gru-25-s0', 'digits-gru-25-s1']
+        ['digits-gru-50-s0', 'digits-gru-50-s1']
     """
 
     def __init__(self, models: Sequence[BaseModel], *, path: Path | None = None) -> None:
@@ -193,7 +193,7 @@ class Population(Sequence[BaseModel]):
             >>> from dynamo import Population
             >>> table = Population.load("population").table()
             >>> table.groupby("fraction").size().to_dict()
-            {0.25: 4, 1.0: 4}
+            {0.5: 2, 1.0: 2}
         """
         return frame(self._table())
 

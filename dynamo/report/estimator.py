@@ -69,9 +69,9 @@ class MapEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Example:
         >>> from dynamo import MapEstimator, Population
         >>> population = Population.load("population")
-        >>> estimator = MapEstimator(theta_dim=3, steps=20).fit(population[:6])
-        >>> estimator.embedding_.shape, estimator.transform(population[6:]).shape
-        ((6, 3), (2, 3))
+        >>> estimator = MapEstimator(theta_dim=3, steps=20).fit(population[:3])
+        >>> estimator.embedding_.shape, estimator.transform(population[3:]).shape
+        ((3, 3), (1, 3))
     """
 
     def __init__(
