@@ -15,7 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -35,6 +35,8 @@ COMMANDS = (
     "embed RUN POPULATION --steps 3 --map-steps 3 --colour-by KEY",
     "analyse distances RUN --colour-by KEY",
     "analyse clusters RUN --by KEY --draws 19 --permutations 9",
+    "analyse order RUN --by KEY --permutations 9",
+    "analyse order RUN --by number --permutations 9",
     "analyse averages RUN --between ONE OTHER",
     "analyse averages RUN --of all",
     "analyse landscape RUN --size 3 --colour-by KEY",
@@ -64,7 +66,7 @@ def networks(count: int, change: Callable[[torch.Tensor, int], torch.Tensor]) ->
     return made
 
 
-def save(folder: Path, models: Sequence[DynamicalModel], metadata: Callable[[int], dict[str, str]]) -> Path:
+def save(folder: Path, models: Sequence[DynamicalModel], metadata: Callable[[int], Mapping[str, str | int]]) -> Path:
     bases = [BaseModel(f"m{n}", model, DATA, metadata(n), ARCHITECTURE) for n, model in enumerate(models)]
     Population(bases).save(folder)
     return folder
@@ -74,8 +76,8 @@ def same(parameter: torch.Tensor, number: int) -> torch.Tensor:
     return parameter
 
 
-def two_kinds(number: int) -> dict[str, str]:
-    return {"kind": "ab"[number % 2]}
+def two_kinds(number: int) -> dict[str, str | int]:
+    return {"kind": "ab"[number % 2], "number": number}
 
 
 def populations(root: Path) -> Iterator[tuple[str, Path]]:

@@ -23,6 +23,8 @@ POPULATIONS = {
     " --learning-rate 3e-3",
     "new": "-a gru:hidden_size=24 -d digits-rows -f 1 -f 0.3 --seeds 3 --first-seed 100 --epochs 30 --batch-size 32"
     " --learning-rate 3e-3",
+    "epochs": "-a gru:hidden_size=24 -d digits-rows --seeds 3 --epochs 12 --keep-epochs --batch-size 32"
+    " --learning-rate 3e-3",
     "sentences": "-a gru:hidden_size=24,embedding_size=16 -d synthetic-sentiment -f 1 -f 0.1 --seeds 8 --epochs 30"
     " --learning-rate 3e-3",
     "memory": "-a gru:hidden_size=48 -d flip-flop --seeds 4 --epochs 40 --batch-size 32 --learning-rate 5e-3",
@@ -33,6 +35,7 @@ RUNS = {
     "digits-0": "digits --preset laptop --colour-by fraction",
     "digits-1": "digits --preset laptop --colour-by fraction --seed 1",
     "digits-2": "digits --preset laptop --colour-by fraction --seed 2",
+    "epochs-0": "epochs --preset laptop --colour-by epoch",
     "sentences-0": "sentences --preset laptop --colour-by fraction",
     "memory-0": "memory --preset laptop --steps 100",
 }
@@ -41,12 +44,13 @@ RUNS = {
 QUESTIONS = {
     "distances": ("analyse distances digits-0 --colour-by fraction", "neighbours.png"),
     "clusters": ("analyse clusters digits-0 --by fraction", "clusters.png"),
+    "order": ("analyse order epochs-0 --by epoch --distance states", "order.png"),
     "alignment": ("analyse alignment digits-0 digits-1 digits-2 --colour-by fraction", "alignment.png"),
     "averages": ("analyse averages digits-0 --between fraction=1 fraction=0.1 --geodesic", "ways.png"),
     "landscape": ("analyse landscape digits-0 --colour-by fraction", "landscape.png"),
     "search": ("analyse search digits-0 --colour-by fraction", "search.png"),
     "few-labels": ("analyse few-labels digits-0 --labels 100 --balanced --colour-by fraction", "few-labels.png"),
-    "embed": ("embed digits-0 new --colour-by fraction", "embedding.png"),
+    "embed": ("embed digits-0 new --colour-by fraction --distance states", "embedding.png"),
     "compare": ("analyse compare digits-0 --by fraction --methods cka,procrustes,rsa,svcca", "compare.png"),
     "fixed-points": ("analyse fixed-points memory-0 --at flip-flop-gru-100-s0 --base", "fixed-points.png"),
     "attractors": (

@@ -175,9 +175,24 @@ def test_maps_of_runs_come_in_the_order_of_the_first(fit, tmp_path):
     blueprint = other.emulator.blueprint
     other.emulator.blueprint = attrs.evolve(blueprint, subjects=tuple(blueprint.subjects[n] for n in order))
     other.emulator.thetas = torch.nn.ParameterList([other.emulator.thetas[n] for n in order])
-    maps = maps_of([fit, other])
+    maps = maps_of([fit, other], "theta")
     np.testing.assert_allclose(maps[0], fit.theta)
     np.testing.assert_allclose(align(maps, permutations=1).distances, 0, atol=1e-5)
+
+
+def test_maps_are_the_coordinates_of_what_emulators_do(fit):
+    """Emulators that read θ in other coordinates do the same, and so have the same map, though not the same thetas."""
+    other = attrs.evolve(fit, emulator=deepcopy(fit.emulator))
+    change = torch.randn(4, 4, generator=torch.Generator().manual_seed(1)) + 2 * torch.eye(4)
+    with torch.no_grad():
+        weight = other.emulator.meta_model.rnn.weight_ih_l0
+        weight[:, -4:] = weight[:, -4:] @ torch.linalg.inv(change)
+        for theta in other.emulator.thetas:
+            theta.copy_(change @ theta)
+    np.testing.assert_allclose(align(maps_of([fit, other]), permutations=1).distances, 0, atol=1e-3)
+    assert align(maps_of([fit, other], "theta"), permutations=1).distance > 0.1
+    (own, _) = maps_of([fit, other], "states")
+    np.testing.assert_allclose(own, fit.distances("states").coordinates(4))
 
 
 def test_runs_of_other_models_are_told(fit, tmp_path):
@@ -194,7 +209,7 @@ def test_the_command(fit, tmp_path, capsys):
     first, second = tmp_path / "one", tmp_path / "two"
     fit.save(first)
     again(fit, {"folder": second})
-    main(["analyse", "alignment", str(first), str(second), "--permutations", "19", "--colour-by", "number"])
+    main(["analyse", "alignment", str(first), str(second), "--distance", "theta", "--permutations", "19"])
     assert "0.000 of the map's spread" in capsys.readouterr().out
     rows = list(csv.DictReader((first / "alignment" / "alignment.csv").open()))
     assert sorted(row["model"] for row in rows) == [f"m{n}" for n in range(6)]

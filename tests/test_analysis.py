@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist, pdist, squareform
 
 from dynamo import DynamoError
 from dynamo.analysis.geometry.clusters import group_agreement
-from dynamo.analysis.geometry.spectrum import spectrum
+from dynamo.analysis.geometry.spectrum import placed, spectrum, spectrum_of_distances
 
 
 def test_spectrum_of_points_with_a_known_covariance():
@@ -62,3 +63,31 @@ def test_groups_that_cannot_be_compared_are_told():
         group_agreement(np.zeros((4, 2)), ["a"] * 4)
     with pytest.raises(DynamoError, match="4 models in 4 groups"):
         group_agreement(np.zeros((4, 2)), list("abcd"))
+
+
+def test_distances_between_points_have_their_principal_components():
+    points = np.random.default_rng(0).normal(size=(12, 4)) * [4, 2, 1, 0.5]
+    found, wanted = spectrum_of_distances(squareform(pdist(points))), spectrum(points)
+    np.testing.assert_allclose(found.eigenvalues, wanted.eigenvalues)
+    np.testing.assert_allclose(np.abs(found.coordinates), np.abs(wanted.coordinates), atol=1e-8)
+    assert (found.coordinates.max(axis=0) == np.abs(found.coordinates).max(axis=0)).all()
+    assert found.components_for() == wanted.components_for()
+
+
+def test_distances_of_one_place_have_no_coordinates():
+    for count in (1, 5):
+        found = spectrum_of_distances(np.zeros((count, count)))
+        assert found.coordinates.shape == (count, 0)
+        assert found.components_for() == 0
+        assert placed(found, np.zeros((2, count))).shape == (2, 0)
+
+
+def test_further_points_are_projected_and_the_others_stay():
+    old, new = np.random.default_rng(1).normal(size=(9, 3)), np.random.default_rng(2).normal(size=(4, 5))
+    old = np.pad(old, ((0, 0), (0, 2)))  # in three of five dimensions
+    places = spectrum_of_distances(squareform(pdist(old)))
+    found = placed(places, cdist(np.vstack([new, old[:2]]), old))
+    np.testing.assert_allclose(found[4:], places.coordinates[:2], atol=1e-9)
+    new[:, 3:] = 0
+    np.testing.assert_allclose(found[:4], placed(places, cdist(new, old)), atol=1e-9)
+    np.testing.assert_allclose(cdist(found[:4], places.coordinates), cdist(new, old))

@@ -311,7 +311,7 @@ def test_the_command_chooses(run, tmp_path, capsys):
     [
         (["--by", "kinds"], "did you mean 'kind'"),
         (["--by", "odd"], "1 of 8 models have no metadata 'odd'"),
-        (["--by", "name", "--clusters", "2"], "8 models in 8 groups"),
+        (["--by", "name", "--clusters", "2"], "a value of its own for each of the 8 models"),
         (["--clusters", "many"], "neither a number nor 'choose'"),
         (["--clusters", "8"], "8 models cannot be in 8 clusters"),
         (["--method", "ward"], "no clustering is called 'ward'"),
@@ -355,7 +355,7 @@ def test_metadata_of_one_model_each_is_refused_before_models_are_clustered(run, 
 
     monkeypatch.setattr(clusters, "find_clusters", lambda *arguments, **options: pytest.fail("clustered first"))
     for arguments, message in (
-        (["--by", "name"], "8 models in 8 groups"),
+        (["--by", "name"], "a value of its own for each of the 8 models"),
         (["--by", "kind", "--neighbours", "8"], "8 neighbours were asked for: each model has 1 to 7"),
     ):
         with pytest.raises(SystemExit):

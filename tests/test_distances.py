@@ -1,6 +1,7 @@
 """Distances between emulators: closed forms, invariances, agreement with brute force."""
 
 import csv
+from copy import deepcopy
 
 import attrs
 import numpy as np
@@ -468,6 +469,37 @@ def test_the_points_have_the_distances(kind):
 def line(*places: float) -> Distances:
     places = np.array(places)
     return Distances([f"m{n}" for n in range(len(places))], np.abs(places[:, None] - places), "states", True)
+
+
+def test_the_nearest_models_of_a_fit():
+    fit, _ = fitted(count=5)
+    theta = fit.theta.numpy()
+    own = np.linalg.norm(theta - theta[2], axis=1)
+    wanted = [(fit.names[n], pytest.approx(own[n], rel=1e-5)) for n in np.argsort(own)[1:3]]
+    assert fit.nearest("m2", 2, "theta") == wanted
+    assert fit.nearest("m2") == fit.distances().nearest("m2", 4)  # all others there are
+    with pytest.raises(DynamoError, match="did you mean"):
+        fit.nearest("n2")
+    with pytest.raises(DynamoError, match="ask for at least 1"):
+        fit.nearest("m2", 0)
+
+
+@pytest.mark.parametrize("kind", ["combined", "states", "outputs", "theta", "pullback", "mapped", "aligned"])
+def test_further_models_change_no_distance_between_those_that_set_the_units(kind):
+    fit, _ = fitted(count=4)
+    far, _ = fitted(count=2)
+    for theta in far.emulator.thetas:
+        theta.data = 20 * theta.data
+    emulator = deepcopy(fit.emulator)
+    subjects = [attrs.evolve(subject, name=f"far-{subject.name}") for subject in far.emulator.blueprint.subjects]
+    emulator.blueprint = attrs.evolve(emulator.blueprint, subjects=(*emulator.blueprint.subjects, *subjects))
+    emulator.state_maps.extend(far.emulator.state_maps)
+    emulator.thetas.extend(far.emulator.thetas)
+    together = attrs.evolve(fit, emulator=emulator, metadata=[{}] * 6)
+    alone = fit.distances(kind).matrix
+    assert together.distances(kind, reference=4).matrix[:4, :4] == pytest.approx(alone, rel=1e-4, abs=1e-6)
+    if kind in ("combined", "states", "pullback"):
+        assert together.distances(kind).matrix[:4, :4] != pytest.approx(alone, rel=1e-2)
 
 
 def test_nearest_table_and_coordinates():

@@ -43,6 +43,7 @@ SMALLER = {
     "train": "--epochs 1",
     "embed": "--steps 2 --map-steps 2",
     "clusters": "--draws 19 --permutations 19",
+    "order": "--permutations 19",
     "alignment": "--permutations 19",
     "averages": "--points 3",
     "landscape": "--size 3 --examples 50",

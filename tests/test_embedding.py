@@ -6,15 +6,17 @@ import csv
 from copy import deepcopy
 
 import attrs
+import numpy as np
 import pytest
 import torch
 
 import problems
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer, measure_fidelity
 from dynamo.cli import main
-from dynamo.fit.embedding import EmbedOptions, embed
+from dynamo.fit.embedding import Embedding, EmbedOptions, embed
 from dynamo.fit.fidelity import Fidelity
 from dynamo.population.base_model import BaseModel
+from dynamo.report.coordinates import with_new_models
 
 OPTIONS = FitOptions(meta_model="gru:hidden_size=8", theta_dim=3, models_per_step=None, output_weight=3.0)
 LONG = EmbedOptions(steps=150, map_steps=40)
@@ -255,6 +257,21 @@ def test_errors(problem):
         EmbedOptions(steps=0)
 
 
+@pytest.mark.parametrize("distance", [None, "theta", "mapped"])
+def test_on_the_picture_new_models_lie_by_the_distance_and_old_ones_stay(problem, distance):
+    """A new model at an old one's θ has its place, and far ones move nobody."""
+    fit, models, fidelity = problem
+    fit = attrs.evolve(fit, probes=data_of(models).train.inputs)
+    placed = planted(count=3)[0]
+    for theta, place in zip(placed.emulator.thetas, (fit.theta[4], 30 * fit.theta[0], fit.theta[2]), strict=True):
+        theta.data = place.clone()
+    embedding = Embedding(placed, Fidelity(fidelity.models[:3]), torch.zeros(3, 2))
+    old, found = with_new_models(fit, embedding, distance)
+    np.testing.assert_allclose(found[[0, 2]], old.places.coordinates[[4, 2]], atol=1e-3)
+    np.testing.assert_allclose(old.distances.matrix, fit.distances(distance).matrix)
+    assert embedding.with_old(fit).names == [*fit.names, *placed.names]
+
+
 def test_the_command(tmp_path, capsys):
     train = ["-a", "gru:hidden_size=6", "-d", "digits-rows", "--epochs", "1"]
     main(["train", str(tmp_path / "p"), *train, "--seeds", "3"])
@@ -272,7 +289,8 @@ def test_the_command(tmp_path, capsys):
     assert [row["name"] for row in rows] == ["digits-gru-100-s7", "digits-gru-100-s8"]
     assert [row["seed"] for row in rows] == ["7", "8"]
     assert {row["foreign"] for row in rows} <= {"yes", "no"}
-    assert all(float(row["theta_3"]) is not None and row["pc_2"] for row in rows)
+    assert all(float(row["theta_3"]) is not None and row["pc_2"] and row["combined_2"] for row in rows)
+    assert "distances by combined" in told
     assert (run / "embed" / "embedding.png").stat().st_size > 0
     assert (run / "fit.safetensors").read_bytes() == before
     for wrong, message in ((["--step", "0"], "No such option"), (["--steps", "x"], "must be int")):

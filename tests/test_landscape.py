@@ -64,7 +64,7 @@ def test_the_principal_plane_holds_most_of_the_models():
     np.testing.assert_allclose(np.abs(frame.axes @ vectors[:, ::-1][:, :2]), np.eye(2), atol=1e-8)
     np.testing.assert_allclose(frame.coordinates(theta).var(0, ddof=1), variances[::-1][:2])
     np.testing.assert_allclose(frame.coordinates(frame.thetas(np.array([[0.3, -2.0]]))), [[0.3, -2.0]])
-    assert frame.names[0] == f"first component ({variances[-1] / variances.sum():.0%} of the variance)"
+    assert frame.names[0] == f"first component of θ ({variances[-1] / variances.sum():.0%} of the variance)"
 
 
 def test_a_plane_through_three_models_holds_them(fit_and_population):

@@ -20,7 +20,8 @@ _MODULES = {
     "geometry.agreement": ("agreement",),
     "geometry.alignment": ("align",),
     "geometry.clusters": ("find_clusters", "group_agreement"),
-    "geometry.spectrum": ("spectrum",),
+    "geometry.order": ("order",),
+    "geometry.spectrum": ("spectrum", "spectrum_of_distances"),
     "networks.averages": ("average", "between", "mean_theta"),
     "networks.evaluate": ("scores_at",),
     "networks.few_labels": ("few_labels",),
@@ -59,7 +60,9 @@ if TYPE_CHECKING:
     from dynamo.analysis.geometry.alignment import align as align
     from dynamo.analysis.geometry.clusters import find_clusters as find_clusters
     from dynamo.analysis.geometry.clusters import group_agreement as group_agreement
+    from dynamo.analysis.geometry.order import order as order
     from dynamo.analysis.geometry.spectrum import spectrum as spectrum
+    from dynamo.analysis.geometry.spectrum import spectrum_of_distances as spectrum_of_distances
     from dynamo.analysis.networks.averages import average as average
     from dynamo.analysis.networks.averages import between as between
     from dynamo.analysis.networks.averages import mean_theta as mean_theta

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from dynamo.commands._json import with_json
+
 
 class LazyGroup(click.Group):
     """Every module of a package that does not start with ``_`` is a command: its attribute ``command``."""
@@ -24,4 +26,4 @@ class LazyGroup(click.Group):
         if cmd_name not in self.list_commands(ctx):
             return None
         command: click.Command = import_module(f"{self.package}.{cmd_name.replace('-', '_')}").command
-        return command
+        return command if isinstance(command, click.Group) else with_json(command)

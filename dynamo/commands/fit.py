@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from dynamo.commands._options import OptionsCommand
-from dynamo.commands._shared import colour_option, matching, threads_option
+from dynamo.commands._shared import colour_option, distance_option, matching, threads_option
 
 
 @click.command(cls=OptionsCommand, options="dynamo.training.options:FitOptions")
@@ -27,6 +27,7 @@ from dynamo.commands._shared import colour_option, matching, threads_option
     help="fit only models with this metadata; again: other values, or other keys",
 )
 @colour_option("the map")
+@distance_option()
 @click.option("--resume", is_flag=True, help="go on from the run folder's checkpoint")
 @threads_option
 @click.option("--devices", type=click.IntRange(min=1), default=None, help="processes on each machine [default: 1]")
@@ -47,11 +48,9 @@ def command(population: Path, options: dict[str, Any], **values: Any) -> None:
     chosen = preset(values["preset"], **options)
     out = values["out"] or population.with_name(f"{population.resolve().name}-run")
     ranks = Ranks.plan(values["devices"], values["nodes"])
-    colour_by = values["colour_by"]
+    drawn = {"colour_by": values["colour_by"], "distance": values["distance"]}
     models = matching(Population.load(population), values["where"])
     with terminal.progress(quiet=bool(ranks.rank)) as stages:  # under torchrun rank 0 alone shows and writes
-        fit = fit_population(
-            models, chosen, out, ranks=ranks, resume=values["resume"], colour_by=colour_by, progress=stages
-        )
+        fit = fit_population(models, chosen, out, ranks=ranks, resume=values["resume"], **drawn, progress=stages)
     if not ranks.rank:
-        terminal.summary(fit, read_fidelity(out), out, colour_by)
+        terminal.summary(fit, read_fidelity(out), out, drawn["colour_by"], drawn["distance"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
+from inspect import signature
 from math import isnan
 from textwrap import wrap
 from typing import Any
@@ -127,6 +128,8 @@ def _cell(value: object, most: int = CHARACTERS) -> str:
 
 def result_html(result: Any) -> str:
     """The ``_repr_html_`` of what has ``table()``; ``describe()`` is its caption, where there is one."""
-    told = result.describe() if hasattr(result, "describe") else type(result).__name__
+    describe = getattr(result, "describe", None)
+    needs = describe is None or any(one.default is one.empty for one in signature(describe).parameters.values())
+    told = type(result).__name__ if describe is None or needs else describe()
     columns, rows = result.table()
     return table_html(columns, rows, told.partition("\n")[0])

@@ -85,11 +85,14 @@ def _pullback(emulated: Emulated, options: FitOptions) -> Matrix:
     central differences.
     """
     thetas = emulated.thetas.double()
-    centre, dimensions = thetas.mean(0), thetas.shape[1]
-    step = 0.05 * (float((thetas - centre).square().mean().sqrt()) or 1.0)
+    known = thetas[: emulated.reference]
+    centre, dimensions = known.mean(0), thetas.shape[1]
+    step = 0.05 * (float((known - centre).square().mean().sqrt()) or 1.0)
     shifts = step * torch.eye(dimensions, dtype=thetas.dtype)
     places = torch.cat([centre + shifts, centre - shifts])
-    around = attrs.evolve(emulated, thetas=places, names=["the mean of all thetas"] * len(places), projection=0)
+    around = attrs.evolve(
+        emulated, thetas=places, names=["the mean of all thetas"] * len(places), projection=0, reference=None
+    )
     # A row of zeros beside the slopes: the products of slopes follow from their distances to it and to each other.
     squared, _ = around.squared(lambda block: [_slopes(state, step) for state in block.states])
     _, variances = emulated.squared(lambda block: block.states)
@@ -287,7 +290,8 @@ def _activity(emulated: Emulated, options: FitOptions) -> Matrix:
     variances = np.zeros((sites, count))
     for place, (mean, square) in moments.items():
         variances[place] = float((square - mean.square()).mean())
-    least = 1e-8 * variances.max(1, keepdims=True)  # a dead network is far from the others, not infinitely far
+    # A dead network is far from the others, not infinitely far.
+    least = 1e-8 * variances[:, : emulated.reference].max(1, keepdims=True)
     logs = 0.5 * np.log(np.maximum(variances, np.where(least > 0, least, 1.0)))
     return _root(np.square(logs[:, :, None] - logs[:, None]).mean(0))
 
@@ -296,14 +300,14 @@ def _combined(emulated: Emulated, options: FitOptions) -> Matrix:
     """√(½(s² + o²) + (a / 0.1)²), of ``states`` and ``outputs``, each in units of its median between different models,
     and ``activity`` in tenths: where activity varies by less than chance lets it, it hardly counts.
     """
-    upper = np.triu_indices(len(emulated), 1)
+    upper = np.triu_indices(emulated.setting_units, 1)
     states, outputs = (_in_medians(measure(emulated, options), upper) for measure in (_states, _outputs))
     activity = _activity(emulated, options) / ACTIVITY
     return _root((np.square(states) + np.square(outputs)) / 2 + np.square(activity))
 
 
 def _in_medians(matrix: Matrix, upper: tuple[NDArray[np.intp], ...]) -> Matrix:
-    scale = float(np.median(matrix[upper])) if len(matrix) > 1 else 0.0
+    scale = float(np.median(matrix[upper])) if len(upper[0]) else 0.0
     return matrix / (scale or 1.0)
 
 

@@ -166,6 +166,7 @@ def distances(
     examples: int = KEPT,
     seed: int = 0,
     projection: int | None = None,
+    reference: int | None = None,
     progress: Progress | Setting = silent,
 ) -> Distances:
     """The distances between all models of a fit.
@@ -182,6 +183,8 @@ def distances(
         seed: of the draw and of the projection.
         projection: dimensions of the random projection that stands for the states of many models; 0 does without; None
             takes :data:`~dynamo.fit.emulated.PROJECTED` from :data:`~dynamo.fit.emulated.EXACT` models on.
+        reference: so many models, from the first on, set the units, so that further ones change no distance between
+            these; None for all.
         progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with (inputs
             done, inputs).
 
@@ -201,7 +204,7 @@ def distances(
     else:
         probes = Inputs(torch.zeros(0, 1), torch.zeros(0, 1, dtype=torch.bool))
     with progress_of(progress, "running emulators") as tick:
-        emulated = Emulated(fit.emulator, theta, probes, fit.names, projection, seed, tick)
+        emulated = Emulated(fit.emulator, theta, probes, fit.names, projection, seed, tick, reference)
         matrix = chosen.measure(emulated, fit.options)
     matrix = (matrix + matrix.T) / 2
     np.fill_diagonal(matrix, 0.0)

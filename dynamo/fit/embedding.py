@@ -85,6 +85,24 @@ class Embedding:
         """Which of them the map has no place for, ``[M]`` bool."""
         return (self.figures < self.limits).any(1)
 
+    def with_old(self, fit: Fit) -> Fit:
+        """The fit with the new models after its own; its ``distances`` with ``reference=len(fit.names)`` leave those
+        between the old models as they are.
+
+        Args:
+            fit: the map that the new models were put on.
+        """
+        emulator, new = deepcopy(fit.emulator), self.placed.emulator
+        heads = [name for name, _ in emulator.blueprint.heads]
+        subjects = [
+            attrs.evolve(subject, head=heads.index(new.group_of(number)))
+            for number, subject in enumerate(new.blueprint.subjects)
+        ]
+        emulator.blueprint = attrs.evolve(emulator.blueprint, subjects=(*emulator.blueprint.subjects, *subjects))
+        emulator.state_maps.extend(new.state_maps)
+        emulator.thetas.extend(new.thetas)
+        return attrs.evolve(fit, emulator=emulator, metadata=[*fit.metadata, *self.placed.metadata])
+
     @property
     def figures(self) -> Tensor:
         """Hidden R² and agreement of each, ``[M, 2]``."""

@@ -106,6 +106,7 @@ class Emulated:
         projection: dimensions of the random projection; 0 computes exactly; None decides by N, see :data:`EXACT`.
         seed: of the projection.
         progress: called with (inputs done, inputs).
+        reference: so many of the places, from the first on, set the units of distances; None for all.
     """
 
     emulator: Emulator
@@ -115,6 +116,7 @@ class Emulated:
     projection: int | None = None
     seed: int = 0
     progress: Progress = silent
+    reference: int | None = None
 
     __repr__ = brief
 
@@ -125,8 +127,13 @@ class Emulated:
     def dimensions(self) -> int:
         """Of the random projection; 0 where there is none."""
         if self.projection is None:
-            return PROJECTED if len(self) > EXACT else 0
+            return PROJECTED if self.setting_units > EXACT else 0
         return self.projection
+
+    @property
+    def setting_units(self) -> int:
+        """How many of the places set the units."""
+        return len(self) if self.reference is None else self.reference
 
     @torch.no_grad()
     def blocks(self) -> Iterator[Block]:
@@ -176,12 +183,13 @@ class Emulated:
             read: what is compared, from a block: a tensor ``[N, B, T, ...]`` for each site; N may be another number.
 
         Returns:
-            For each site the squared distances ``[N, N]``, and the variance over emulators, examples and steps.
+            For each site the squared distances ``[N, N]``, and the variance over those emulators that set the units,
+            examples and steps.
         """
         sites: list[_Site] = []
         for block in self.blocks():
             found = read(block)
-            sites = sites or [_Site(self._sums(site, len(values))) for site, values in enumerate(found)]
+            sites = sites or [_Site(self._sums(site, len(values)), self.reference) for site, values in enumerate(found)]
             for site, values in zip(sites, found, strict=True):
                 site.add(block.real(values).flatten(2), block.real_weights)
         return [site.squared() for site in sites], [site.variance() for site in sites]
@@ -242,17 +250,20 @@ class _Site:
     """One site's sums."""
 
     sums: _Sums
+    reference: int | None
     _mean: Tensor | None = None
     _square: float = 0.0
 
     def add(self, rows: Tensor, weights: Tensor) -> None:
         """Rows ``[N, P, D]`` with the weights ``[P]`` of their steps."""
         # What all emulators have in common cancels out in differences, and would cost digits.
-        common, roots = rows.mean(0), weights.sqrt()[:, None]
+        common, roots = rows[: self.reference].mean(0), weights.sqrt()[:, None]
         apart = (rows - common).mul_(roots).flatten(1)
         mean = (weights @ common).double()
         self._mean = mean if self._mean is None else self._mean + mean
-        self._square += float((common * roots).double().square().sum() + apart.square().sum(1).double().mean())
+        self._square += float(
+            (common * roots).double().square().sum() + apart[: self.reference].square().sum(1).double().mean()
+        )
         self.sums.add(apart)
 
     def squared(self) -> Matrix:

@@ -9,17 +9,17 @@ from safetensors.numpy import save
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import write_bytes
-from dynamo.fit.distance_kinds import DistanceKind
 from dynamo.fit.distances import Distances
 from dynamo.fit.fidelity import FIDELITY_COLUMNS, Fidelity
 from dynamo.fit.fit import Fit
+from dynamo.lazy import above
 from dynamo.system.tables import Table, columns_of, frame, numbered
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def fit_table(fit: Fit, distance: str | DistanceKind | None = None, fidelity: Fidelity | None = None) -> Table:
+def fit_table(fit: Fit, distance: str | None = None, fidelity: Fidelity | None = None) -> Table:
     """The models of a fit with all that is known of each; see :meth:`dynamo.Fit.table`."""
     known, apart = _known(fit, fidelity), _distances(fit, distance)
     size = fit.theta.shape[1]
@@ -34,7 +34,7 @@ def fit_table(fit: Fit, distance: str | DistanceKind | None = None, fidelity: Fi
     ]
 
 
-def to_anndata(fit: Fit, distance: str | DistanceKind | None = None) -> "AnnData":
+def to_anndata(fit: Fit, distance: str | None = None) -> "AnnData":
     """See :meth:`dynamo.Fit.to_anndata`."""
     try:
         from anndata import AnnData
@@ -55,7 +55,7 @@ def to_anndata(fit: Fit, distance: str | DistanceKind | None = None) -> "AnnData
     return made
 
 
-def to_safetensors(fit: Fit, path: Path | str, distance: str | DistanceKind | None = None) -> None:
+def to_safetensors(fit: Fit, path: Path | str, distance: str | None = None) -> None:
     """See :meth:`dynamo.Fit.to_safetensors`."""
     apart, theta = _distances(fit, distance), fit.theta.numpy()
     tensors = {"theta": theta, "coordinates": np.ascontiguousarray(apart.coordinates(theta.shape[1]))}
@@ -85,6 +85,7 @@ def _known(fit: Fit, fidelity: Fidelity | None) -> Table:
     return columns[1:], [known[name] for name in fit.names]
 
 
-def _distances(fit: Fit, distance: str | DistanceKind | None) -> Distances:
-    """The distances asked for; where none are, the default, or those of the thetas if a fit has kept no inputs."""
-    return fit.distances("theta" if distance is None and fit.probes is None else distance)
+def _distances(fit: Fit, distance: str | None) -> Distances:
+    """Those that the picture of the map is drawn from."""
+    apart: Distances = above("dynamo.report.coordinates:map_coordinates")(fit, distance).distances
+    return apart

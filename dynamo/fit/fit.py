@@ -251,7 +251,7 @@ class Fit:
 
         return emulate(self, theta, inputs, head)
 
-    def table(self, distance: "str | DistanceKind | None" = None, *, fidelity: "Fidelity | None" = None) -> "DataFrame":
+    def table(self, distance: str | None = None, *, fidelity: "Fidelity | None" = None) -> "DataFrame":
         """A data frame with a row for each base model: its name, metadata, fidelity, θ (``theta_1`` …), and its
         coordinates on the map (``combined_1`` …, named after the kind of distance; ``pc_1`` … for those of θ).
 
@@ -294,7 +294,7 @@ class Fit:
         axes: Axes = above("dynamo.report.run:draw_map")(self, by, ax, distance)
         return axes
 
-    def to_anndata(self, distance: "str | DistanceKind | None" = None) -> "AnnData":
+    def to_anndata(self, distance: str | None = None) -> "AnnData":
         """The map as an ``AnnData`` object, for scanpy and its kin: θ in ``X``, metadata and fidelity in ``obs``, the
         coordinates in ``obsm``, the distances in ``obsp``.
 
@@ -308,7 +308,7 @@ class Fit:
 
         return to_anndata(self, distance)
 
-    def to_safetensors(self, path: Path | str, distance: "str | DistanceKind | None" = None) -> None:
+    def to_safetensors(self, path: Path | str, distance: str | None = None) -> None:
         """Write the thetas ``theta`` ``[N, d]`` and the ``coordinates`` ``[N, d]`` of the models to a file of
         safetensors; its header has their ``names`` and ``metadata`` as JSON, and the ``distance``.
 
@@ -333,6 +333,23 @@ class Fit:
         from dynamo.fit.distances import DEFAULT, distances
 
         return distances(self, kind or DEFAULT, **settings)
+
+    def nearest(self, name: str, k: int = 5, distance: "str | DistanceKind | None" = None) -> list[tuple[str, float]]:
+        """The models that lie nearest to one, with their distances, the nearest first.
+
+        Args:
+            name: of the model.
+            k: how many others.
+            distance: the kind; the default where it is None. For more than one model, ask :meth:`distances` once.
+
+        Raises:
+            DynamoError: no model of that name, k below 1, or what :func:`dynamo.fit.distances.distances` finds.
+        """
+        if name not in self.names:
+            raise DynamoError(f"no base model is called {name!r}: {did_you_mean(name, self.names)}")
+        if k < 1:
+            raise DynamoError(f"{k} nearest models were asked for: ask for at least 1")
+        return self.distances(distance).nearest(name, k)
 
     def save(self, folder: Path | str) -> None:
         """Write the run folder: ``fit.safetensors``, ``history.csv``, ``probes.safetensors`` and last ``run.toml``,

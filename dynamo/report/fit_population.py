@@ -8,6 +8,8 @@ import attrs
 
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.fit import distributed
+from dynamo.fit.distance_kinds import kind_named
+from dynamo.fit.distances import DEFAULT
 from dynamo.fit.fidelity import measure_fidelity, write_fidelity
 from dynamo.fit.fit import RUN, Fit
 from dynamo.fit.ranks import Ranks
@@ -33,6 +35,7 @@ def fit_population(
     ranks: Ranks | None = None,
     resume: bool = False,
     colour_by: str | None = None,
+    distance: str | None = None,
     progress: Stages | Setting = False,
 ) -> Fit:
     """Fit a meta-model to a population; save it, then measure its fidelity, then draw the map.
@@ -45,6 +48,7 @@ def fit_population(
         ranks: the processes that share the fit; this one alone where it is None.
         resume: go on from the run folder's checkpoint, or measure and draw the fit that it holds.
         colour_by: the metadata that colours the map; one is chosen where it is None.
+        distance: the kind of distance that the map is drawn by; the default where it is None.
         progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with each
             stage (recording, fitting, measuring), and how many steps it has or None, and returns what is called with
             (step, steps, note).
@@ -67,7 +71,7 @@ def fit_population(
     """
     ranks = ranks or Ranks()
     with stages_of(progress if callable(progress) or not ranks.rank else False) as stages:  # rank 0 alone shows bars
-        return _fit_population(population, options or FitOptions(), out, ranks, resume, colour_by, stages)
+        return _fit_population(population, options or FitOptions(), out, ranks, resume, colour_by, distance, stages)
 
 
 def _fit_population(
@@ -77,9 +81,11 @@ def _fit_population(
     ranks: Ranks,
     resume: bool,
     colour_by: str | None,
+    distance: str | None,
     progress: Stages,
 ) -> Fit:
     check_key([base.metadata for base in population], colour_by)
+    kind_named(distance or DEFAULT)
     ranks.check(population, options)
     recorded, fitted = progress("recording base models", len(population)), progress("fitting", None)
     if out is None:
@@ -107,7 +113,7 @@ def _fit_population(
         try:
             measured = measure_fidelity(fit, population, progress("measuring fidelity", len(population)), device)
             write_fidelity(measured, run)
-            write_map(fit, run, colour_by)
+            write_map(fit, run, colour_by, distance)
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; the fit is saved in {run}: --resume measures and draws it") from None
         remove_checkpoint(checkpoint)

@@ -15,27 +15,39 @@ from dynamo.contracts.components import Component
 from dynamo.contracts.errors import printable
 from dynamo.contracts.options import type_name
 from dynamo.registry import Owned
+from dynamo.report.answer import collected
 from dynamo.system.bars import terminal_bars
 
 if TYPE_CHECKING:
-    from dynamo.fit.distances import Distances
     from dynamo.fit.fidelity import Fidelity
     from dynamo.fit.fit import Fit
-
-#: The most models whose emulators are run for a summary, which should take no longer than some seconds.
-MOST_EMULATED = 100
 
 #: Progress bars on the error stream.
 progress = terminal_bars
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers with three decimals."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], name: str = "table", most: int | None = None
+) -> None:
+    """Print a table; numbers with three decimals. Where an answer is collected, it goes there instead, whole.
+
+    Args:
+        columns: their names.
+        rows: a cell for each column.
+        name: of the table in an answer.
+        most: the most rows that are printed; None for all.
+    """
+    answer = collected()
+    if answer is not None:
+        answer.add(name, columns, rows)
+        return
     printed = _table(*columns)
-    for row in rows:
+    for row in rows[:most]:
         cells = (_figure(cell) if isinstance(cell, float) else "" if cell is None else str(cell) for cell in row)
         printed.add_row(*(Text(printable(cell)) for cell in cells))
     _console().print(printed)
+    if most is not None and len(rows) > most:
+        print(f"… {len(rows) - most} more rows")
 
 
 def _figure(value: float) -> str:
@@ -44,39 +56,42 @@ def _figure(value: float) -> str:
 
 def components_table(owned: Sequence[Owned]) -> None:
     """Print components with the plugins that offer them."""
-    printed = _table("kind", "name", "what it is", "options", "plugin")
+    rows = []
     for item in owned:
         part = item.component
         options = ", ".join(field.name for field in attrs.fields(part.options))
-        printed.add_row(part.kind, part.name, Text(part.help), Text(options), Text(item.owner))
-    _console().print(printed)
+        rows.append([part.kind, part.name, part.help, options, item.owner])
+    table(["kind", "name", "what it is", "options", "plugin"], rows, "components")
 
 
 def options_table(component: Component) -> None:
     """Print a component's options."""
     fields = attrs.fields(component.options)
     if not fields:
-        _console().print(Text(f"\n{component} has no options"))
+        print(f"\n{component} has no options")
         return
-    printed = _table("option", "type", "default", "what it sets")
-    for field in fields:
-        cells = (field.name, type_name(field.type), repr(field.default), str(field.metadata.get("help", "")))
-        printed.add_row(*(Text(cell) for cell in cells))
-    _console().print(Text(f"\n{component}"), printed)
+    rows = [
+        (field.name, type_name(field.type), repr(field.default), str(field.metadata.get("help", "")))
+        for field in fields
+    ]
+    print(f"\n{component}")
+    table(["option", "type", "default", "what it sets"], rows, f"options of {component}")
 
 
 def fidelity_table(measured: "Fidelity", shown: int = 40) -> None:
     """Print the fidelity of every model; of more than ``shown``, of those with the least agreement."""
     models = measured.models
-    if len(models) > shown:
+    if collected() is None and len(models) > shown:
         models = tuple(sorted(models, key=lambda model: (not isnan(model.agreement), model.agreement))[:shown])
     columns = ("model", "hidden R²", "output divergence", "agreement", "base score", "emulator score")
-    table(columns, [attrs.astuple(model) for model in models])
+    table(columns, [attrs.astuple(model) for model in models], "fidelity")
     if len(models) < len(measured.models):
         print(f"… the {shown} models with the least agreement, of {len(measured.models)}\n")
 
 
-def summary(fit: "Fit", measured: "Fidelity | None", folder: Path, label: str | None) -> None:
+def summary(
+    fit: "Fit", measured: "Fidelity | None", folder: Path, label: str | None, distance: str | None = None
+) -> None:
     """Print what a run found and where its files are.
 
     Args:
@@ -84,9 +99,13 @@ def summary(fit: "Fit", measured: "Fidelity | None", folder: Path, label: str | 
         measured: its fidelity; None where it was not measured.
         folder: the run folder.
         label: the metadata that colours the map; one is chosen where it is None.
+        distance: the kind of distance that the map is drawn by; the default where it is None.
     """
     from dynamo.analysis.geometry.clusters import group_agreement
+    from dynamo.analysis.geometry.order import order
     from dynamo.analysis.geometry.spectrum import spectrum
+    from dynamo.report.coordinates import map_coordinates
+    from dynamo.report.plots.map import is_scale
     from dynamo.report.run import colouring
 
     theta = fit.theta.double().numpy()
@@ -94,31 +113,55 @@ def summary(fit: "Fit", measured: "Fidelity | None", folder: Path, label: str | 
     label = label or colouring(fit.metadata)
     lines = [
         f"models {len(fit.names)}, steps {int(fit.history[-1][0]) if fit.history else 0}",
-        f"components for 95 % of the variance: {found.components_for()} of {len(found.eigenvalues)} "
+        f"components of θ for 95 % of the variance: {found.components_for()} of {len(found.eigenvalues)} "
         f"(participation ratio {found.participation_ratio:.2f})",
     ]
+    apart = map_coordinates(fit, distance)
+    figures: dict[str, object] = {
+        "models": len(fit.names),
+        "steps": len(fit.history),
+        "components_for_95_percent": found.components_for(),
+        "participation_ratio": found.participation_ratio,
+        "distance": apart.kind,
+        "coloured_by": label,
+        "run": folder,
+    }
     if measured is None:
         lines.append(f"fidelity not measured: `dynamo fit POPULATION --out {folder} --resume` measures it")
     else:
-        hidden, same, base, own = (
-            _figure(measured.mean(name)) for name in ("hidden_r2", "agreement", "base_score", "emulator_score")
-        )
+        means = {name: measured.mean(name) for name in ("hidden_r2", "agreement", "base_score", "emulator_score")}
+        figures |= {f"mean_{name}": value for name, value in means.items()}
+        figures["poor"] = [model.name for model in measured.poor]
+        hidden, same, base, own = map(_figure, means.values())
         lines.append(
             f"on test data, means over models: hidden R² {hidden}, agreement {same}, score {base} (base models), {own} "
             "(their emulators)"
         )
     groups = fit.values_of(label) if label is not None else []
-    if 2 <= len({str(group) for group in groups}) < len(groups):
-        apart = _distances(fit)
-        agreement = group_agreement(apart.points, groups)
+    if is_scale(groups) and apart.places.coordinates.size:
+        in_order = order(apart.distances.matrix, groups, permutations=199)
+        figures["order"] = {own.name: {"value": own.value, "p": own.p_value} for own in in_order.measures}
+        leading, way, near = (f"{own.value:.2f} (p {own.p_value:.2g})" for own in in_order.measures)
+        lines.append(
+            f"order of {label}: Spearman {leading} along the leading coordinate, {way} along ways, R² {near} by "
+            f"neighbours (distances by {apart.kind})"
+        )
+    elif 2 <= len({str(group) for group in groups}) < len(groups):
+        agreement = group_agreement(apart.places.coordinates, groups)
+        figures["groups"] = {"ari": agreement.ari, "silhouette": agreement.silhouette}
         lines.append(
             f"groups by {label}: k-means ARI {agreement.ari:.2f}, silhouette {agreement.silhouette:.2f} (distances by "
             f"{apart.kind})"
         )
+    lines.append(apart.describe())
     drawn = f" (coloured by {label})" if label else ""
     files = [("map", "map.png", drawn), ("embeddings", "embedding.csv", ""), ("fidelity", "fidelity.csv", "")]
     lines += [f"{what:<12} {folder / name}{more}" for what, name, more in files if (folder / name).exists()]
     lines.append(f"run folder   {folder}")
+    answer = collected()
+    if answer is not None:
+        answer.figures.update(figures)
+        answer.files.extend(str(folder / name) for _, name, _ in files if (folder / name).exists())
     lines += [] if measured is None else [*_warnings(measured)]
     print("\n".join(map(printable, lines)))
 
@@ -160,8 +203,3 @@ def _console() -> Console:
 def _table(*columns: str) -> Table:
     """An empty table; what stands in its head is no markup either."""
     return Table(*(Column(Text(printable(column))) for column in columns), box=None, pad_edge=False)
-
-
-def _distances(fit: "Fit") -> "Distances":
-    """The default distances, where the fit has probe inputs for them and few models; else those of the thetas."""
-    return fit.distances(None if fit.probes is not None and len(fit.names) <= MOST_EMULATED else "theta")

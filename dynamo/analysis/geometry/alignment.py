@@ -1,7 +1,8 @@
 """Do several meta-models draw the same map of the same models?
 
 A map is fixed only up to rotation, reflection, translation and scale, and another seed of the meta-model gives another
-one. Aligned, the maps say how stable each model's place is: smaller differences mean nothing.
+one. Aligned, the maps say how stable each model's place is: smaller differences mean nothing. What is aligned are the
+coordinates of the distances that maps are drawn by, or the thetas.
 """
 
 from collections.abc import Sequence
@@ -114,7 +115,7 @@ def align(
     Args:
         maps: R maps ``[N, d_r]`` with the models in the same order, see :func:`maps_of`.
         scale: whether each map is first brought to the same root mean square distance from its centre. The scale of
-            theta is the meta-model's own choice, so this is the default.
+            theta, and the units of distances, are those of a single fit, so this is the default.
         permutations: shuffles of the models of all runs but the first, for ``Alignment.shuffled``.
         seed: of the shuffles.
         progress: called with (shuffles done, permutations).
@@ -166,11 +167,33 @@ def align(
     )
 
 
-def maps_of(fits: Sequence[Fit]) -> list[Floats]:
-    """The thetas of several fits to the same models, ``[N, d_r]`` each, in the order of the first fit's models.
+def maps_of(fits: Sequence[Fit], distance: str | None = None) -> list[Floats]:
+    """The maps of several fits to the same models, ``[N, d_r]`` each, in the order of the first fit's models.
+
+    They are the first principal coordinates of the distances, as many as θ has dimensions: with all N − 1 of them
+    rotations would lay any map over any other.
+
+    Args:
+        fits: the fits.
+        distance: the kind of distance; the default where it is None, ``theta`` for the thetas as they are.
 
     Raises:
-        DynamoError: they are not of the same models.
+        DynamoError: they are not of the same models, or what :func:`dynamo.fit.distances.distances` finds.
+    """
+    check_same_models(fits)
+    names, maps = fits[0].names, []
+    for fit in fits:
+        theta = fit.theta.double().numpy()
+        own = theta if distance == "theta" else fit.distances(distance).coordinates(theta.shape[1])
+        maps.append(own[[fit.names.index(name) for name in names]])
+    return maps
+
+
+def check_same_models(fits: Sequence[Fit]) -> None:
+    """Check that several fits are of the same models.
+
+    Raises:
+        DynamoError: they are not.
     """
     names = fits[0].names
     for number, fit in enumerate(fits[1:], start=2):
@@ -185,7 +208,6 @@ def maps_of(fits: Sequence[Fit]) -> list[Floats]:
             raise DynamoError(
                 f"run 1 and run {number} are of models of the same names with other weights: fit both to one population"
             )
-    return [fit.theta.double().numpy()[[fit.names.index(name) for name in names]] for fit in fits]
 
 
 def _centred(theta: AnyFloats, index: int, dimensions: int) -> Floats:

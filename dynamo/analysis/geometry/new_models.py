@@ -1,5 +1,9 @@
 """New models on an old map, as tables; see :func:`dynamo.fit.embedding.embed`."""
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from dynamo.analysis.arrays import Floats
 from dynamo.analysis.table import Table, columns_of, numbered
 from dynamo.fit.embedding import Embedding
@@ -18,18 +22,20 @@ def summary_table(embedding: Embedding) -> Table:
     return columns, [[name, *own, *limits, "yes" if foreign else "no"] for name, own, limits, foreign in models]
 
 
-def embedding_table(embedding: Embedding, coordinates: Floats) -> Table:
+def embedding_table(embedding: Embedding, coordinates: Mapping[str, Floats]) -> Table:
     """The summary with every new model's metadata, θ and coordinates.
 
     Args:
         embedding: the new models.
-        coordinates: along the principal components of the map, ``[M, components]``.
+        coordinates: on the map, ``[M, components]``, by the name of the columns: ``pc`` for those along the principal
+            components of θ, the kind of distance for principal coordinates.
     """
     columns, summary = summary_table(embedding)
     placed = embedding.placed
     keys = sorted({key for metadata in placed.metadata for key in metadata})
-    axes = [*numbered("theta", placed.theta.shape[1]), *numbered("pc", coordinates.shape[1])]
-    models = zip(summary, placed.metadata, placed.theta.tolist(), coordinates.tolist(), strict=True)
+    parts = {"theta": placed.theta.double().numpy(), **coordinates}
+    axes = [name for part, own in parts.items() for name in numbered(part, own.shape[1])]
+    models = zip(summary, placed.metadata, np.hstack([*parts.values()]).tolist(), strict=True)
     return [*columns, *columns_of(keys, [*columns, *axes]), *axes], [
-        [*row, *(metadata.get(key, "") for key in keys), *theta, *own] for row, metadata, theta, own in models
+        [*row, *(metadata.get(key, "") for key in keys), *own] for row, metadata, own in models
     ]

@@ -172,7 +172,7 @@ def principal_frame(theta: AnyFloats, dimensions: int = 2) -> Frame:
             "that do not; ask for a line (dimensions=1, --line)"
         )
     names = tuple(
-        f"{ordinal} component ({share:.0%} of the variance)"
+        f"{ordinal} component of θ ({share:.0%} of the variance)"
         for ordinal, share in zip(("first", "second")[:dimensions], components.shares[:dimensions], strict=True)
     )
     return Frame(np.asarray(theta, dtype=np.float64).mean(0), components.components[:dimensions], names)

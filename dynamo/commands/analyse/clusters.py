@@ -40,13 +40,15 @@ def command(
     from dynamo.analysis.geometry.agreement import agreement, check_groups
     from dynamo.analysis.geometry.clusters import find_clusters
     from dynamo.analysis.geometry.partitions import check_method
-    from dynamo.analysis.geometry.spectrum import spectrum
+    from dynamo.analysis.geometry.spectrum import spectrum_of_distances
     from dynamo.report import terminal
     from dynamo.report.plots.clusters import plot_clusters
+    from dynamo.report.run import check_grouping
 
     (key, values), names = run.colours(by), run.fit.names
     check_method(method)
     if by is not None and values is not None:
+        check_grouping(run.fit.metadata, by)
         check_groups(values, options["neighbours"])
     folder, most, draws = run.folder, options.pop("most"), options.pop("draws")
     compared, total = None, draws if count is None else 1
@@ -60,7 +62,8 @@ def command(
             tick = stages("shuffles and half-samples", None)
             compared = agreement(points, values, clusters=result, **options, seed=seed, progress=tick)
     click.echo(apart.describe())
-    figure = plot_clusters(result, spectrum(points), key, values, f"{len(names)} models, distances by {apart.kind}")
+    places, title = spectrum_of_distances(apart.matrix), f"{len(names)} models, distances by {apart.kind}"
+    figure = plot_clusters(result, places, key, values, title, distance=apart.kind)
     if result.evidence is None:
         (folder / "numbers.csv").unlink(missing_ok=True)  # of an earlier call, which chose another number
     else:

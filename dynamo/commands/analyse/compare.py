@@ -32,8 +32,10 @@ def command(run: AskedRun, by: str, methods: str | None, **options: Any) -> None
     from dynamo.analysis.rivals.compare import compare
     from dynamo.report import terminal
     from dynamo.report.plots.compare import plot_compare
+    from dynamo.report.run import check_grouping
     from dynamo.system.storage import write_csv
 
+    check_grouping(run.fit.metadata, by)
     fit, models, folder = run.fit, run.population, run.folder
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     with terminal.progress() as stages:

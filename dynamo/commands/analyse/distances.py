@@ -24,11 +24,12 @@ from dynamo.commands._shared import (
 @seed_option("the draw of inputs and twins")
 def command(run: AskedRun, kind: str | None, colour_by: str | None, examples: int, twins: int, seed: int) -> None:
     """The distances between the models of RUN, by what their emulators do."""
-    from dynamo.analysis.geometry.spectrum import spectrum
+    from dynamo.analysis.geometry.spectrum import spectrum_of_distances
     from dynamo.fit.distance_kinds import kind_named
     from dynamo.fit.distances import DEFAULT, distances, noise_floor
     from dynamo.report import terminal
     from dynamo.report.plots.map import plot_map
+    from dynamo.report.run import over_the_points
 
     fit, chosen, (key, values) = run.fit, kind_named(kind or DEFAULT), run.colours(colour_by)
     population = run.population if twins or run.population_path is not None else None
@@ -43,6 +44,8 @@ def command(run: AskedRun, kind: str | None, colour_by: str | None, examples: in
             result = result.with_floor(noise_floor(fit, population, chosen, twins=twins, seed=seed, progress=tick))
     click.echo(result.describe())
     title = f"{len(result)} models, distances by {result.kind}"
-    figure = plot_map(spectrum(result.points), key, values, title) if len(result) > 1 else None
+    places = spectrum_of_distances(result.matrix)
+    order = over_the_points(fit, places, key)
+    figure = plot_map(places, key, values, title, distance=result.kind, **order) if len(result) > 1 else None
     keep(folder, "neighbours", result.neighbours_table(), figure)
     keep_also(folder, "distances", result.table())

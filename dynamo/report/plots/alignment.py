@@ -18,6 +18,8 @@ def plot_alignment(
     label: str | None = None,
     values: Sequence[object] | None = None,
     title: str = "",
+    *,
+    distance: str = "theta",
 ) -> Figure:
     """Draw the mean map with a line from each mean place to the model's place in each run; beside it the models.
 
@@ -27,11 +29,12 @@ def plot_alignment(
         label: the name of the label that colours the mean places; None for one colour.
         values: the label of each model.
         title: what stands above.
+        distance: the kind of the distances, for the axes.
     """
     figure = Picture(figsize=(11.2, 6.0), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
     draw_lines(left, result)
-    draw_points(left, result.mean, label, values)
+    draw_points(left, result.mean, label, values, distance)
     left.set_title(f"mean of {len(result.places)} runs; lines to a model's place in each", fontsize="medium")
     draw_distances(right, result, names)
     if title:

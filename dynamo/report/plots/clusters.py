@@ -21,15 +21,18 @@ def plot_clusters(
     label: str | None = None,
     values: Sequence[object] | None = None,
     title: str = "",
+    *,
+    distance: str = "theta",
 ) -> Figure:
     """Draw the clusters and, where their number was chosen, the silhouette of each number beside the null.
 
     Args:
         result: the clusters.
-        places: the principal components of the thetas.
+        places: the principal components of the thetas, or the principal coordinates of distances.
         label: the name of the label that colours the points; None for one colour.
         values: the label of each model.
         title: what stands above.
+        distance: the kind of the distances, for the axes.
     """
     figure = Picture(figsize=(6.4 if result.evidence is None else 10.4, 5.6), layout="constrained")
     if result.evidence is None:
@@ -37,7 +40,7 @@ def plot_clusters(
     else:
         left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
         draw_evidence(right, result.evidence, result.count)
-    draw_points(left, places, label, values)
+    draw_points(left, places, label, values, distance)
     draw_outlines(left, places, result)
     if title:
         figure.suptitle(as_text(title, LINE))

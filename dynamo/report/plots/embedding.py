@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dynamo.analysis.geometry.spectrum import Spectrum
-from dynamo.report.plots.map import draw_points, legend_title
+from dynamo.report.plots.map import draw_points, first_two, legend_title
 from dynamo.report.plots.picture import Picture, as_text
 
 #: Up to so many new models are named in the picture.
@@ -21,25 +21,26 @@ def plot_embedding(
     places: NDArray[np.floating],
     names: Sequence[str],
     is_foreign: Sequence[bool],
+    *,
+    distance: str = "theta",
 ) -> Figure:
     """Draw new models on an old map: as black crosses, foreign ones as red three-pointed stars.
 
     Args:
-        old: the principal components of the fit's own thetas.
+        old: the principal components of the fit's own thetas, or the principal coordinates of its distances.
         label: the name of the label that colours the old points; None for one colour.
         values: the label of each old model.
-        places: the new models along the old components, ``[M, components]``.
+        places: the new models along the same, ``[M, components]``.
         names: the new models' names.
         is_foreign: which of them are foreign to the map.
+        distance: the kind of the distances, for the axes.
     """
     figure = Picture(figsize=(7.2, 4.8), layout="constrained")
     axes = figure.subplots()
-    draw_points(axes, old, label, values)
+    draw_points(axes, old, label, values, distance)
     for points in axes.collections:
         points.set_alpha(0.55)
-    xy = np.zeros((len(places), 2))
-    shown = min(2, places.shape[1])
-    xy[:, :shown] = places[:, :shown]
+    xy = first_two(places)
     foreign = np.asarray(is_foreign)
     for chosen, mark, colour, name in ((~foreign, "x", "black", "new"), (foreign, "1", "#B00020", "new and foreign")):
         if chosen.any():

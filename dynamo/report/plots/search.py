@@ -37,8 +37,8 @@ def plot_search(result: Search, label: str | None, values: Sequence[object] | No
         zorder=4,
         label="chosen",
     )
-    left.set_xlabel("first component")
-    left.set_ylabel("second component")
+    left.set_xlabel("first component of θ")
+    left.set_ylabel("second component of θ")
     left.set_aspect("equal", adjustable="datalim")
     left.legend(title=legend_title(label, values), frameon=False, fontsize=8, loc="best")
 
