@@ -337,8 +337,8 @@ def say_file(what: str, path: Path) -> None:
         answer.files.append(str(path))
 
 
-def show(table: "Table", name: str = "table") -> None:
-    """Print a table; of a long one the first ``SHOWN`` rows. An answer in JSON has all of them, under the name."""
+def show(table: "Table", name: str = "table", most: int | None = SHOWN) -> None:
+    """Print a table; of a long one the first ``most`` rows. An answer in JSON has all of them, under the name."""
     from dynamo.report import terminal
 
-    terminal.table(*table, name, SHOWN)
+    terminal.table(*table, name, most)

@@ -63,7 +63,7 @@ def command(run: Path, population: Path, out: Path | None, options: dict[str, An
     foreign = result.is_foreign.tolist()
     figure = plot_embedding(old.places, key, values, places, result.names, foreign, distance=old.kind)
     write_figure(figure, folder, "embedding")
-    show(summary_table(result), "embedding")
+    show(summary_table(result), "new models")
     click.echo(f"\n{old.describe()}")
     say_file("table", folder / "embedding.csv")
     say_file("picture", folder / "embedding.png")

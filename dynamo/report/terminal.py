@@ -80,11 +80,14 @@ def options_table(component: Component) -> None:
 
 def fidelity_table(measured: "Fidelity", shown: int = 40) -> None:
     """Print the fidelity of every model; of more than ``shown``, of those with the least agreement."""
-    models = measured.models
-    if collected() is None and len(models) > shown:
+    answer, models = collected(), measured.models
+    if answer is not None:
+        answer.add("fidelity", *measured.table())
+        return
+    if len(models) > shown:
         models = tuple(sorted(models, key=lambda model: (not isnan(model.agreement), model.agreement))[:shown])
     columns = ("model", "hidden R²", "output divergence", "agreement", "base score", "emulator score")
-    table(columns, [attrs.astuple(model) for model in models], "fidelity")
+    table(columns, [attrs.astuple(model) for model in models])
     if len(models) < len(measured.models):
         print(f"… the {shown} models with the least agreement, of {len(measured.models)}\n")
 
