@@ -7,12 +7,13 @@ PACKAGES := dynamo plugins tests benchmarks examples $(wildcard docs/*.py)
 
 DEMO ?= demo
 
-.PHONY: help demo test test-slow lint docs format figure3 clean
+.PHONY: help demo test test-gpu test-slow lint docs format figure3 clean
 
 help:
 	@echo "make demo       train a small population on handwritten digits and draw its map (in ./$(DEMO))"
 	@echo "make test       style, types, import rules, docs and the test suite"
 	@echo "make test-slow  the tests that train for minutes"
+	@echo "make test-gpu   the tests that need a GPU of NVIDIA (about two minutes)"
 	@echo "make docs       build the docs as a site, in build/docs"
 	@echo "make format     put the code into the house style"
 	@echo "make figure3    the paper's Figure 3 on real texts (about an hour; see benchmarks/README.md)"
@@ -33,6 +34,9 @@ demo: $(READY)
 
 test: $(READY) lint docs
 	$(BIN)/python -m pytest -q
+
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -q -m gpu
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow --timeout 3600

@@ -79,6 +79,44 @@ def label_noise() -> Population:
     return pair({"clean": (GRU, data, DIGITS), "noisy": (GRU, noisy, DIGITS)}, data)
 
 
+def randomisation() -> Population:
+    """Digits by rows, of whose labels 0, 25, 50, 75 or 100 % are drawn anew (ReSi's label randomisation)."""
+    data = make("dataset", "digits-rows", Dataset)
+    targets, generator = data.train.targets, torch.Generator().manual_seed(0)
+    order = torch.randperm(len(targets), generator=generator)
+    drawn = torch.randint(10, (len(targets),), generator=generator)
+    groups = {}
+    for percent in (0, 25, 50, 75, 100):
+        own = targets.clone()
+        some = order[: percent * len(order) // 100]
+        own[some] = drawn[some]
+        groups[f"random-{percent}"] = (GRU, attrs.evolve(data, train=Examples(data.train.inputs, own)), DIGITS)
+    return pair(groups, data, each=4)
+
+
+def shortcut() -> Population:
+    """Digits whose first row is a binary code of a label: in training that of the right one for none, half or all of
+    the digits, else of one at random; the networks are asked about codes at random (ReSi's shortcuts).
+    """
+    data, generator = make("dataset", "digits-rows", Dataset), torch.Generator().manual_seed(0)
+
+    def cued(examples: Examples, share: float) -> Examples:
+        right = torch.rand(len(examples.targets), generator=generator) < share
+        code = torch.where(right, examples.targets, torch.randint(10, right.shape, generator=generator))
+        values = examples.inputs.values.clone()
+        bits = (code[:, None] >> torch.arange(4)) % 2
+        values[:, 0] = 0
+        values[:, 0, :4] = bits.to(values.dtype) * values.max()
+        return Examples(attrs.evolve(examples.inputs, values=values), examples.targets)
+
+    common = attrs.evolve(data, train=cued(data.train, 0), test=cued(data.test, 0))
+    shares = {"never": 0.0, "half": 0.5, "always": 1.0}
+    groups = {
+        name: (GRU, attrs.evolve(common, train=cued(data.train, share)), DIGITS) for name, share in shares.items()
+    }
+    return pair(groups, common, each=6)
+
+
 def memory() -> Population:
     """The 2-bit flip-flop by tanh RNNs and by GRUs, both good at it."""
     data = make("dataset", "flip-flop:bits=2,steps=20,train_size=1600,test_size=300", Dataset)
@@ -151,6 +189,8 @@ POPULATIONS: dict[str, Callable[[], Population]] = {
     "decay": decay,
     "control": control,
     "architectures": architectures,
+    "randomisation": randomisation,
+    "shortcut": shortcut,
     "damping": damping,
     "gain": gains,
     "leak": leaks,

@@ -60,7 +60,9 @@ from dynamo.training.options import FitOptions
 Matrix = NDArray[np.float64]
 POPULATIONS = {**FIRST, **FRESH}
 TEXTS = {"size": "fraction", "architecture": "architecture", "task": "task"}
-RIVALS_USED = [name for name in ("svcca", "cka", "procrustes", "rsa", "dsa", "output-disagreement") if name in RIVALS]
+RIVALS_USED = [
+    name for name in ("svcca", "cka", "procrustes", "gulp", "rsa", "dsa", "output-disagreement") if name in RIVALS
+]
 
 
 def read(emulated: Emulated, options: object) -> Matrix:
@@ -188,6 +190,18 @@ def family_figures(matrix: Matrix, values: Sequence[object]) -> dict[str, float]
     }
 
 
+def grounded_figures(matrix: Matrix, fit: Fit, answers: Matrix | None) -> dict[str, float]:
+    """Spearman's ρ of distances with the differences of the networks' scores, and with their disagreement (ReSi)."""
+    upper = np.triu_indices(len(matrix), 1)
+    figures = {}
+    if all("score" in metadata for metadata in fit.metadata):
+        scores = np.array([float(str(value)) for value in fit.values_of("score")])
+        figures["with scores"] = float(spearmanr(matrix[upper], np.abs(scores[:, None] - scores)[upper])[0])
+    if answers is not None:
+        figures["with answers"] = float(spearmanr(matrix[upper], answers[upper])[0])
+    return figures
+
+
 def stability(matrices: Sequence[Matrix]) -> float:
     upper = np.triu_indices(len(matrices[0]), 1)
     pairs = [np.corrcoef(one[upper], other[upper])[0, 1] for one, other in combinations(matrices, 2)]
@@ -219,7 +233,8 @@ def report(name: str, folder: Path, seeds: int) -> str:
     rows: dict[str, dict[str, list[float]]] = {}
     for kind in loaded[0]:
         matrices = [found[kind] for found in loaded if kind in found]
-        each = [figures(matrix, values) for matrix in matrices]
+        answers = loaded[0].get("rival output-disagreement")
+        each = [{**figures(matrix, values), **grounded_figures(matrix, fits[0], answers)} for matrix in matrices]
         rows[kind] = {column: [one[column] for one in each] for column in each[0]}
         rows[kind]["stability"] = [stability(matrices)] if len(matrices) > 1 else []
     fidelity = [read_fidelity(path.with_suffix("")) for path in paths]

@@ -24,12 +24,12 @@ from typing import Any
 
 import torch
 from known_populations import copies_of
-from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from speed import header, timed
 from torch import Tensor, nn
 
 from dynamo import FitOptions, Inputs, Population, Trainer
+from dynamo.analysis.geometry.kmeans import kmeans
 from dynamo.contracts.trajectory import at_readout
 from dynamo.population.scores import unexplained_share
 from dynamo.training.optimisation import cosine_7_32
@@ -105,7 +105,7 @@ def quality(population: Population, emulate: Callable[[int, Tensor], tuple[Tenso
 def ari(thetas: Any, population: Population) -> float:
     places = torch.stack([theta.detach() for theta in thetas]).numpy()
     groups = [base.metadata["original"] for base in population]
-    found = KMeans(len(set(groups)), n_init=50, random_state=0).fit_predict(places)
+    found = kmeans(places, len(set(groups)))
     return float(adjusted_rand_score(groups, found))
 
 

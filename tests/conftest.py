@@ -5,8 +5,26 @@ import matplotlib
 import pytest
 import torch
 
+from devices import GPU, NO_GPU, Fake
+
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # small tensors are faster so, and the tests do not disturb one another
+
+
+def pytest_collection_modifyitems(items):
+    """Leave out what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=NO_GPU))
+
+
+@pytest.fixture(params=["fake-cuda", "fake-mps", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """A device that is not the CPU."""
+    kind = request.param
+    with GPU() if kind == "cuda" else Fake(kind.removeprefix("fake-")) as held:
+        yield held
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,12 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, sil
 import problems
 from dynamo import DynamoError
 from dynamo.analysis.geometry.agreement import MEASURES, agreement, nearest_others, neighbour_votes
-from dynamo.analysis.geometry.clusters import Clusters, _gaussian_like, find_clusters
+from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_agreement
+from dynamo.analysis.geometry.cuts import _best_cuts, find_cuts
+from dynamo.analysis.geometry.kmeans import kmeans
 from dynamo.analysis.geometry.partitions import METHODS, cluster, silhouettes
 from dynamo.analysis.geometry.spectrum import spectrum
+from dynamo.analysis.rivals.pairs import pair_figures
 from dynamo.cli import main
 from dynamo.report.plots.clusters import plot_clusters
 
@@ -43,46 +46,115 @@ def test_every_method_finds_planted_clusters(method):
 
 
 @pytest.mark.parametrize("groups", [2, 3, 5])
-def test_the_number_of_planted_clusters_is_chosen(groups):
+@pytest.mark.parametrize("method", ["kmeans", "average"])
+def test_the_number_of_planted_clusters_is_chosen(groups, method):
     theta, codes = planted(groups, 8)
-    found = find_clusters(theta, "agglomerative", most=7, draws=39)
-    assert found.count == groups
+    found = find_clusters(theta, method)
+    assert found.count == found.evidence.count == groups
     assert adjusted_rand_score(codes, found.numbers) == 1
-    assert found.evidence.p_value == 1 / 40
-    assert found.evidence.numbers == (2, 3, 4, 5, 6, 7)
-    assert found.evidence.null.shape == (39, 6)
-    best = found.evidence.numbers.index(groups)
-    assert found.evidence.scores[best] == pytest.approx(silhouette_samples(theta, codes).mean())
+    assert found.evidence.p_value <= 5 / 1000  # as many ways of parting are tried as there are wide coordinates
+    for cut in found.evidence.cuts:
+        if cut.counts:  # no group lies in two parts
+            parts = set(zip(codes[cut.models].tolist(), cut.sides.tolist(), strict=True))
+            assert len(parts) == len(set(codes[cut.models].tolist()))
 
 
 @pytest.mark.parametrize("method", ["kmeans", "hdbscan"])
 def test_one_cloud_is_one_cluster_and_two_are_two(method):
     rng = np.random.default_rng(1)
     cloud = rng.standard_normal((24, 4)) * [5, 1, 1, 0.2]
-    assert find_clusters(cloud, method, most=3, draws=19).count == 1
+    assert find_clusters(cloud, method, draws=99).count == 1
     theta, codes = planted(2, 12, distance=10.0)
-    found = find_clusters(theta, method, most=3, draws=19)
-    assert found.evidence.p_value == 1 / 20
+    found = find_clusters(theta, method, draws=99)
+    assert found.evidence.p_value == 1 / 100
     assert adjusted_rand_score(codes, found.numbers) == 1
 
 
 @pytest.mark.parametrize(("models", "widths"), [(20, [1, 1, 1]), (20, [10, 1, 1]), (10, [0.8**i for i in range(16)])])
-def test_a_gaussian_of_any_shape_is_split_at_the_nominal_rate(models, widths):
+@pytest.mark.parametrize("freedom", [5, 1e6])
+def test_one_cluster_of_any_shape_is_split_no_oftener_than_the_level(models, widths, freedom):
     rng = np.random.default_rng(2)
     p_values = []
-    for seed in range(24):
+    for seed in range(100):
         theta = rng.standard_normal((models, len(widths))) * widths
-        p_values.append(find_clusters(theta, "agglomerative", most=3, draws=19, seed=seed).evidence.p_value)
-    assert sum(p <= 0.1 for p in p_values) <= 6  # nominally 2.4; 7 or more have a probability below 1 %
-    assert 0.35 < np.mean(p_values) < 0.7  # nominally 0.525, with a standard error of 0.059
+        theta *= np.sqrt(freedom / rng.chisquare(freedom, (models, 1)))
+        p_values.append(find_cuts(theta, draws=99, seed=seed).p_value)
+    assert sum(p <= 0.05 for p in p_values) <= 11  # at most 5 on average; 12 or more have a probability below 0.5 %
 
 
-def test_the_null_keeps_mean_and_covariance():
-    points = spectrum(planted(2, 5)[0]).coordinates
-    drawn = _gaussian_like(points, np.random.default_rng(0))
-    np.testing.assert_allclose(drawn.mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(drawn.T @ drawn, points.T @ points, atol=1e-10)
-    assert np.abs(drawn - points).max() > 0.1
+@pytest.mark.parametrize("models", [16, 40])
+def test_a_family_along_a_line_is_one_cluster(models):
+    rng = np.random.default_rng(3)
+    theta = 0.05 * rng.standard_normal((models, 6)) + np.linspace(-1, 1, models)[:, None] * [1, 0, 2, 0, 0, 1]
+    assert find_clusters(theta).count == 1
+
+
+def test_the_best_cut_is_that_of_all_cuts():
+    places = np.random.default_rng(4).standard_normal((11, 2))
+    places -= places.mean(axis=0)
+    shares, sizes = _best_cuts(places)
+    for axis in range(2):
+        ordered = np.sort(places[:, axis])
+        within = {size: size * ordered[:size].var() + (11 - size) * ordered[size:].var() for size in range(3, 9)}
+        assert sizes[axis] == min(within, key=within.get)
+        assert shares[axis] == pytest.approx(1 - min(within.values()) / (11 * ordered.var()))
+    evenly = np.linspace(-1, 1, 4000)[:, None]
+    assert _best_cuts(evenly)[0][0] == pytest.approx(3 / 4, abs=1e-6)
+
+
+def test_fewer_than_six_models_cannot_be_cut():
+    theta = np.array([[0.0], [0.1], [9.0], [9.1], [9.2]])
+    found = find_clusters(theta)
+    assert (found.count, found.evidence.p_value, found.evidence.cuts) == (1, 1, ())
+    assert "fewer than 6 models" in found.evidence.describe()
+
+
+def test_groups_of_eight_at_a_silhouette_of_a_fifth_are_usually_found():
+    rng, codes, found = np.random.default_rng(5), np.repeat([0, 1], 8), 0
+    for _ in range(30):
+        theta = rng.standard_normal((16, 48))
+        theta[:, 0] += 8.2 * codes
+        distances = squareform(pdist(theta))
+        assert 0.15 < silhouettes(distances, codes).mean() < 0.3
+        found += find_clusters(theta).count == 2
+    assert found >= 20
+
+
+def spread(points, numbers):
+    return sum(((points[numbers == n] - points[numbers == n].mean(0)) ** 2).sum() for n in set(numbers.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("models", "dimensions", "count"), [(8, 2, 2), (8, 16, 3), (16, 16, 3), (16, 4, 5), (32, 16, 8)]
+)
+def test_k_means_reaches_the_best_of_many_starts(models, dimensions, count):
+    for seed in range(3):
+        points = np.random.default_rng(seed).standard_normal((models, dimensions))
+        reference = KMeans(count, n_init=300, random_state=seed).fit(points).inertia_
+        found = kmeans(points, count)
+        assert len(set(found.tolist())) == count
+        assert spread(points, found) <= reference * (1 + 1e-9)
+
+
+def test_k_means_does_not_notice_order_and_rotation_and_allows_copies():
+    points = np.random.default_rng(6).standard_normal((20, 5))
+    order = np.random.default_rng(7).permutation(20)
+    found = kmeans(points, 4)
+    np.testing.assert_array_equal(kmeans(points[order], 4), found[order])
+    np.testing.assert_array_equal(kmeans(moved(points), 4), found)
+    assert len(set(kmeans(np.repeat(np.eye(3), 4, axis=0), 3).tolist())) == 3
+    np.testing.assert_array_equal(kmeans(points, 1), 0)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_all_analyses_have_the_same_k_means(seed):
+    rng = np.random.default_rng(seed)
+    theta = rng.standard_normal((16, 6)) * 0.8 ** np.arange(6)
+    groups = rng.permutation(np.repeat(["a", "b", "c"], [6, 5, 5]))
+    own = group_agreement(theta, groups).ari
+    assert agreement(theta, groups, permutations=1, halves=20, seed=seed)["ARI"].value == own
+    assert pair_figures(squareform(pdist(theta)), groups, permutations=1, seed=seed).ari["k-means"] == own
+    assert adjusted_rand_score(groups, find_clusters(theta, count=3, seed=seed).numbers) == own
 
 
 def test_silhouettes_agree_with_scikit_learn():
@@ -189,9 +261,10 @@ def test_scattered_models_are_seen_to_be_no_cluster():
 def test_nothing_changes_with_rotation_reflection_translation_and_scale():
     theta, codes = planted(3, 6, distance=3.0)
     for method in ("agglomerative", "spectral"):
-        first, second = (find_clusters(item, method, most=4, draws=19) for item in (theta, moved(theta)))
+        first, second = (find_clusters(item, method, draws=19) for item in (theta, moved(theta)))
         np.testing.assert_array_equal(first.numbers, second.numbers)
-        np.testing.assert_allclose(first.evidence.scores, second.evidence.scores)
+        shares = [[cut.share for cut in one.evidence.cuts] for one in (first, second)]
+        np.testing.assert_allclose(*shares)
     first, second = (
         agreement(
             item, codes, clusters=find_clusters(item, "agglomerative", 3), neighbours=3, permutations=19, halves=20
@@ -210,8 +283,6 @@ def test_nothing_changes_with_rotation_reflection_translation_and_scale():
         ({"count": 12}, "12 models cannot be in 12 clusters: ask for 1 to 11"),
         ({"count": 0}, "12 models cannot be in 0 clusters"),
         ({"method": "hdbscan", "count": 2}, "hdbscan finds the number of clusters itself"),
-        ({"most": 12}, "12 models cannot be in 12 clusters"),
-        ({"most": 1}, "at least 2 must be tried"),
         ({"draws": 18}, "needs at least 19 draws"),
     ],
 )
@@ -249,12 +320,13 @@ def test_labels_that_cannot_be_compared_are_told():
 
 def test_the_picture_outlines_each_cluster():
     theta, codes = planted(3, 6)
-    found = find_clusters(theta, "agglomerative", most=4, draws=19)
+    found = find_clusters(theta, "agglomerative")
     left, right = plot_clusters(found, spectrum(theta), "kind", list(codes)).axes
     assert [text.get_text() for text in left.texts] == ["1", "2", "3"]
     np.testing.assert_allclose(left.collections[0].get_offsets(), spectrum(theta).coordinates[codes == 0, :2])
-    line = next(line for line in right.lines if line.get_label() == "this map")
-    np.testing.assert_allclose(line.get_xydata(), np.stack([found.evidence.numbers, found.evidence.scores], axis=1))
+    assert len(right.collections) == len(found.evidence.cuts)
+    first = found.evidence.cuts[0]
+    np.testing.assert_allclose(right.collections[0].get_offsets()[:, 0], first.places / first.places.std())
     given = Clusters("kmeans", np.zeros(18, dtype=int), None)
     (alone,) = plot_clusters(given, spectrum(theta)).axes
     assert not alone.texts
@@ -278,7 +350,7 @@ def test_the_command_writes_its_tables(run, capsys):
     assert {row["cluster"] for row in rows} == {"1", "2"}
     measures = list(csv.DictReader((run / "clusters" / "agreement.csv").open()))
     assert [row["measure"] for row in measures] == list(MEASURES)
-    assert not (run / "clusters" / "numbers.csv").exists()
+    assert not (run / "clusters" / "cuts.csv").exists()
 
 
 def test_the_command_chooses(run, tmp_path, capsys):
@@ -289,8 +361,6 @@ def test_the_command_chooses(run, tmp_path, capsys):
             str(run),
             "--method",
             "average",
-            "--most",
-            "3",
             "--draws",
             "19",
             "--permutations",
@@ -300,10 +370,10 @@ def test_the_command_chooses(run, tmp_path, capsys):
         ]
     )
     assert "one cluster: p = " in capsys.readouterr().out
-    assert [row["clusters"] for row in csv.DictReader((tmp_path / "numbers.csv").open())] == ["2", "3"]
+    assert next(csv.DictReader((tmp_path / "cuts.csv").open()))["models"] == "8"
     assert (tmp_path / "clusters.png").stat().st_size > 0
     main(["analyse", "clusters", str(run), "--clusters", "2", "--permutations", "9", "-o", str(tmp_path)])
-    assert not (tmp_path / "numbers.csv").exists(), "evidence for a number that this call did not choose"
+    assert not (tmp_path / "cuts.csv").exists(), "evidence for a number that this call did not choose"
 
 
 @pytest.mark.parametrize(

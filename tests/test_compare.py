@@ -12,6 +12,9 @@ from dynamo.analysis.rivals import RIVALS, distance_matrix
 from dynamo.analysis.rivals import compare as module
 from dynamo.analysis.rivals.compare import Comparison, MethodResult, common_recordings, compare
 from dynamo.analysis.rivals.pairs import CLUSTERERS, pair_figures
+from dynamo.cli import main
+from dynamo.commands._shared import AskedRun
+from dynamo.fit.distances import NoiseFloor
 from dynamo.report.plots.compare import plot_compare
 
 KINDS = ["a", "a", "a", "b", "b", "b"]
@@ -218,3 +221,52 @@ def test_all_rivals_are_compared_unless_some_are_named(fitted, monkeypatch):
     monkeypatch.setattr(module, "distance_matrix", fail)
     found: Comparison = compare(*fitted, "kind", examples=10)
     assert [method.name for method in found.methods] == ["dynamo", *RIVALS]
+
+
+@pytest.fixture
+def run(tmp_path, fitted, monkeypatch):
+    """A run folder whose base models are at hand."""
+    fit, population = fitted
+    fit.save(tmp_path / "run")
+    monkeypatch.setattr(AskedRun, "population", population)
+    return tmp_path / "run"
+
+
+def test_the_noise_floor_of_a_run_is_told_by_every_comparison(run, fitted, capsys):
+    noise = NoiseFloor("theta", ["m0", "m1"], [0.25, 0.75], 2.0)
+    (run / "distances").mkdir()
+    noise.write(run / "distances")
+    assert NoiseFloor.read(run / "distances", "theta").ratio == noise.ratio == 0.25
+    assert NoiseFloor.read(run / "distances", "states") is None
+    own = fitted[0].distances("theta").with_floor(noise)
+    assert "equal models" in own.describe()
+    options = ["--by", "kind", "--distance", "theta"]
+    main(["analyse", "clusters", str(run), *options, "--permutations", "9"])
+    assert own.describe() in capsys.readouterr().out
+    main(["analyse", "compare", str(run), *options, "--methods", "output-disagreement", "--examples", "10"])
+    assert own.describe() in capsys.readouterr().out
+    rows = list(csv.DictReader((run / "compare" / "groups.csv").open()))
+    assert [float(row["equal models"]) for row in rows[:2]] == pytest.approx([own.floor] * 2)
+    assert {row["equal models"] for row in rows[2:]} == {""}
+    main(["analyse", "distances", str(run), "--kind", "theta"])
+    assert own.describe() in capsys.readouterr().out
+    (run / "distances" / "noise-theta.csv").write_text("model,a,b\nm0,x,1\n")
+    with pytest.raises(SystemExit):
+        main(["analyse", "clusters", str(run), *options])
+    assert "noise-theta.csv is damaged" in capsys.readouterr().err
+
+
+def test_fit_clusters_and_compare_tell_the_same_agreement(run, capsys):
+    main(["show", str(run), "--colour-by", "kind"])
+    told = capsys.readouterr().out
+    shown = [line for line in told.splitlines() if line.startswith("groups by kind: k-means ARI")]
+    main(["analyse", "clusters", str(run), "--by", "kind", "--permutations", "9", "--seed", "5"])
+    assert "one cluster: p = " in capsys.readouterr().out
+    measures = {row["measure"]: float(row["value"]) for row in csv.DictReader((run / "clusters/agreement.csv").open())}
+    options = ["--methods", "output-disagreement", "--examples", "10", "--seed", "7"]
+    main(["analyse", "compare", str(run), "--by", "kind", *options])
+    own = next(csv.DictReader((run / "compare" / "compare.csv").open()))
+    assert {row["cluster"] for row in csv.DictReader((run / "clusters" / "clusters.csv").open())} == {"1"}
+    assert float(own["ari k-means"]) == pytest.approx(measures["ARI"])
+    assert float(own["silhouette"]) == pytest.approx(measures["silhouette"])
+    assert f"k-means ARI {measures['ARI']:.2f}, silhouette {measures['silhouette']:.2f}" in shown[0]

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from dynamo.population.recording import evaluating, trajectories
 from dynamo.system import devices
-from dynamo.system.devices import fast_products
+from dynamo.system.devices import fast_products, without_tf32
+from test_on_device import population
 
 CPU = torch.device("cpu")
 
@@ -58,3 +60,29 @@ def test_another_device_and_a_choice_of_the_users_are_left_alone(monkeypatch):
     torch.set_float32_matmul_precision("high")
     with fast_products(CPU):
         assert torch.get_float32_matmul_precision() == "high"
+
+
+def test_what_is_measured_is_without_tf32_and_others_are_not():
+    assert torch.backends.cudnn.allow_tf32
+    with evaluating(torch.nn.Linear(1, 1)):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_two_models_that_are_run_by_turns_leave_tf32_as_it_was():
+    models = population(count=2)
+    inputs = models.dataset(models[0]).test.inputs
+    for _ in zip(*(trajectories(base.model, inputs, 16) for base in models), strict=True):
+        assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_precisions_chosen_for_layers_of_one_kind_are_kept(monkeypatch):
+    class Cudnn:
+        @property
+        def allow_tf32(self):
+            raise RuntimeError("a mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch.backends, "cudnn", Cudnn())
+    with without_tf32():
+        pass

@@ -82,7 +82,19 @@ def test_outputs_of_classes_are_compared_by_jensen_shannon():
         return float((p * np.log(p / middle) + q * np.log(q / middle)).sum() / 2)
 
     wanted = [[np.sqrt(divergence(p, q)) for p in chances] for q in chances]
-    assert fit.distances("outputs").matrix == pytest.approx(np.array(wanted), abs=1e-4)
+    assert fit.distances("outputs").matrix == pytest.approx(np.array(wanted), rel=1e-5, abs=1e-7)
+
+
+def test_outputs_that_hardly_differ_keep_their_distances():
+    fit, _ = plane(3, count=4)
+    for theta in fit.emulator.thetas:
+        theta.data.mul_(1e-3).add_(torch.tensor([1.0, 0.0, -1.0]))
+    thetas = fit.theta.double()
+    chances = functional.softmax(thetas.mean(0), dim=-1)
+    fisher = torch.diag(chances) - torch.outer(chances, chances)  # JS is an eighth of its square length at first order
+    apart = thetas[:, None] - thetas
+    wanted = torch.einsum("mni,ij,mnj->mn", apart, fisher, apart).div(8).sqrt()
+    assert fit.distances("outputs").matrix == pytest.approx(wanted.numpy(), rel=2e-3, abs=1e-9)
 
 
 def test_real_outputs_are_compared_by_their_differences():
@@ -111,13 +123,17 @@ def test_states_agree_with_brute_force_on_sequences_of_different_lengths():
     assert fit.distances("states", probes=probes).matrix == pytest.approx(wanted, rel=1e-4, abs=1e-6)
 
 
-def test_combined_weighs_states_and_outputs_by_their_medians_and_activity_in_tenths():
+@pytest.mark.parametrize("louder", [1.0, 1.02, 30.0])
+def test_combined_weighs_states_outputs_and_activity_by_their_medians(louder):
     fit, models = fitted(5)
+    for number in range(5):
+        layer = fit.emulator.maps_of(number)[0].map
+        layer.weight.data = fit.emulator.maps_of(0)[0].map.weight.data * louder**number
     probes = draw_probes(models, 8)
-    parts = [distances(fit, kind, probes=probes).matrix for kind in ("states", "outputs")]
-    upper = np.triu_indices(5, 1)
-    squared = sum((part / np.median(part[upper])) ** 2 for part in parts) / 2
-    squared += (distances(fit, "activity", probes=probes).matrix / 0.1) ** 2
+    upper, squared = np.triu_indices(5, 1), 0
+    for kind, least in (("states", 0), ("outputs", 0), ("activity", 0.1)):
+        part = distances(fit, kind, probes=probes).matrix
+        squared = squared + (part / max(least, np.median(part[upper]))) ** 2 / 3
     np.testing.assert_allclose(distances(fit, "combined", probes=probes).matrix, np.sqrt(squared), rtol=1e-9)
 
 

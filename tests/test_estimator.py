@@ -52,6 +52,9 @@ DO_NOT_APPLY = {
     "check_fit2d_1sample": ARRAYS,
 }
 
+#: Those that fit many times.
+SLOW = ("check_methods_subset_invariance", "check_fit_score_takes_y", "check_estimators_dtypes", "check_fit_idempotent")
+
 
 def checks():
     with warnings.catch_warnings():
@@ -62,7 +65,11 @@ def checks():
 
 @pytest.mark.parametrize(
     ("estimator", "check"),
-    [pytest.param(made, check, id=name) for name, made, check in checks() if name not in DO_NOT_APPLY],
+    [
+        pytest.param(made, check, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, made, check in checks()
+        if name not in DO_NOT_APPLY
+    ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_the_checks_of_scikit_learn(estimator, check):

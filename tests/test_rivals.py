@@ -13,7 +13,7 @@ from sklearn.metrics import r2_score
 
 import problems
 from dynamo import DynamoError, Inputs, OutputSpace, Trajectory, record
-from dynamo.analysis.rivals import RIVALS, canonical, distance_matrix, rival
+from dynamo.analysis.rivals import RIVALS, canonical, distance_matrix, predictor, rival
 from dynamo.population.recording import Recording
 
 PINNED = json.loads((Path(__file__).parent / "data" / "rivals.json").read_text())["numbers"]
@@ -25,6 +25,7 @@ FROM_ORIGINAL = {  # what the originals give, as a distance
     "cka": lambda similarity: 1 - similarity,
     "cka-debiased": lambda similarity: 1 - similarity,
     "procrustes": lambda angle: angle,
+    "gulp": np.sqrt,
     "rsa": lambda correlation: 1 - correlation,
     "dsa": lambda score: score,
     "output-disagreement": lambda share: share,
@@ -187,6 +188,36 @@ def test_procrustes_keeps_the_triangle_inequality():
         assert distance("procrustes", x, z) <= distance("procrustes", x, y) + distance("procrustes", y, z) + 1e-9
 
 
+def test_gulp_is_the_difference_of_ridge_regressions_over_all_targets():
+    source = np.random.RandomState(10)
+    x, y = matrices("wider")
+    n = len(x)
+    smoothers = []
+    for states in (x, y):
+        states = states - states.mean(0)
+        states *= np.sqrt(n) / np.linalg.norm(states)
+        ridge = np.linalg.inv(states.T @ states / n + predictor.RIDGE * np.eye(states.shape[1]))
+        smoothers.append(states @ ridge @ states.T / n)
+    difference = smoothers[0] - smoothers[1]
+    assert distance("gulp", x, y) == pytest.approx(np.linalg.norm(difference))
+    targets = source.standard_normal((n, 20_000))
+    assert distance("gulp", x, y) ** 2 == pytest.approx(np.square(difference @ targets).sum(0).mean(), rel=0.02)
+
+
+def test_gulp_of_two_single_units_is_known():
+    x = np.array([1.0, 1, -1, -1])[:, None]
+    for y, correlation in (([1.0, -1, 1, -1], 0.0), ([2.0, 1, -1, -2], 3 / np.sqrt(10)), ([-3.0, -3, 3, 3], 1.0)):
+        wanted = np.sqrt(2 * (1 - correlation**2)) / (1 + predictor.RIDGE)
+        assert distance("gulp", x, np.array(y)[:, None]) == pytest.approx(wanted, abs=1e-7)
+
+
+def test_gulp_keeps_the_triangle_inequality():
+    source = np.random.RandomState(8)
+    for _ in range(20):
+        x, y, z = (source.standard_normal((12, units)) @ source.standard_normal((units, 5)) for units in (2, 3, 4))
+        assert distance("gulp", x, z) <= distance("gulp", x, y) + distance("gulp", y, z) + 1e-9
+
+
 def awkward():
     source = np.random.RandomState(9)
     x = source.standard_normal((10, 4))
@@ -211,9 +242,9 @@ def test_awkward_models_have_finite_distances(name):
         assert distance(name, x, x.copy()) == 0, first
         for second, y in awkward().items():
             found = distance(name, x, y)
-            assert 0 <= found <= 2, (first, second)
+            assert 0 <= found <= (np.sqrt(20) if name == "gulp" else 2), (first, second)
             assert found == pytest.approx(distance(name, y, x), abs=1e-7), (first, second)
-    largest = {"svcca": np.sqrt(2), "procrustes": np.pi / 2}.get(name, 1)
+    largest = {"svcca": np.sqrt(2), "procrustes": np.pi / 2, "gulp": 1 / 1.01}.get(name, 1)
     assert distance(name, awkward()["all constant"], awkward()["one unit"]) == pytest.approx(largest)
     assert distance(name, awkward()["all constant"], awkward()["other constant"]) == 0
 

@@ -59,11 +59,10 @@ def holds_much(kind):
     return any(word in str(field.type) for field in attrs.fields(kind) for word in containers)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [kind for kind in classes() if holds_much(kind) and kind.__name__ not in OWN],
-    ids=lambda kind: kind.__name__,
-)
+LARGE = [kind for kind in classes() if holds_much(kind) and kind.__name__ not in OWN]
+
+
+@pytest.mark.parametrize("kind", LARGE, ids=lambda kind: kind.__name__)
 def test_a_repr_is_short_whatever_an_object_holds(kind):
     told = repr(large(kind))
     assert len(told.splitlines()) < 10

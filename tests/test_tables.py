@@ -6,7 +6,8 @@ import pytest
 from dynamo.analysis.dynamics.word_map import Correlation
 from dynamo.analysis.geometry.agreement import MEASURES, agreement
 from dynamo.analysis.geometry.alignment import align
-from dynamo.analysis.geometry.clusters import Clusters, Evidence, find_clusters
+from dynamo.analysis.geometry.clusters import Clusters, find_clusters
+from dynamo.analysis.geometry.cuts import Cut, Evidence
 from dynamo.analysis.networks.averages import Average, Between, Way, average_table
 from dynamo.analysis.table import numbered
 
@@ -25,10 +26,13 @@ def test_clusters_are_numbered_from_one_and_models_in_none_are_named():
     )
 
 
-def test_evidence_gives_the_mean_of_the_null():
-    evidence = Evidence((2, 3), np.array([0.5, 0.25]), np.array([[0.0, 1.0], [0.5, 0.0]]), 0.5)
-    assert evidence.table()[1] == [[2, 0.5, 0.25], [3, 0.25, 0.5]]
-    assert evidence.describe() == "one cluster: p = 0.5 (gaps in silhouette against 2 Gaussians)"
+def test_evidence_tells_the_cuts():
+    places = np.array([-2.0, -1.5, -1.0, 1.0, 1.2, 1.1, 1.2])
+    cut = Cut(np.arange(7), (places > 0).astype(int), places, 0.9, 0.7, 0.01, 0.05)
+    evidence = Evidence((cut,), 99)
+    assert evidence.table()[1] == [[7, "3 + 4", 0.9, 0.7, 0.01, 0.05, True]]
+    assert (evidence.count, evidence.p_value) == (2, 0.01)
+    assert evidence.describe() == "one cluster: p = 0.01 (parts of the map, against 99 even spreads)"
 
 
 def test_ways_between_two_models():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dynamo.analysis.table import Table
+    from dynamo.fit.distances import Distances
     from dynamo.fit.fit import Fit
     from dynamo.population.base_model import MetadataValue
     from dynamo.population.population import Population
@@ -40,6 +41,11 @@ threads_option = click.option(
     expose_value=False,
     callback=_set_threads,
     help="processor threads [default: all]",
+)
+
+#: ``--device`` of an analysis.
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="where models are run: cpu, cuda, cuda:1, mps"
 )
 
 #: ``--population``: another folder of the base models than the one that the run remembers.
@@ -200,29 +206,38 @@ class AskedRun:
         population_path: the folder of the base models; None for the one that the run remembers.
         out: the folder of the results; None for one in the run folder.
         name: of that one.
+        device: where emulator and base models are run.
     """
 
     path: Path
     population_path: Path | None
     out: Path | None
     name: str
+    device: str
 
     @cached_property
     def fit(self) -> "Fit":
         """The fit."""
         from dynamo.fit.fit import Fit
 
-        return Fit.load(self.path)
+        return Fit.load(self.path).to(self.device)
 
     @cached_property
     def population(self) -> "Population":
         """Its base models."""
-        return self.fit.open_population(self.population_path)
+        return self.fit.open_population(self.population_path).to(self.device)
 
     @cached_property
     def folder(self) -> Path:
         """Where the results go; it is locked, and checked before the work starts."""
         return results_folder(self.path, self.out, self.name)
+
+    def with_floor(self, apart: "Distances") -> "Distances":
+        """The same with the noise floor, where `dynamo analyse distances --twins` has measured it for this run."""
+        from dynamo.fit.distances import NoiseFloor
+
+        noise = NoiseFloor.read(self.path / "distances", apart.kind)
+        return apart if noise is None else apart.with_floor(noise)
 
     def colours(self, key: str | None) -> "tuple[str | None, list[MetadataValue] | None]":
         """The key of the metadata that colours the models, and its value for each model.
@@ -252,7 +267,8 @@ def distance_option(name: str = "--distance") -> Callable[[Decorated], Decorated
 
 
 def on_a_run(name: str, *, models: bool = True) -> Callable[[Decorated], Decorated]:
-    """Give a command the argument RUN, as an :class:`AskedRun`, and the options --population, --out and --threads.
+    """Give a command the argument RUN, as an :class:`AskedRun`, and the options --population, --out,
+    --device and --threads.
 
     Args:
         name: of the folder of results in RUN.
@@ -261,11 +277,11 @@ def on_a_run(name: str, *, models: bool = True) -> Callable[[Decorated], Decorat
 
     def decorate(command: Decorated) -> Decorated:
         @wraps(command)
-        def asked(run: Path, out: Path | None, population: Path | None = None, **options: Any) -> Any:
-            return command(AskedRun(run, population, out, name), **options)
+        def asked(run: Path, out: Path | None, device: str, population: Path | None = None, **options: Any) -> Any:
+            return command(AskedRun(run, population, out, name, device), **options)
 
         asking: Any = asked
-        options = (threads_option, out_option(name), *([population_option] if models else []))
+        options = (threads_option, device_option, out_option(name), *([population_option] if models else []))
         for option in (*options, click.argument("run", type=click.Path(path_type=Path))):
             asking = option(asking)
         given: Decorated = asking

@@ -22,7 +22,7 @@ from dynamo.training.options import FitOptions, hidden_divergence, output_diverg
 #: Steps on which ``procrustes`` compares clouds of states.
 POSITIONS = 1024
 
-#: The difference of activity that counts in ``combined`` as much as a median difference of states and outputs.
+#: The least unit of activity in ``combined``.
 ACTIVITY = 0.1
 
 
@@ -140,8 +140,9 @@ def _jensen_shannon(rows: Tensor, weights: Tensor) -> Matrix:
     """Σ_p w_p JS(a_p, b_p) in nats of every two rows of logits ``[N, P, K]``; its root is a metric (D. Endres and J.
     Schindelin, 2003, IEEE Transactions on Information Theory 49(7)).
     """
-    chances = functional.softmax(rows, dim=-1).clamp_min(1e-30).flatten(1)
-    weights = weights.repeat_interleave(rows.shape[-1])
+    # Of two alike it is a small difference of entropies: in single precision, rounding alone.
+    chances = functional.softmax(rows.double(), dim=-1).clamp_min(1e-30).flatten(1)
+    weights = weights.double().repeat_interleave(rows.shape[-1])
 
     def entropy(chances: Tensor) -> Tensor:
         return -(chances.log().mul_(chances) @ weights)
@@ -150,7 +151,7 @@ def _jensen_shannon(rows: Tensor, weights: Tensor) -> Matrix:
     found = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     for number in range(len(rows) - 1):
         middle = entropy((chances[number + 1 :] + chances[number]) / 2)
-        found[number, number + 1 :] = (middle - (own[number + 1 :] + own[number]) / 2).double()
+        found[number, number + 1 :] = middle - (own[number + 1 :] + own[number]) / 2
     return cast(Matrix, (found + found.T).numpy())
 
 
@@ -297,18 +298,18 @@ def _activity(emulated: Emulated, options: FitOptions) -> Matrix:
 
 
 def _combined(emulated: Emulated, options: FitOptions) -> Matrix:
-    """√(½(s² + o²) + (a / 0.1)²), of ``states`` and ``outputs``, each in units of its median between different models,
-    and ``activity`` in tenths: where activity varies by less than chance lets it, it hardly counts.
+    """√(⅓(s² + o² + a²)): ``states``, ``outputs`` and ``activity``, each in units of its median between different
+    models; the unit of activity is at least a tenth, so that where it varies as little as by chance it hardly counts.
     """
     upper = np.triu_indices(emulated.setting_units, 1)
-    states, outputs = (_in_medians(measure(emulated, options), upper) for measure in (_states, _outputs))
-    activity = _activity(emulated, options) / ACTIVITY
-    return _root((np.square(states) + np.square(outputs)) / 2 + np.square(activity))
+    kinds = ((_states, 0.0), (_outputs, 0.0), (_activity, ACTIVITY))
+    parts = [_in_medians(measure(emulated, options), upper, least) for measure, least in kinds]
+    return _root(np.mean(np.square(parts), axis=0))
 
 
-def _in_medians(matrix: Matrix, upper: tuple[NDArray[np.intp], ...]) -> Matrix:
-    scale = float(np.median(matrix[upper])) if len(upper[0]) else 0.0
-    return matrix / (scale or 1.0)
+def _in_medians(matrix: Matrix, upper: tuple[NDArray[np.intp], ...], least: float) -> Matrix:
+    unit = max(least, float(np.median(matrix[upper])) if len(upper[0]) else 0.0)
+    return matrix / (unit or 1.0)
 
 
 #: The kinds known by name.
@@ -340,7 +341,7 @@ KINDS: dict[str, DistanceKind] = {
         ),
         DistanceKind(
             "combined",
-            "root of a sum of squares: states and outputs in units of their medians, and activity in tenths",
+            "root mean square of states, outputs and activity, each in units of its median",
             _combined,
             True,
             "that of the three",

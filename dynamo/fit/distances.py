@@ -4,7 +4,9 @@ Euclidean distance between thetas depends on how the meta-model happens to read 
 not, and can be compared as it is: all emulators share one state space.
 """
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 
 from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.files import read_bytes
 from dynamo.contracts.shown import brief, folded, listed, table_html
 from dynamo.contracts.trajectory import Inputs
 from dynamo.fit.distance_kinds import DistanceKind, kind_named
@@ -19,6 +22,7 @@ from dynamo.fit.emulated import Emulated, Matrix
 from dynamo.fit.probes import KEPT, check_probes, draw_probes
 from dynamo.system.bars import progress_of
 from dynamo.system.progress import Progress, Setting, silent
+from dynamo.system.storage import write_csv
 
 if TYPE_CHECKING:
     from dynamo.fit.fit import Fit
@@ -254,6 +258,32 @@ class NoiseFloor:
     def ratio(self) -> float:
         """The median of the twins' distances, as a share of the typical one."""
         return float(np.median(self.twins)) / self.typical if self.typical else 0.0
+
+    def write(self, folder: Path) -> None:
+        """Keep it as ``noise-KIND.csv``."""
+        rows = [[name, twin, self.typical] for name, twin in zip(self.names, self.twins, strict=True)]
+        write_csv(folder / f"noise-{self.kind}.csv", ["model", "distance from its twin", "median of all"], rows)
+
+    @classmethod
+    def read(cls, folder: Path, kind: str) -> "NoiseFloor | None":
+        """What :meth:`write` has kept; None where it has not.
+
+        Raises:
+            DynamoError: the file is damaged.
+        """
+        path = folder / f"noise-{kind}.csv"
+        if not path.exists():
+            return None
+        try:
+            _, *rows = csv.reader(read_bytes(path, None, within=folder).decode().splitlines())
+            names, twins, typical = zip(*((name, float(twin), float(all_)) for name, twin, all_ in rows), strict=True)
+            if not np.isfinite([*twins, *typical]).all():
+                raise ValueError("it has values that are not finite")
+        except (ValueError, csv.Error) as error:
+            raise DynamoError(
+                f"{path} is damaged ({error}): remove it, or measure it again by `dynamo analyse distances --twins 4`"
+            ) from None
+        return cls(kind, names, twins, typical[0])
 
 
 def add_twins(population: "Population", twins: int = 8, seed: int = 0) -> "Population":

@@ -159,9 +159,11 @@ def embed(
     _start(fit, trainer, options)
     with fast_products(device_of(trainer.emulator)), progress_of(progress, "embedding") as tick:
         _descend(fit, trainer, options, tick)
+    device = device_of(trainer.emulator)
     emulator = trainer.emulator.cpu().requires_grad_(True)
     placed = Fit(emulator, fit.options, [dict(base.metadata) for base in population], probes=fit.probes)
-    return Embedding(placed, measure_fidelity(placed, population), _limits(fit, placed, population, fidelity))
+    fidelities = measure_fidelity(placed, population, device=device)
+    return Embedding(placed, fidelities, _limits(fit, placed, population, fidelity))
 
 
 def _trainer(fit: Fit, population: Population, options: EmbedOptions) -> Trainer:

@@ -44,7 +44,7 @@ PROJECTED = 4096
 @torch.no_grad()
 def emulate(fit: "Fit", theta: Tensor | Sequence[float] | str, inputs: Any, head: str | None = None) -> Trajectory:
     """What the meta-model does at one θ; see :meth:`dynamo.Fit.emulate`."""
-    model = fit.model_at(theta, head).cpu()
+    model = fit.model_at(theta, head)
     space = fit.emulator.blueprint.inputs
     inputs = inputs if isinstance(inputs, Inputs) else as_inputs(space, inputs, like=model.theta)
     check_probes(inputs, space, "inputs")

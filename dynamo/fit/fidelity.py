@@ -1,7 +1,6 @@
 """Fidelity: how well the meta-model at θ_n imitates base model n, on test data that neither of them was trained on."""
 
 import csv
-from copy import deepcopy
 from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
@@ -19,10 +18,10 @@ from dynamo.contracts.trajectory import Trajectory
 from dynamo.fit.fit import FIDELITY, RUN, Fit, add_file, saved_files
 from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
-from dynamo.population.recording import placed, trajectories
+from dynamo.population.recording import trajectories
 from dynamo.population.scores import Score, Unexplained, task_score, unexplained_share
 from dynamo.system.bars import progress_of
-from dynamo.system.devices import device_of
+from dynamo.system.devices import device_of, placed
 from dynamo.system.progress import Progress, Setting, silent
 from dynamo.system.storage import write_csv
 from dynamo.system.tables import Table
@@ -131,7 +130,7 @@ def measure_fidelity(
 def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: torch.device) -> ModelFidelity:
     emulator, space = fit.emulator, base.outputs
     models = placed(base.model, device), fit.model_at(base.name).to(device)
-    maps = [deepcopy(state_map).to(device) for state_map in emulator.maps_of(number)]
+    maps = [placed(state_map, device) for state_map in emulator.maps_of(number)]
     divergence = output_divergence(fit.options, base.name, emulator.group_of(number), space)
     sites, alike = [Unexplained() for _ in maps], Score(space)
     scores, loss, done, is_finite = (Score(space), Score(space)), 0.0, 0, True

@@ -23,6 +23,7 @@ from dynamo.population.base_model import MetadataValue, check_metadata
 from dynamo.population.manifest import MANIFEST
 from dynamo.population.population import Population
 from dynamo.population.weights import load_module
+from dynamo.system.devices import find_device
 from dynamo.system.storage import read_tensors, read_toml, tensors_to_bytes, write_csv, write_toml
 from dynamo.system.tables import frame
 from dynamo.training.blueprint import blueprint_table, read_blueprint
@@ -135,6 +136,15 @@ class Fit:
 
         return read_fidelity(self.folder) if self.folder is not None and is_measured(self.folder) else None
 
+    def to(self, device: torch.device | str) -> "Fit":
+        """This fit, its emulator being moved to a device, where all that is asked of it then runs.
+
+        Raises:
+            DynamoError: there is no such device here.
+        """
+        self.emulator.to(find_device(str(device)))
+        return self
+
     def values_of(self, key: str) -> list[MetadataValue]:
         """One piece of metadata of all base models, in the order of the thetas.
 
@@ -223,7 +233,7 @@ class Fit:
     def emulate(
         self, theta: Tensor | Sequence[float] | str, inputs: Inputs | Tensor | Any, *, head: str | None = None
     ) -> Trajectory:
-        """What the meta-model does at a θ, on the CPU.
+        """What the meta-model does at a θ. It runs where this fit is; what comes back is on the CPU.
 
         Args:
             theta: the name of a base model, or ``[d]``.

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import attrs
+import torch
 
 from dynamo.contracts.checks import check_declaration
 from dynamo.contracts.data import Dataset
@@ -17,6 +18,7 @@ from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.population.weights import StoredModel, check_finite
+from dynamo.system.devices import placed
 from dynamo.system.storage import tensors_to_bytes
 
 #: What can be a model's name, and so the name of a file on every system.
@@ -50,6 +52,7 @@ class BaseModel:
         metadata: what is known of it (training fraction, epoch, architecture, task, seed, accuracy); colours the map.
         architecture: the spec that rebuilds it, or its text; None for a live module, which can be fitted but not saved.
         data_fingerprint: that of the data set it was trained on, where it is known; a changed data set is refused.
+        device: where it is to be; where it is, if it is None.
     """
 
     name: str
@@ -58,12 +61,13 @@ class BaseModel:
     metadata: Mapping[str, MetadataValue] = attrs.field(factory=dict, converter=_as_metadata)
     architecture: Spec | None = attrs.field(default=None, converter=_as_architecture)
     data_fingerprint: str | None = None
+    device: torch.device | None = None
 
     __repr__ = brief
 
     @property
     def model(self) -> DynamicalModel:
-        """The network, frozen and in eval mode.
+        """The network, frozen and in eval mode, on :attr:`device`.
 
         Where the population was loaded, it is read from its file when it is asked for, and forgotten when nobody holds
         it any more: hold it where it is used more than once.
@@ -71,7 +75,7 @@ class BaseModel:
         Raises:
             DynamoError: its file is missing or damaged, or values are not finite.
         """
-        return self._model.read() if isinstance(self._model, StoredModel) else self._model
+        return placed(self._model.read() if isinstance(self._model, StoredModel) else self._model, self.device)
 
     @property
     def is_stored(self) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import attrs
 import numpy as np
+import torch
 
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import (
@@ -31,6 +32,7 @@ from dynamo.population.base_model import BaseModel, MetadataValue
 from dynamo.population.manifest import EXAMPLES, MANIFEST, PopulationWriter, open_model, read_entries
 from dynamo.population.weights import Form
 from dynamo.registry import full_spec, make
+from dynamo.system.devices import find_device
 from dynamo.system.locks import locked
 from dynamo.system.tables import Table, columns_of, frame
 
@@ -205,6 +207,17 @@ class Population(Sequence[BaseModel]):
     def select(self, keep: Sequence[bool]) -> "Population":
         """The models for which ``keep``, one truth value a model, is true."""
         return self[[bool(kept) for kept in keep]]
+
+    def to(self, device: torch.device | str) -> "Population":
+        """The same models on a device: copies of them, made when they are asked for.
+
+        Raises:
+            DynamoError: there is no such device here.
+        """
+        there = find_device(str(device))
+        moved = Population([attrs.evolve(base, device=there) for base in self], path=self.path)
+        moved._datasets, moved._fingerprints = self._datasets, self._fingerprints
+        return moved
 
     def dataset(self, base: BaseModel) -> Dataset:
         """A model's data set, built once for all models that name it alike.

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -22,7 +21,7 @@ from dynamo.contracts.files import refuse_links
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
-from dynamo.system.devices import device_of
+from dynamo.system.devices import device_of, placed, without_tf32
 from dynamo.system.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -79,12 +78,13 @@ class Recording:
 
     def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
         """Inputs and trajectory of some rows, in the precision of the outputs."""
-        return self.inputs[rows], _read(self.trajectory, rows)
+        return self.inputs[rows], widened(self.trajectory[rows])
 
 
-def _read(trajectory: Trajectory, rows: Tensor) -> Trajectory:
-    found = trajectory[rows]
-    return Trajectory(tuple(state.to(found.outputs.dtype) for state in found.states), found.outputs, found.mask)
+def widened(trajectory: Trajectory) -> Trajectory:
+    """A trajectory whose states are in the precision of its outputs."""
+    outputs = trajectory.outputs
+    return Trajectory(tuple(state.to(outputs.dtype) for state in trajectory.states), outputs, trajectory.mask)
 
 
 @attrs.frozen(eq=False)
@@ -109,13 +109,12 @@ class Live:
 
     @torch.no_grad()
     def batch(self, rows: Tensor) -> tuple[Inputs, Trajectory]:
-        """Inputs and trajectory of some rows, on the model's device."""
+        """Inputs of some rows, and the trajectory on the model's device."""
         inputs = self.inputs[rows]
         if self.augmentation is not None:
             inputs = inputs.with_values(self.augmentation(inputs.values))
-        inputs = inputs.to(device_of(self.model))
         with evaluating(self.model):
-            return inputs, self.model.trajectory(inputs)
+            return inputs, self.model.trajectory(inputs.to(device_of(self.model)))
 
 
 @attrs.frozen
@@ -134,7 +133,8 @@ class Elsewhere:
 
 def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[Inputs, Trajectory]:
     """Some rows of several base models whose states have one shape, one model after the other, no longer than the
-    longest real sequence among them. Recordings that have their inputs and their room in common are read in one go.
+    longest real sequence among them. Recordings that have their inputs and their room in common are read in one go, in
+    the precision in which they are kept.
     """
     recordings = [source for source in sources if isinstance(source, Recording)]
     common = {(id(recording.inputs), id(recording.room)) for recording in recordings}
@@ -142,7 +142,7 @@ def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[In
         every = torch.cat(list(rows))
         starts = torch.tensor([recording.start for recording in recordings])
         starts = starts.repeat_interleave(torch.tensor([len(some) for some in rows]))
-        inputs, trajectories = collate([recordings[0].inputs[every]]), [_read(recordings[0].room, starts + every)]
+        inputs, trajectories = collate([recordings[0].inputs[every]]), [recordings[0].room[starts + every]]
     else:
         batches = [source.batch(some) for source, some in zip(sources, rows, strict=True)]
         inputs, trajectories = collate([part for part, _ in batches]), [part for _, part in batches]
@@ -151,11 +151,12 @@ def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[In
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Eval mode; afterwards each submodule is in its own mode again."""
+    """Eval mode, in single precision on a GPU too; afterwards each submodule is in its own mode again."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
-        yield
+        with without_tf32():
+            yield
     finally:
         for part, mode in modes:
             part.training = mode
@@ -179,11 +180,6 @@ def live(population: "Population", device: torch.device, augmentation: Augmentat
         with evaluating(model):
             checked_trajectory(model, probe[:8].to(device), where=f"model {base.name!r}")
     return [Live(model, probe, augmentation) for model, probe in zip(models, probes, strict=True)]
-
-
-def placed(model: DynamicalModel, device: torch.device | None) -> DynamicalModel:
-    """The model on a device; a copy of it where it is on another. Where it is, if no device is given."""
-    return model if device is None or device_of(model) == device else deepcopy(model).to(device)
 
 
 def state_variances(trajectory: Trajectory) -> list[float]:
@@ -257,11 +253,12 @@ def trajectories(model: DynamicalModel, inputs: Inputs, batch_size: int = 512, w
     is kept but one batch. The first batch is checked where ``where`` names the model.
     """
     device = device_of(model)
-    with evaluating(model):
-        for start in range(0, len(inputs), batch_size):
-            batch = inputs[start : start + batch_size].to(device)
-            is_checked = where and start == 0
-            yield checked_trajectory(model, batch, where=where) if is_checked else model.trajectory(batch)
+    for start in range(0, len(inputs), batch_size):
+        batch = inputs[start : start + batch_size].to(device)
+        is_checked = where and start == 0
+        with evaluating(model):  # not while others work on what was given
+            found = checked_trajectory(model, batch, where=where) if is_checked else model.trajectory(batch)
+        yield found
 
 
 @attrs.define(eq=False)

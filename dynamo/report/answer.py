@@ -15,6 +15,8 @@ from typing import Any
 
 import attrs
 
+from dynamo.contracts.shown import brief
+
 
 @attrs.frozen
 class Answer:
@@ -29,6 +31,8 @@ class Answer:
     tables: dict[str, list[dict[str, Any]]] = attrs.field(factory=dict)
     figures: dict[str, Any] = attrs.field(factory=dict)
     files: list[str] = attrs.field(factory=list)
+
+    __repr__ = brief
 
     def add(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Take in a table; of a second one of the same name, the name gets a number."""

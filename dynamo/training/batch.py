@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dynamo.contracts.shown import brief
-from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
-from dynamo.population.recording import Source, read_together
+from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join, send
+from dynamo.population.recording import Source, read_together, widened
 
 
 @attrs.frozen(eq=False)
@@ -71,16 +71,21 @@ class Batch:
         return cls(collate(inputs), groups, order)
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device, its targets padded to the length of its inputs."""
+        """The batch on a device, its targets padded to the length of its inputs; what is kept in half precision is
+        widened there.
+        """
         inputs, steps = self.inputs.to(device), self.inputs.mask.shape[1]
-        groups = [attrs.evolve(group, targets=join([group.targets], steps).to(device)) for group in self.groups]
+        groups = [
+            attrs.evolve(group, targets=widened(join([group.targets], steps).to(device))) for group in self.groups
+        ]
         return Batch(inputs, groups, self.order)
 
     def spread(self, thetas: Sequence[Tensor]) -> Tensor:
         """θ_n for every example, ``[B, d]``, from those of all base models."""
         numbers = [number for group in self.groups for number in group.numbers]
-        sizes = torch.tensor([size for group in self.groups for size in group.sizes], device=thetas[0].device)
-        return torch.stack([thetas[number] for number in numbers]).repeat_interleave(sizes, dim=0)
+        sizes = torch.tensor([size for group in self.groups for size in group.sizes])
+        places = send(torch.repeat_interleave(sizes), thetas[0].device)
+        return torch.stack([thetas[number] for number in numbers]).index_select(0, places)
 
     def split(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """The part of each group of a tensor ``[B, ...]``.
@@ -91,5 +96,5 @@ class Batch:
 
     def restore(self, values: Tensor) -> Tensor:
         """Values ``[..., K]`` of the models in the order of the batch, in the order in which they were drawn."""
-        back = torch.tensor(sorted(range(len(self.order)), key=self.order.__getitem__), device=values.device)
-        return values.index_select(-1, back)
+        back = torch.tensor(sorted(range(len(self.order)), key=self.order.__getitem__))
+        return values.index_select(-1, send(back, values.device))

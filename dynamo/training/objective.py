@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dynamo.contracts.protocols import Divergence, Head, StateMap
-from dynamo.contracts.trajectory import Trajectory
+from dynamo.contracts.trajectory import Trajectory, send
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def losses_together(
             outputs.append(means(hidden_divergence(states.flatten(2), wanted.flatten(2))))
     losses = torch.stack(hidden, dim=1)
     if scales[0] is not None:
-        losses = losses / losses.new_tensor(scales)
+        losses = losses / send(torch.tensor(scales, dtype=losses.dtype), losses.device)
     return losses.mean(1), torch.stack(outputs).mean(0)
 
 

@@ -1,7 +1,7 @@
 """The generic trainer: Algorithm 1 and its multi-model form, for any plugins."""
 
-from collections.abc import Iterable, Sequence
-from math import inf, nan
+from collections.abc import Sequence
+from math import inf, isfinite, nan
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.contracts.protocols import Augmentation
 from dynamo.contracts.shown import folded
-from dynamo.contracts.trajectory import Inputs, Trajectory
+from dynamo.contracts.trajectory import Inputs, Trajectory, send
 from dynamo.population.population import Population
 from dynamo.population.recording import Elsewhere, Source, live, record, state_variances
 from dynamo.registry import make
@@ -34,7 +34,33 @@ from dynamo.training.randomness import Randomness
 
 #: The least variance of a model's states that divides its hidden loss, relative to that of the median model.
 LEAST_SCALE = 1e-2
+#: On a GPU the trainer waits for the losses of so many steps together, or of half a second.
+AHEAD, PATIENCE = 20, 0.5
 HISTORY = ("step", "learning_rate", "loss", "hidden", "output")
+
+
+@attrs.frozen(eq=False)
+class _Taken:
+    """A step whose losses have not been looked at.
+
+    Attributes:
+        number: of the step, from 0.
+        chosen: its base models.
+        rows: the rows of data that each saw.
+        figures: their hidden and output losses, ``[2, K]``.
+        loss: equation 4.
+    """
+
+    number: int
+    chosen: list[int]
+    rows: list[Tensor]
+    figures: Tensor
+    loss: Tensor
+
+    @property
+    def row(self) -> Tensor:
+        """The loss and the means of both losses, ``[3]``."""
+        return torch.stack([self.loss, *self.figures.mean(1)])
 
 
 class Trainer:
@@ -78,6 +104,10 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.history: list[tuple[float, ...]] = []
         self._annealed = self._make_optimizer()
+        # Several processes wait for one another at each step anyway.
+        self._ahead = AHEAD if self._device.type != "cpu" and self._processes.size == 1 else 1
+        self._unseen: list[tuple[_Taken, float]] = []
+        self._looked = perf_counter()
 
     def __repr__(self) -> str:
         loss = f", loss {self.history[-1][2]:.4g}" if self.history else ""
@@ -222,11 +252,13 @@ class Trainer:
         Args:
             checkpoint: where to save on the way and on Ctrl-C; nothing is saved where it is None.
             progress: True for a bar on the terminal or in the notebook, ``"notebook"`` for one of a notebook in any
-                case, False for none; or a function that is called with (step, steps, loss) after each step.
+                case, False for none; or a function that is called with (step, steps, loss) after each step; on a GPU,
+                which works ahead, some steps later.
 
         Raises:
             Interrupted: Ctrl-C; the message says where the checkpoint is.
-            DynamoError: a loss is not finite; the message names the step, the model and the loss.
+            DynamoError: a loss is not finite; the message names the step, the model and the loss. On a GPU some more
+                steps have been taken then.
         """
         with progress_of(progress, "fitting") as tick:
             self._run(checkpoint, tick)
@@ -238,57 +270,71 @@ class Trainer:
         try:
             with interrupts() as interrupted, fast_products(self._device), self._random.drawn():
                 while self.step < self.steps:
-                    progress(self.step + 1, self.steps, self._advance())
+                    self._advance()
+                    if self.step == self.steps or self._is_time_to_look():
+                        self._look(progress)
                     self.seconds = before + perf_counter() - started
                     stop = self._processes.any(interrupted.is_set())
-                    if checkpoint is not None and (stop or self.step % self.options.checkpoint_every == 0):
-                        self.save(checkpoint)
+                    if stop or (checkpoint is not None and self.step % self.options.checkpoint_every == 0):
+                        self._look(progress)
+                        if checkpoint is not None:
+                            self.save(checkpoint)
                     if stop:
                         saved = f"saved in {checkpoint}" if checkpoint else "nothing was saved"
                         raise Interrupted(f"stopped at step {self.step} of {self.steps}; {saved}")
         finally:
             self.emulator.eval()
 
-    def _advance(self) -> float:
+    def _advance(self) -> None:
         """One optimiser step; the models that were not drawn keep their θ and V untouched (Algorithm 1).
 
         Each process works on those drawn models that it owns. Its loss is their part of equation 4, so that the
-        gradients of all processes add up to those of the whole.
+        gradients of all processes add up to those of the whole. The CPU does not wait for a GPU here.
         """
         chosen, rows = self.draw(self.step)
         mine = [place for place, number in enumerate(chosen) if self._processes.owns(number)]
         share, common = len(mine) / len(chosen), nn.ModuleList([self.emulator.meta_model, self.emulator.heads])
         buffers = [(buffer, buffer.clone()) for buffer in common.buffers()] if self._processes.size > 1 else []
-        figures = torch.zeros(2, len(chosen), dtype=self.emulator.thetas[0].dtype, device=self._device)
         self._annealed.optimizer.zero_grad(set_to_none=True)
         if self._processes.size > 1:  # what is drawn on the way is a function of seed, step and rank
             place = [self.options.seed, self.step, self._processes.rank + 1]
             self._random.seed(int(np.random.default_rng(place).integers(2**63)))
+        figures = torch.zeros(2, len(chosen), dtype=self.emulator.thetas[0].dtype, device=self._device)
         if mine:
             losses = self.losses([chosen[place] for place in mine], [rows[place] for place in mine])
-            figures[:, mine] = torch.stack(losses).detach()
+            figures.index_copy_(1, send(torch.tensor(mine), self._device), torch.stack(losses).detach())
             (share * self.loss(*losses)).backward()  # type: ignore[no-untyped-call]
         share_step(self._processes, list(common.parameters()), buffers, share, figures)
-        hidden, output = figures.unbind()
-        loss = self.loss(hidden, output)
-        if not bool(loss.isfinite()):
-            self._blame(chosen, rows, hidden, output)
-        rate = self._annealed.step(self.step)
+        taken = _Taken(self.step, chosen, rows, figures, self.loss(*figures.unbind()))
+        if self._ahead == 1 and not bool(taken.loss.isfinite()):
+            self._blame(taken)  # before the optimiser spoils the emulator
+        self._unseen.append((taken, self._annealed.step(self.step)))
         self.step += 1
         self._random.keep()
-        self.history.append((self.step, rate, loss.item(), hidden.mean().item(), output.mean().item()))
-        return loss.item()
 
-    def _blame(
-        self, chosen: Sequence[int], rows: Sequence[Tensor], hidden: Iterable[Tensor], output: Iterable[Tensor]
-    ) -> None:
+    def _is_time_to_look(self) -> bool:
+        is_late = self._ahead > 1 and perf_counter() - self._looked > PATIENCE
+        return is_late or len(self._unseen) >= self._ahead
+
+    def _look(self, progress: Progress) -> None:
+        """Wait for the losses of the last steps, keep and tell them."""
+        unseen, self._unseen = self._unseen, []
+        rows = torch.stack([taken.row for taken, _ in unseen]).tolist() if unseen else []
+        for (taken, rate), (loss, hidden, output) in zip(unseen, rows, strict=True):
+            if not isfinite(loss):
+                self._blame(taken)
+            self.history.append((taken.number + 1, rate, loss, hidden, output))
+            progress(taken.number + 1, self.steps, loss)
+        self._looked = perf_counter()
+
+    def _blame(self, taken: _Taken) -> None:
         """Say whose loss is not finite, and whether the base model or the fit is to blame."""
         spoilt = [
             self._processes.owns(number) and not _is_finite(self.recordings[number].batch(own))
-            for number, own in zip(chosen, rows, strict=True)
+            for number, own in zip(taken.chosen, taken.rows, strict=True)
         ]
         spoilt = [self._processes.any(broken) for broken in spoilt]
-        for number, broken, *losses in zip(chosen, spoilt, hidden, output, strict=True):
+        for number, broken, *losses in zip(taken.chosen, spoilt, *taken.figures, strict=True):
             for kind, value in zip(("hidden", "output"), losses, strict=True):
                 if not bool(value.isfinite()):
                     name = self.population[number].name
@@ -296,9 +342,9 @@ class Trainer:
                     if broken:
                         why = "its own states or outputs, or its inputs, are NaN or infinite: leave it out"
                     raise DynamoError(
-                        f"the {kind} loss of model {name!r} is {value.item()} at step {self.step + 1}: {why}"
+                        f"the {kind} loss of model {name!r} is {value.item()} at step {taken.number + 1}: {why}"
                     )
-        raise DynamoError(f"the loss is not finite at step {self.step + 1}: lower learning_rate")
+        raise DynamoError(f"the loss is not finite at step {taken.number + 1}: lower learning_rate")
 
     def save(self, path: Path | str) -> None:
         """Write a checkpoint, whole or not at all; all processes call this, and each writes what is its own."""

@@ -1,7 +1,6 @@
 """Does V_n carry the dynamics of the meta-model to those of base model n? (Appendix C.)"""
 
 from collections.abc import Sequence
-from copy import deepcopy
 
 import attrs
 import numpy as np
@@ -24,6 +23,7 @@ from dynamo.fit.fit import Fit
 from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
 from dynamo.population.recording import run
+from dynamo.system.devices import CPU, placed
 from dynamo.system.progress import Progress, silent
 
 #: Moves below this fraction of the states' own size, both squared, are rounding: the model stands still.
@@ -61,6 +61,7 @@ def residual(
             f"steps {tuple(steps)}: give whole numbers from 1 to {inputs.longest - 1}, the longest sequence having "
             f"{inputs.longest} steps"
         )
+    base, state_map = placed(base, CPU), placed(state_map, CPU)
     images = state_map(run(model, inputs).states[0])
     own, x = run(base, inputs).states[0], base.encode(inputs.values)
     for what, states in (("base model's", own), ("meta-model's", images)):
@@ -265,7 +266,7 @@ class _Pair:
         cls, fit: Fit, index: int, base: BaseModel, *, inputs: Inputs, held: str | None, tokens: Sequence[str]
     ) -> "_Pair":
         held = held or _usual(inputs, tokens)
-        model, state_map = recurrent(base.model), deepcopy(fit.emulator.maps_of(index)[0]).cpu()
+        model, state_map = placed(recurrent(base.model), CPU), placed(fit.emulator.maps_of(index)[0], CPU)
         images = state_map(run(fit.model_at(base.name), inputs).states[0])[inputs.mask]
         return cls(
             base=model,

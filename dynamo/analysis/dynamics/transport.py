@@ -4,7 +4,6 @@ A state map to a smaller base model loses directions; what counts is whether it 
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 
 import attrs
 import numpy as np
@@ -20,6 +19,7 @@ from dynamo.fit.fidelity import unexplained
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.population.recording import run
+from dynamo.system.devices import CPU, placed
 from dynamo.system.progress import Progress, silent
 
 #: Directions whose image is narrower than this fraction of the widest one are lost.
@@ -167,7 +167,7 @@ def transport(
     shapes = fit.emulator.meta_model.state_shapes
     if len(shapes) != 1 or len(shapes[0]) != 1:
         raise DynamoError(f"state maps can be inverted for one site with flat states; this fit's states are {shapes}")
-    maps = [deepcopy(fit.emulator.maps_of(index)[0]).cpu() for index in range(len(population))]
+    maps = [placed(fit.emulator.maps_of(index)[0], CPU) for index in range(len(population))]
     runs: dict[int, list[Tensor]] = {}
     inverses, carried = [], np.zeros((len(maps), len(maps)))
     for index, (base, name) in enumerate(zip(population, fit.names, strict=True)):

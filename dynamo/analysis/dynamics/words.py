@@ -160,7 +160,7 @@ def word_score(
     if not bool(kicked.isfinite().all()):
         raise DynamoError(f"the readout after {words[int((~kicked.isfinite()).nonzero()[0, 0])]!r} is NaN or infinite")
     ends = np.cumsum([len(known.positive), len(known.negative)]).tolist()
-    up, down, flat = kicked.double().tensor_split(ends)
+    up, down, flat = kicked.cpu().double().tensor_split(ends)
     moved = model.step(torch.zeros_like(x[:1]), states[neutral][None])[0] - states[neutral]
     above = (up[:, None] > down).double() + (up[:, None] == down).double() / 2
     return WordScore(

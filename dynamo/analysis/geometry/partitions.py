@@ -6,23 +6,21 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
-from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans, SpectralClustering
+from sklearn.cluster import HDBSCAN, AgglomerativeClustering, SpectralClustering
 
 from dynamo.analysis.arrays import AnyFloats, Floats, Integers
+from dynamo.analysis.geometry.kmeans import kmeans
 from dynamo.contracts.errors import DynamoError, did_you_mean
 
 
-def cluster(
-    theta: AnyFloats, method: str = "kmeans", count: int | None = None, *, seed: int = 0, starts: int = 10
-) -> Integers:
+def cluster(theta: AnyFloats, method: str = "kmeans", count: int | None = None, *, seed: int = 0) -> Integers:
     """The cluster of each model, ``[N]``, numbered from 0 as they come.
 
     Args:
         theta: the model embeddings ``[N, d]``.
         method: one of ``METHODS``.
         count: the number of clusters; None for HDBSCAN, which finds it (its noise is −1).
-        seed: of the clustering.
-        starts: of k-means. With few models in many dimensions it takes hundreds to find the same clusters every time.
+        seed: of spectral clustering; nothing else is random (:func:`dynamo.analysis.geometry.kmeans.kmeans`).
 
     Raises:
         DynamoError: an unknown method, fewer than three models, values that are not finite, more clusters than
@@ -37,7 +35,7 @@ def cluster(
     if count is None:
         raise DynamoError(f"{method} needs the number of clusters")
     check_count(count, distinct, len(theta))
-    return _kmeans(theta, count, seed, starts) if method == "kmeans" else METHODS[method](theta, count, seed)
+    return METHODS[method](theta, count, seed)
 
 
 def count_of(numbers: Integers) -> int:
@@ -108,10 +106,6 @@ def check_count(count: int, distinct: int, models: int) -> None:
         )
 
 
-def _kmeans(points: AnyFloats, count: int, seed: int, starts: int = 10) -> Integers:
-    return _in_order(KMeans(count, n_init=starts, random_state=seed).fit_predict(points))
-
-
 def _linked(linkage: str, points: AnyFloats, count: int, seed: int) -> Integers:
     return _in_order(AgglomerativeClustering(count, linkage=linkage).fit_predict(points))
 
@@ -136,7 +130,7 @@ def _hdbscan(points: AnyFloats) -> Integers:
 
 #: The clusterings known by name: points ``[N, d]``, number of clusters and seed to the cluster of each point.
 METHODS: dict[str, Callable[[AnyFloats, int, int], Integers]] = {
-    "kmeans": _kmeans,
+    "kmeans": lambda points, count, seed: _in_order(kmeans(points, count)),
     "agglomerative": partial(_linked, "ward"),
     "complete": partial(_linked, "complete"),
     "average": partial(_linked, "average"),

@@ -87,9 +87,9 @@ def geodesic(
         for part in parts:
             own = _squares(_embedded(model, moving, part), part.mask) / len(inputs)
             ((len(line) - 1) * own.sum()).backward()  # type: ignore[no-untyped-call]
-            squares += own.detach().double().cpu().numpy()
+            squares += own.detach().cpu().double().numpy()
         assert moving.grad is not None
-        return squares, moving.grad.double().cpu().numpy()
+        return squares, moving.grad.cpu().double().numpy()
 
     def energy_and_gradient(inner: Floats) -> tuple[float, Floats]:
         squares, gradient = squares_and_gradient(_with_ends(inner, line))

@@ -17,6 +17,7 @@ from dynamo.analysis.rivals.dissimilarity import RSA
 from dynamo.analysis.rivals.dynamics import DSA
 from dynamo.analysis.rivals.features import readers
 from dynamo.analysis.rivals.kernel import CKA, CKA_DEBIASED
+from dynamo.analysis.rivals.predictor import GULP
 from dynamo.analysis.rivals.rival import Rival, pairwise
 from dynamo.analysis.rivals.shape import PROCRUSTES
 from dynamo.contracts.errors import DynamoError, did_you_mean
@@ -28,7 +29,7 @@ __all__ = ["RIVALS", "Rival", "distance_matrix", "rival_named"]
 
 #: The measures known by name.
 RIVALS: dict[str, Rival] = {
-    rival.name: rival for rival in (SVCCA, PWCCA, CKA, CKA_DEBIASED, PROCRUSTES, RSA, DSA, OUTPUT_DISAGREEMENT)
+    rival.name: rival for rival in (SVCCA, PWCCA, CKA, CKA_DEBIASED, PROCRUSTES, GULP, RSA, DSA, OUTPUT_DISAGREEMENT)
 }
 
 

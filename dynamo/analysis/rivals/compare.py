@@ -14,6 +14,7 @@ from dynamo.analysis.rivals.pairs import CLUSTERERS, PairFigures, pair_figures
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.shown import brief, result_html
+from dynamo.fit.distances import Distances, NoiseFloor
 from dynamo.fit.fit import Fit
 from dynamo.fit.probes import draw_probes
 from dynamo.population.base_model import MetadataValue
@@ -83,6 +84,7 @@ class Comparison:
         methods: one result per method, DYNAMO's first.
         recording_seconds: wall time of the recordings that all rivals read.
         fit_seconds: wall time of DYNAMO's fit, on the machine that made it; None where the run does not tell.
+        own: DYNAMO's distances, with their noise floor where it was given.
     """
 
     by: str
@@ -91,6 +93,7 @@ class Comparison:
     methods: tuple[MethodResult, ...]
     recording_seconds: float
     fit_seconds: float | None
+    own: Distances
 
     __repr__ = brief
     _repr_html_ = result_html
@@ -120,9 +123,12 @@ class Comparison:
         ]
 
     def groups_table(self) -> Table:
-        """A row for each method and group: how wide the group is."""
-        return ["method", "group", "within", "between", "ratio"], [
-            [method.name, group, spread.within, spread.between, spread.ratio]
+        """A row for each method and group: how wide the group is, and how far apart equal models come out."""
+        return ["method", "group", "within", "between", "ratio", "equal models"], [
+            [
+                *(method.name, group, spread.within, spread.between, spread.ratio),
+                self.own.floor if method.name == DYNAMO else None,
+            ]
             for method in self.methods
             if method.figures is not None
             for group, spread in method.figures.spreads.items()
@@ -156,6 +162,7 @@ def compare(
     distance: str | None = None,
     kind: Kind = "classical",
     seed: int = 0,
+    noise: NoiseFloor | None = None,
     progress: Stages = silent_stages,
 ) -> Comparison:
     """Compare DYNAMO's map with rivals, by the figures of :mod:`dynamo.analysis.rivals.pairs`.
@@ -173,6 +180,7 @@ def compare(
             is None.
         kind: of the layouts.
         seed: of the examples, the rivals, the parts of the population, the clusterers and the permutations.
+        noise: the noise floor of DYNAMO's distances, see :func:`dynamo.fit.distances.noise_floor`.
         progress: a stage for each rival, in pairs of models.
 
     Raises:
@@ -192,6 +200,7 @@ def compare(
     values = fit.values_of(by)
     judged = partial(_judged, values=values, kind=kind, seed=seed)
     own = fit.distances(distance, population=None if fit.probes is not None else population)
+    own = own if noise is None else own.with_floor(noise)
     results = [judged(MethodResult(DYNAMO, own.matrix))]
     started = perf_counter()
     recordings = common_recordings(population, examples, seed) if chosen else []
@@ -209,6 +218,7 @@ def compare(
         methods=tuple(results),
         recording_seconds=recording_seconds,
         fit_seconds=fit.seconds or None,
+        own=own,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dynamo.analysis.arrays import Booleans, Floats
+from dynamo.analysis.geometry.kmeans import kmeans
 from dynamo.analysis.rivals.mds import checked, principal_coordinates
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.shown import brief
@@ -241,17 +242,14 @@ def _spectral(distances: Floats, clusters: int, seed: int) -> Numbers:
 
 
 def _k_means(distances: Floats, clusters: int, seed: int) -> Numbers:
-    from sklearn.cluster import KMeans
-
     points, _ = principal_coordinates(distances)
     points = np.pad(points, ((0, 0), (0, 1)))  # where all distances are zero, there is no other coordinate
-    distinct = len(np.unique(points, axis=0))
-    return np.asarray(KMeans(min(clusters, distinct), n_init=20, random_state=seed).fit_predict(points))
+    return kmeans(points, min(clusters, len(np.unique(points, axis=0))))
 
 
 #: Distances, number of clusters and seed to the cluster of each model. The three linkages work on the distances;
-#: ``spectral`` on exp(−d²/2σ²), σ being the median of the distances that are not zero; ``k-means`` (20 starts) on all
-#: classical coordinates with a positive eigenvalue, which for Euclidean distances is k-means on the points themselves.
+#: ``spectral`` on exp(−d²/2σ²), σ being the median of the distances that are not zero; ``k-means`` on all classical
+#: coordinates with a positive eigenvalue, which for Euclidean distances is k-means on the points themselves.
 CLUSTERERS: Mapping[str, Callable[[Floats, int, int], Numbers]] = {
     "average": partial(_agglomerative, linkage="average"),
     "complete": partial(_agglomerative, linkage="complete"),

@@ -21,10 +21,9 @@ from dynamo.commands._shared import AskedRun, by_option, count_option, distance_
     default="choose",
     show_default=True,
     metavar="N|choose",
-    help="how many; choose tests one cluster and takes the largest silhouette",
+    help="how many; choose gives as many as can be shown",
 )
-@count_option("--most", None, "the largest number that is tried [default: 10 or half of the models]", least=2)
-@count_option("--draws", 199, "draws from one Gaussian, to choose", least=19)
+@count_option("--draws", 999, "draws from models along a line, to choose", least=19)
 @count_option("--neighbours", 1, "models that vote for a group")
 @count_option("--permutations", 1000, "shuffles of the groups")
 @distance_option()
@@ -34,9 +33,12 @@ def command(
 ) -> None:
     """Cluster the models of RUN and compare the clusters and the map with metadata.
 
-    The models lie as far apart as what their emulators do; `--distance theta` takes the thetas as they are.
+    The models lie as far apart as what their emulators do; `--distance theta` takes the thetas as they are. There is
+    more than one cluster where a cut in two explains more than it would of models spread evenly along a line.
     """
     count = _count(clusters)
+    from sklearn.metrics import adjusted_rand_score
+
     from dynamo.analysis.geometry.agreement import agreement, check_groups
     from dynamo.analysis.geometry.clusters import find_clusters
     from dynamo.analysis.geometry.partitions import check_method
@@ -50,29 +52,31 @@ def command(
     if by is not None and values is not None:
         check_grouping(run.fit.metadata, by)
         check_groups(values, options["neighbours"])
-    folder, most, draws = run.folder, options.pop("most"), options.pop("draws")
-    compared, total = None, draws if count is None else 1
+    folder, draws = run.folder, options.pop("draws")
+    compared = None
     with terminal.progress() as stages:
-        apart = run.fit.distances(distance, progress=stages("running emulators", None))
+        apart = run.with_floor(run.fit.distances(distance, progress=stages("running emulators", None)))
         points = apart.points
-        tick = stages("clustering", total)
-        result = find_clusters(points, method, count, most=most, draws=draws, seed=seed, progress=tick)
-        tick(total, total)
+        result = find_clusters(points, method, count, draws=draws, seed=seed, progress=stages("clustering", None))
         if values is not None and (by is not None or 2 <= len(set(map(str, values))) < len(values)):
             tick = stages("shuffles and half-samples", None)
-            compared = agreement(points, values, clusters=result, **options, seed=seed, progress=tick)
+            compared = agreement(points, values, **options, seed=seed, progress=tick)
     click.echo(apart.describe())
     places, title = spectrum_of_distances(apart.matrix), f"{len(names)} models, distances by {apart.kind}"
     figure = plot_clusters(result, places, key, values, title, distance=apart.kind)
     if result.evidence is None:
-        (folder / "numbers.csv").unlink(missing_ok=True)  # of an earlier call, which chose another number
+        (folder / "cuts.csv").unlink(missing_ok=True)  # of an earlier call, which chose another number
     else:
-        keep(folder, "numbers", result.evidence.table())
+        keep(folder, "cuts", result.evidence.table())
         click.echo(f"{result.evidence.describe()}\n")
     keep(folder, "clusters", result.table(names, key, values), figure)
     if compared is not None and key is not None:
-        click.echo(f"\nagreement with {key}")
+        click.echo(f"\nagreement with {key}: ARI and AMI are those of k-means in as many clusters as groups")
         keep(folder, "agreement", compared.table())
+        if result.count > 1:
+            assert values is not None
+            ari = adjusted_rand_score([str(value) for value in values], result.numbers)
+            click.echo(f"the {result.count} clusters above ({method}) have an ARI of {ari:.2f} with {key}")
         click.echo(f"\ngroups by {key}: mean distances")
         keep(folder, "groups", compared.groups_table(key))
 

@@ -30,6 +30,7 @@ def command(run: AskedRun, by: str, methods: str | None, **options: Any) -> None
     nearest neighbours, and the adjusted Rand index of five clusterers. A rival that fails is listed with the reason.
     """
     from dynamo.analysis.rivals.compare import compare
+    from dynamo.fit.distances import DEFAULT, NoiseFloor
     from dynamo.report import terminal
     from dynamo.report.plots.compare import plot_compare
     from dynamo.report.run import check_grouping
@@ -37,9 +38,11 @@ def command(run: AskedRun, by: str, methods: str | None, **options: Any) -> None
 
     check_grouping(run.fit.metadata, by)
     fit, models, folder = run.fit, run.population, run.folder
+    noise = NoiseFloor.read(run.path / "distances", options["distance"] or DEFAULT)
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     with terminal.progress() as stages:
-        result = compare(fit, models, by, methods=names, **options, progress=stages)
+        result = compare(fit, models, by, methods=names, **options, noise=noise, progress=stages)
+    click.echo(result.own.describe())
     further = {
         "clusterers": result.clusterers_table(),
         "groups": result.groups_table(),

@@ -41,7 +41,11 @@ def command(run: AskedRun, kind: str | None, colour_by: str | None, examples: in
         )
         if population is not None and twins:
             tick = stages("fitting with twins", None)
-            result = result.with_floor(noise_floor(fit, population, chosen, twins=twins, seed=seed, progress=tick))
+            noise = noise_floor(fit, population, chosen, twins=twins, seed=seed, progress=tick)
+            noise.write(folder)
+            result = result.with_floor(noise)
+        else:
+            result = run.with_floor(result)
     click.echo(result.describe())
     title = f"{len(result)} models, distances by {result.kind}"
     places = spectrum_of_distances(result.matrix)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
-from dynamo.analysis.geometry.clusters import Clusters, Evidence
+from dynamo.analysis.geometry.clusters import Clusters
+from dynamo.analysis.geometry.cuts import Evidence
 from dynamo.analysis.geometry.spectrum import Spectrum
 from dynamo.report.plots.map import COLOURS, draw_points
 from dynamo.report.plots.picture import LINE, Picture, as_text
@@ -24,7 +24,7 @@ def plot_clusters(
     *,
     distance: str = "theta",
 ) -> Figure:
-    """Draw the clusters and, where their number was chosen, the silhouette of each number beside the null.
+    """Draw the clusters and, where their number was chosen, the cuts that were tried.
 
     Args:
         result: the clusters.
@@ -39,7 +39,7 @@ def plot_clusters(
         left = figure.subplots()
     else:
         left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
-        draw_evidence(right, result.evidence, result.count)
+        draw_evidence(right, result.evidence)
     draw_points(left, places, label, values, distance)
     draw_outlines(left, places, result)
     if title:
@@ -70,34 +70,25 @@ def draw_outlines(axes: Axes, places: Spectrum, result: Clusters) -> None:
     )
 
 
-def draw_evidence(axes: Axes, evidence: Evidence, count: int) -> None:
-    """Draw the silhouette of each number of clusters, and the range of the null."""
-    low, middle, high = np.quantile(evidence.null, [0.05, 0.5, 0.95], axis=0)
-    numbers = np.array(evidence.numbers, dtype=float)
-    if len(numbers) > 1:
-        axes.fill_between(numbers, low, high, color="0.85", label="one Gaussian, 5 to 95 %")
-        axes.plot(numbers, middle, color="0.55", linestyle="--", label="one Gaussian, median")
-    else:
-        axes.errorbar(
-            numbers,
-            middle,
-            np.stack([middle - low, high - middle]),
-            color="0.55",
-            marker="_",
-            capsize=6,
-            label="one Gaussian, 5 to 95 %",
+def draw_evidence(axes: Axes, evidence: Evidence, shown: int = 12) -> None:
+    """Draw the models along the axis of each cut that was tried, a row each; coloured by their parts where the cut
+    counts.
+    """
+    for row, cut in enumerate(evidence.cuts[:shown]):
+        spread = max(float(cut.places.std()), 1e-300)
+        places, parts = cut.places / spread, int(cut.sides.max()) + 1
+        colours = [COLOURS[side % len(COLOURS)] if cut.counts else "0.55" for side in cut.sides]
+        axes.scatter(places, np.full(len(places), row), c=colours, s=24, alpha=0.7, linewidths=0)
+        told = (
+            f"{len(places)} models in {parts}: {cut.share:.0%} explained, even spread {cut.usual:.0%}, "
+            f"p = {cut.p_value:.2g}"
         )
-    axes.plot(numbers, evidence.scores, color=COLOURS[0], marker="o", label="this map")
-    if count in evidence.numbers:
-        best = evidence.numbers.index(count)
-        axes.plot(count, evidence.scores[best], "o", markersize=12, fillstyle="none", color=COLOURS[5], label="chosen")
+        axes.annotate(told, (0.5, row - 0.34), xycoords=("axes fraction", "data"), ha="center", fontsize="small")
+    axes.set_ylim(min(len(evidence.cuts), shown) - 0.5, -0.7)
     axes.set_title(f"one cluster: p = {evidence.p_value:.2g}", fontsize="medium")
-    axes.set_xlabel("number of clusters")
-    axes.set_ylabel("mean silhouette")
-    axes.set_xlim(numbers.min() - 0.5, numbers.max() + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12))
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("place along the widest coordinate, in standard deviations")
+    axes.set_yticks([])
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def _around(points: NDArray[np.float64], radius: float) -> NDArray[np.float64]:

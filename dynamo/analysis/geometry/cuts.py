@@ -1,0 +1,202 @@
+"""How many clusters are there? One, until parting it explains more than it would of models that are spread evenly.
+
+Clusters lie along the widest principal coordinates. These are parted: one of them in two, or q of them together in
+q + 1, since so many centres span q dimensions. Of a symmetric density with one peak, no cut in the middle explains more
+than of an even spread along a line, 3/4: by Khinchin's theorem the density is that of Z·U, U even, and (E|Z·U|)² /
+E(Z·U)² = 3/4 · (E|Z|)² / EZ². So an even spread is the null, as in the dip test (J. Hartigan and P. Hartigan, 1985,
+Annals of Statistics 13(1)); one-parameter families of models, which look like it, are no clusters either. Each part is
+then parted in its turn, at a level in proportion to its models (P. Kimes et al., 2017, Biometrics 73(3)).
+"""
+
+from functools import lru_cache
+
+import attrs
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.stats import rankdata
+
+from dynamo.analysis.arrays import AnyFloats, Floats, Integers
+from dynamo.analysis.geometry.spectrum import spectrum
+from dynamo.analysis.table import Table
+from dynamo.contracts.shown import brief, result_html
+from dynamo.system.progress import Progress, silent
+
+#: The fewest models of a cluster that can be shown.
+SMALLEST = 3
+
+#: Coordinates that are tried: those with this share of the variance of the widest, at most so many.
+WIDE, MOST_AXES = 2 / 3, 9
+
+
+@attrs.frozen(eq=False)
+class Cut:
+    """Some models, parted in two or more.
+
+    Attributes:
+        models: their numbers, ``[n]``.
+        sides: the part of each, ``[n]``, numbered from 0.
+        places: of the models along one principal coordinate of theirs: the one that is parted, or the widest.
+        share: of the variance of the parted coordinates that the parts explain.
+        usual: the same of models that are spread evenly, on average.
+        p_value: of one cluster: how often an even spread can be parted as well, this map counted in.
+        level: the p-value at which the cut counts.
+    """
+
+    models: Integers
+    sides: Integers
+    places: Floats
+    share: float
+    usual: float
+    p_value: float
+    level: float
+
+    __repr__ = brief
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is more than one cluster."""
+        return self.p_value <= self.level
+
+
+@attrs.frozen(eq=False)
+class Evidence:
+    """What speaks against one cluster.
+
+    Attributes:
+        cuts: the best cut of all models, and of each part of every cut that counts. Fewer than six models, or models at
+            one place, are not cut.
+        draws: from the null.
+    """
+
+    cuts: tuple[Cut, ...]
+    draws: int
+
+    __repr__ = brief
+    _repr_html_ = result_html
+
+    @property
+    def count(self) -> int:
+        """How many clusters can be shown."""
+        return 1 + sum(int(cut.sides.max()) for cut in self.cuts if cut.counts)
+
+    @property
+    def p_value(self) -> float:
+        """Of one cluster; 1 where nothing can be cut."""
+        return self.cuts[0].p_value if self.cuts else 1.0
+
+    def table(self) -> Table:
+        """The cuts that were tried."""
+        columns = ["models", "parts", "share", "even spread", "p", "level", "cut"]
+        rows: list[list[object]] = []
+        for cut in self.cuts:
+            parts = " + ".join(map(str, np.bincount(cut.sides).tolist()))
+            rows.append([len(cut.models), parts, cut.share, cut.usual, cut.p_value, cut.level, cut.counts])
+        return columns, rows
+
+    def describe(self) -> str:
+        """The p-value of one cluster."""
+        if not self.cuts:
+            return f"one cluster: fewer than {2 * SMALLEST} models, or models at one place, cannot be told from it"
+        return f"one cluster: p = {self.p_value:.3g} (parts of the map, against {self.draws} even spreads)"
+
+
+def find_cuts(
+    points: AnyFloats, *, draws: int = 999, level: float = 0.05, seed: int = 0, progress: Progress = silent
+) -> Evidence:
+    """Part models, and each part again, as long as that explains more than it would of an even spread.
+
+    The chance that one cluster is parted is at most about ``level``: a Gaussian of any covariance, heavy tails, and
+    models spread evenly along a line. A family of models along a bent line can look like clusters at its ends.
+
+    Args:
+        points: the models ``[N, d]``.
+        draws: from the null.
+        level: of all cuts.
+        seed: of the draws.
+        progress: called with (cuts tried, cuts tried).
+    """
+    places = np.asarray(points, dtype=np.float64)
+    tried: list[Cut] = []
+    waiting = [np.arange(len(places))]
+    while waiting:
+        models = waiting.pop(0)
+        if len(models) < 2 * SMALLEST or not np.ptp(places[models], axis=0).any():
+            continue
+        own = level * (len(models) - 1) / (len(places) - 1)
+        cut = _cut(places[models], models, draws, own, seed)
+        tried.append(cut)
+        progress(len(tried), len(tried))
+        if cut.counts:
+            waiting += [models[cut.sides == side] for side in range(int(cut.sides.max()) + 1)]
+    return Evidence(tuple(tried), draws)
+
+
+def _cut(points: Floats, models: Integers, draws: int, level: float, seed: int) -> Cut:
+    """The way of parting that the fewest even spreads reach; of equal ones that with the fewest parts."""
+    seen = spectrum(points)
+    wide = int((seen.eigenvalues >= WIDE * seen.eigenvalues[0]).sum())
+    axes = max(1, min(wide, MOST_AXES, len(points) // SMALLEST - 1))
+    places = seen.coordinates[:, :axes] / np.sqrt(seen.eigenvalues[:axes])
+    shares, sides = _ways(places)
+    null = _even_spreads(len(points), axes, draws, seed)
+    ranks = rankdata(-np.round(np.vstack([shares, null]), 12), method="max", axis=0)
+    best = ranks.min(axis=1)
+    way = int(ranks[0].argmin())
+    along = int(_best_cuts(places)[0].argmax()) if way == 0 else 0
+    return Cut(
+        models=models,
+        sides=sides[way],
+        places=seen.coordinates[:, along],
+        share=float(shares[way]),
+        usual=float(null[:, way].mean()),
+        p_value=float((best <= best[0]).mean()),
+        level=level,
+    )
+
+
+def _ways(places: Floats) -> tuple[Floats, list[Integers]]:
+    """Places ``[n, q]`` parted in two along the best of the coordinates, and in k along the first k − 1 by Ward's
+    linkage, k from 3 to q + 1.
+
+    Returns:
+        The share of the variance of these coordinates that each explains, ``[q]``, 0 where a part has fewer than
+        :data:`SMALLEST` models; and the parts of each, ``[n]``.
+    """
+    lines, below = _best_cuts(places)
+    axis = int(lines.argmax())
+    ordered = np.argsort(places[:, axis], kind="stable")
+    sides = np.zeros(len(places), dtype=np.int64)
+    sides[ordered[below[axis] :]] = 1
+    shares, parted = [float(lines[axis])], [sides]
+    for count in range(3, places.shape[1] + 2):
+        some = places[:, : count - 1]
+        parts = fcluster(linkage(some, "ward"), count, "maxclust").astype(np.int64) - 1
+        sizes = np.bincount(parts, minlength=count)
+        sums = np.eye(count)[parts].T @ some
+        between = float((sums**2 / np.maximum(sizes, 1)[:, None]).sum())
+        shares.append(between / float((some**2).sum()) if sizes.min() >= SMALLEST else 0.0)
+        parted.append(parts)
+    return np.array(shares), parted
+
+
+def _best_cuts(places: Floats) -> tuple[Floats, Integers]:
+    """The largest share of the variance that a cut in two explains, and how many models are below it, of each axis of
+    centred places ``[n, axes]``.
+    """
+    count = len(places)
+    ordered = np.sort(places, axis=0)
+    below = np.arange(SMALLEST, count - SMALLEST + 1)[:, None]
+    sums = np.cumsum(ordered, axis=0)[SMALLEST - 1 : count - SMALLEST]
+    between = sums**2 * count / (below * (count - below))
+    return between.max(axis=0) / (ordered**2).sum(axis=0), between.argmax(axis=0) + SMALLEST
+
+
+@lru_cache(maxsize=256)
+def _even_spreads(count: int, axes: int, draws: int, seed: int) -> Floats:
+    """What :func:`_ways` explains of models that are spread evenly in a box, ``[draws, axes]``."""
+    rng, found = np.random.default_rng(seed), np.empty((draws, axes))
+    for draw in range(draws):
+        places = rng.uniform(-1, 1, (count, axes))
+        places -= places.mean(axis=0)
+        found[draw] = _ways(places / places.std(axis=0))[0]
+    return found
