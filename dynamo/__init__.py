@@ -31,6 +31,7 @@ _WHERE = {
     "hookimpl": "dynamo.contracts.hookspecs",
     "Inputs": "dynamo.contracts.trajectory",
     "InputSpace": "dynamo.contracts.spaces",
+    "MapEstimator": "dynamo.report.estimator",
     "measure_fidelity": "dynamo.fit.fidelity",
     "MetaModel": "dynamo.contracts.protocols",
     "option": "dynamo.contracts.options",
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from dynamo.population.wrapping.wrap import wrap as wrap
     from dynamo.registry import component as component
     from dynamo.registry import register as register
+    from dynamo.report.estimator import MapEstimator as MapEstimator
     from dynamo.report.fit_population import fit_population as fit_population
     from dynamo.training.options import FitOptions as FitOptions
     from dynamo.training.presets import preset as preset

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from dynamo.commands._json import with_json
+
 
 class LazyGroup(click.Group):
     """Every module of a package that does not start with ``_`` is a command: its attribute ``command``. One that would
@@ -31,4 +33,4 @@ class LazyGroup(click.Group):
         if module is None:
             return None
         command: click.Command = import_module(f"{self.package}.{module}").command
-        return command
+        return command if isinstance(command, click.Group) else with_json(command)

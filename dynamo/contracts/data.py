@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dynamo.contracts.errors import InvalidValueError
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import LARGEST, InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs, check_inputs
 
@@ -29,6 +30,8 @@ class Examples:
 
     inputs: Inputs
     targets: Tensor | None = None
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -132,6 +135,8 @@ class Dataset:
         if self.outputs is None:
             raise InvalidValueError("this needs a task; the data set has inputs alone: give it outputs and targets")
         return self.outputs
+
+    __repr__ = brief
 
     def check(self, name: str) -> None:
         """Check the examples against the spaces.

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from dynamo.contracts.errors import InvalidValueError, WrongTypeError
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace
 
 
@@ -46,6 +47,8 @@ class Inputs:
 
     values: Tensor
     mask: Tensor
+
+    __repr__ = brief
 
     def __attrs_post_init__(self) -> None:
         if self.mask.dtype != torch.bool or self.mask.ndim != 2:
@@ -101,6 +104,8 @@ class Trajectory:
     states: tuple[Tensor, ...]
     outputs: Tensor
     mask: Tensor
+
+    __repr__ = brief
 
     def __getitem__(self, rows: Tensor | slice) -> "Trajectory":
         return Trajectory(tuple(state[rows] for state in self.states), self.outputs[rows], self.mask[rows])

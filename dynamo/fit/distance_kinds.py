@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import Head
+from dynamo.contracts.shown import brief
 from dynamo.fit.emulated import Block, Emulated, Matrix
 from dynamo.training.emulator import Emulator
 from dynamo.training.options import FitOptions, hidden_divergence, output_divergence
@@ -47,6 +48,8 @@ class DistanceKind:
     cost: str
     needs_probes: bool = True
     projects: bool = False
+
+    __repr__ = brief
 
 
 def kind_named(name: str) -> DistanceKind:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dynamo.contracts.data import Examples
 from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import read_bytes
+from dynamo.contracts.shown import folded, short, table_html
 from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Trajectory, at_readout
 from dynamo.fit.fit import FIDELITY, RUN, Fit, add_file, saved_files
@@ -19,9 +20,11 @@ from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
 from dynamo.population.recording import trajectories, trajectories_of
 from dynamo.population.scores import Score, Unexplained, task_score, unexplained_share
+from dynamo.system.bars import progress_of
 from dynamo.system.devices import device_of, placed
-from dynamo.system.progress import Progress, silent
+from dynamo.system.progress import Progress, Setting, silent
 from dynamo.system.storage import write_csv
+from dynamo.system.tables import Table
 from dynamo.training.objective import output_loss
 from dynamo.training.options import output_divergence
 
@@ -77,6 +80,17 @@ class Fidelity:
 
     models: tuple[ModelFidelity, ...]
 
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {short(self.mean(name))}" for name in FIDELITY_COLUMNS[1:])
+        return folded(f"Fidelity of {len(self.models)} models, {len(self.poor)} of them poor; means: {means}")
+
+    def _repr_html_(self) -> str:
+        return table_html(*self.table(), f"Fidelity of {len(self.models)} models")
+
+    def table(self) -> Table:
+        """Columns and rows: each model's name and figures; an undefined figure is NaN."""
+        return list(FIDELITY_COLUMNS), [list(attrs.astuple(model)) for model in self.models]
+
     def mean(self, figure: str) -> float:
         """The mean of one figure over those models for which it is defined; NaN where there are none."""
         values = [getattr(model, figure) for model in self.models]
@@ -93,20 +107,22 @@ FIDELITY_COLUMNS = tuple(field.name for field in attrs.fields(ModelFidelity))
 
 
 def measure_fidelity(
-    fit: Fit, population: Population, progress: Progress = silent, device: torch.device | None = None
+    fit: Fit, population: Population, progress: Progress | Setting = silent, device: torch.device | None = None
 ) -> Fidelity:
     """Measure every base model's imitation on the test examples of its own data set, a batch at a time.
 
     Args:
         fit: the emulator.
         population: the population that it was fitted to, in the same order.
-        progress: called with (model, models) after each.
+        progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with (model,
+            models) after each.
         device: where to run base models and meta-model; where the emulator is, if it is None.
     """
     models, device = [], device or device_of(fit.emulator)
-    for number, base in enumerate(population):
-        models.append(_measure(fit, number, base, population.dataset(base).test, device))
-        progress(number + 1, len(population))
+    with progress_of(progress, "measuring fidelity") as tick:
+        for number, base in enumerate(population):
+            models.append(_measure(fit, number, base, population.dataset(base).test, device))
+            tick(number + 1, len(population))
     return Fidelity(tuple(models))
 
 

@@ -80,14 +80,12 @@ def read_probes(folder: Path, digest: str | None, space: InputSpace) -> Inputs:
     return probes
 
 
-def check_probes(probes: Inputs, space: InputSpace) -> None:
-    """Raise a clear error where inputs are not of the kind that a fit takes."""
+def check_probes(probes: Inputs, space: InputSpace, what: str = "probe inputs") -> None:
+    """Raise a clear error where inputs are not of the kind that a fit takes; ``what`` they are, for the message."""
     steps = {"tokens": (), "real": space.shape, "image": space.shape}[space.kind]
     lead = 1 if space.kind == "image" else 2
     if probes.values.ndim != lead + len(steps) or tuple(probes.values.shape[lead:]) != steps:
-        raise DynamoError(
-            f"probe inputs of shape {tuple(probes.values.shape)} do not fit this map, which takes {space}"
-        )
+        raise DynamoError(f"{what} of shape {tuple(probes.values.shape)} do not fit this map, which takes {space}")
     if (space.kind == "tokens") == probes.values.is_floating_point():
-        raise DynamoError(f"probe inputs of type {probes.values.dtype} do not fit this map, which takes {space}")
-    check_inputs(probes, where="the probe inputs", vocabulary=space.size if space.kind == "tokens" else None)
+        raise DynamoError(f"{what} of type {probes.values.dtype} do not fit this map, which takes {space}")
+    check_inputs(probes, where=f"the {what}", vocabulary=space.size if space.kind == "tokens" else None)

@@ -15,6 +15,7 @@ from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import sha256
 from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.population.recorded import Recorded, RecordedModel, StoredRecording, Trajectories, check_observed
 from dynamo.population.stored_data import StoredData
@@ -66,6 +67,8 @@ class BaseModel:
     architecture: Spec | None = attrs.field(default=None, converter=_as_architecture)
     data_fingerprint: str | None = None
     device: torch.device | None = None
+
+    __repr__ = brief
 
     @property
     def model(self) -> DynamicalModel:

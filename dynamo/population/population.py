@@ -7,17 +7,26 @@ and only when they are needed.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from operator import index
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import attrs
+import numpy as np
 import torch
 from torch import nn
 
 from dynamo.contracts.data import Dataset
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import (
+    DynamoError,
+    InvalidValueError,
+    UnknownNameError,
+    WrongTypeError,
+    did_you_mean,
+)
 from dynamo.contracts.files import sha256
 from dynamo.contracts.options import Spec
+from dynamo.contracts.shown import listed, table_html
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.population.base_model import BaseModel
 from dynamo.population.examples import Tokenizer
@@ -32,14 +41,30 @@ from dynamo.population.wrapping.wrap import Kind
 from dynamo.registry import full_spec, make
 from dynamo.system.devices import find_device
 from dynamo.system.locks import locked
+from dynamo.system.tables import Table, columns_of, frame
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Population(Sequence[BaseModel]):
     """Base models that take the same inputs, in a fixed order.
 
+    ``population[0]`` and ``population["name"]`` are one of them; ``population[2:5]``, ``population[mask]`` with a truth
+    value for each, and ``population[["one", "other"]]`` are populations of some.
+
     Raises:
         DynamoError: no models, names used twice or unfit for a file, weights that are not finite, or input spaces
         that differ.
+
+    Example:
+        >>> from dynamo import Population
+        >>> population = Population.load("population")
+        >>> population["digits-gru-100-s1"] is population[1]
+        True
+        >>> small = population[[base.metadata["fraction"] < 1 for base in population]]
+        >>> [base.name for base in small[:2]]
+        ['digits-gru-50-s0', 'digits-gru-50-s1']
     """
 
     def __init__(self, models: Sequence[BaseModel], *, path: Path | None = None) -> None:
@@ -205,8 +230,95 @@ class Population(Sequence[BaseModel]):
     def __iter__(self) -> Iterator[BaseModel]:
         return iter(self._models)
 
-    def __getitem__(self, index: Any) -> Any:
-        return self._models[index]
+    def __contains__(self, item: object) -> bool:
+        return item in self.names if isinstance(item, str) else item in self._models
+
+    @overload
+    def __getitem__(self, which: int | str) -> BaseModel: ...
+
+    @overload
+    def __getitem__(self, which: "slice | Sequence[Any] | np.ndarray[Any, Any]") -> "Population": ...
+
+    def __getitem__(self, which: Any) -> Any:
+        if isinstance(which, str):
+            return self._models[self._number(which)]
+        if isinstance(which, slice):
+            return self._of_some(range(len(self))[which])
+        if hasattr(which, "__index__") and not getattr(which, "ndim", 0):
+            return self._models[index(which)]
+        return self._of_some(self._numbers(which))
+
+    def _number(self, name: str) -> int:
+        if name not in self.names:
+            raise UnknownNameError(f"no model is called {name!r}: {did_you_mean(name, self.names)}")
+        return self.names.index(name)
+
+    def _numbers(self, which: Any) -> Sequence[int]:
+        """The numbers of models from a mask, from numbers or from names."""
+        try:
+            items = list(which.tolist() if hasattr(which, "tolist") else which)
+        except TypeError:
+            items = [None]
+        if items and all(isinstance(item, bool | np.bool_) for item in items):
+            if len(items) != len(self):
+                raise InvalidValueError(f"a mask of {len(items)} truth values does not fit {len(self)} models")
+            return np.flatnonzero(items).tolist()
+        if all(isinstance(item, str) for item in items):
+            return [self._number(item) for item in items]
+        if all(hasattr(item, "__index__") and not isinstance(item, bool) for item in items):
+            return [range(len(self))[index(item)] for item in items]
+        raise WrongTypeError(
+            "a population is asked for a number, a name or a slice, or for a list of truth values, numbers or names; "
+            f"not for {which!r:.100}"
+        )
+
+    def _of_some(self, numbers: Sequence[int]) -> "Population":
+        if not numbers:
+            raise InvalidValueError("no model is chosen: a population needs at least one")
+        chosen = Population([self._models[number] for number in numbers], path=self.path)
+        chosen._datasets, chosen._fingerprints = self._datasets, self._fingerprints
+        return chosen
+
+    @property
+    def names(self) -> list[str]:
+        """The models' names, in order."""
+        return [base.name for base in self._models]
+
+    def __repr__(self) -> str:
+        kinds: dict[str, set[object]] = {}
+        for base in self:
+            for key, value in base.metadata.items():
+                kinds.setdefault(key, set()).add(value)
+        known = [f"{key} ({len(values)})" for key, values in kinds.items()]
+        lines = [
+            f"Population of {len(self)} {'model' if len(self) == 1 else 'models'}, {self.inputs}",
+            f"  names     {listed(self.names, 3)}",
+            f"  outputs   {listed(list(dict.fromkeys(str(base.outputs) for base in self)), 2)}",
+            f"  metadata  {listed(known, 6) or 'none'}",
+        ]
+        return "\n".join([*lines, *([f"  folder    {self.path}"] if self.path else [])])
+
+    def _repr_html_(self) -> str:
+        return table_html(*self._table(), f"Population of {len(self)} models, {self.inputs}")
+
+    def _table(self) -> Table:
+        keys = list(dict.fromkeys(key for base in self for key in base.metadata))
+        columns = ["name", *columns_of(keys, ["name"])]
+        return columns, [[base.name, *(base.metadata.get(key) for key in keys)] for base in self]
+
+    def table(self) -> "DataFrame":
+        """The models' names and metadata as a data frame, a row for each; what a model lacks is missing.
+
+        Raises:
+            DynamoError: pandas is not installed.
+
+        Example:
+            >>> from dynamo import Population
+            >>> table = Population.load("population").table()
+            >>> table.groupby("fraction").size().to_dict()
+            {0.5: 2, 1.0: 2}
+        """
+        return frame(self._table())
 
     @property
     def inputs(self) -> InputSpace:
@@ -215,9 +327,7 @@ class Population(Sequence[BaseModel]):
 
     def select(self, keep: Sequence[bool]) -> "Population":
         """The models for which ``keep``, one truth value a model, is true."""
-        chosen = Population([base for base, kept in zip(self, keep, strict=True) if kept], path=self.path)
-        chosen._datasets, chosen._fingerprints = self._datasets, self._fingerprints
-        return chosen
+        return self[[bool(kept) for kept in keep]]
 
     def to(self, device: torch.device | str) -> "Population":
         """The same models on a device: copies of them, made when they are asked for.

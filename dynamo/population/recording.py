@@ -19,6 +19,7 @@ from dynamo.contracts.checks import checked_trajectory
 from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.files import refuse_links
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
 from dynamo.system.devices import device_of, placed, without_tf32
 from dynamo.system.progress import Progress, silent
@@ -61,6 +62,8 @@ class Recording:
     room: Trajectory = attrs.field(default=attrs.Factory(lambda self: self.trajectory, takes_self=True))
     start: int = 0
 
+    __repr__ = brief
+
     def __attrs_post_init__(self) -> None:
         mask = self.trajectory.mask
         tensors = (*self.trajectory.states, self.trajectory.outputs)
@@ -99,6 +102,8 @@ class Live:
     model: DynamicalModel
     inputs: Inputs
     augmentation: Augmentation | None = None
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -10,6 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join, send
 from dynamo.population.recording import Source, read_together, widened
 
@@ -28,6 +29,8 @@ class Group:
     sizes: list[int]
     targets: Trajectory
 
+    __repr__ = brief
+
 
 @attrs.frozen(eq=False)
 class Batch:
@@ -42,6 +45,8 @@ class Batch:
     inputs: Inputs
     groups: list[Group]
     order: list[int]
+
+    __repr__ = brief
 
     @classmethod
     def read(

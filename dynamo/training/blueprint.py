@@ -7,6 +7,7 @@ import attrs
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.options import Spec
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 
 
@@ -23,6 +24,8 @@ class Subject:
     name: str
     head: int
     state_shapes: tuple[tuple[int, ...], ...]
+
+    __repr__ = brief
 
 
 @attrs.frozen
@@ -44,6 +47,8 @@ class Blueprint:
     theta_dim: int
     heads: tuple[tuple[str, OutputSpace], ...]
     subjects: tuple[Subject, ...]
+
+    __repr__ = brief
 
 
 def group_heads(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel, Head, MetaModel, RecurrentMetaModel, RecurrentModel, StateMap
+from dynamo.contracts.shown import folded, listed
 from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.registry import make
@@ -57,6 +58,15 @@ class Emulator(nn.Module):
             )
             self.state_maps.append(maps if owns(number) else maps.to("meta"))
         self.thetas = nn.ParameterList(torch.zeros(blueprint.theta_dim) for _ in blueprint.subjects)
+
+    def __repr__(self) -> str:
+        plan = self.blueprint
+        heads = listed([f"{name}: {space}" for name, space in plan.heads], 2)
+        numbers = sum(parameter.numel() for parameter in self.parameters())
+        return folded(
+            f"Emulator of {len(plan.subjects)} models: meta-model {plan.meta_model}, θ of {plan.theta_dim} dimensions, "
+            f"heads {heads}; {numbers:,} parameters"
+        )
 
     def place(self, device: torch.device) -> "Emulator":
         """Move what is kept here to a device."""
@@ -108,6 +118,10 @@ class ModelAt(DynamicalModel):
         super().__init__()
         self.meta_model, self.head, self.theta = meta_model, head, nn.Parameter(theta)
         self.inputs, self.outputs, self.state_shapes = meta_model.inputs, head.outputs, meta_model.state_shapes
+
+    def __repr__(self) -> str:
+        kind = f"{type(self.meta_model).__name__} at a theta of {len(self.theta)} dimensions"
+        return folded(f"{type(self).__name__}({kind}: {self.inputs} → {self.outputs})")
 
     def trajectory(self, inputs: Inputs) -> Trajectory:
         """Run at θ."""

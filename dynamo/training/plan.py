@@ -10,6 +10,7 @@ import torch
 from dynamo.contracts.checks import check_divergence_values
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import Divergence
+from dynamo.contracts.shown import brief
 from dynamo.population.population import Population
 from dynamo.registry import full_spec
 from dynamo.training.blueprint import Blueprint, Subject, group_heads
@@ -36,6 +37,8 @@ class FitPlan:
     kinds: Sequence[tuple[Any, ...]]
     hidden: Sequence[Divergence]
     output: Sequence[Divergence]
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, population: Population, options: FitOptions | None = None) -> "FitPlan":

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.contracts.protocols import Augmentation
+from dynamo.contracts.shown import folded
 from dynamo.contracts.trajectory import Inputs, Trajectory, send
 from dynamo.population.population import Population
 from dynamo.population.recording import Elsewhere, Source, live, record, state_variances
 from dynamo.registry import make
+from dynamo.system.bars import progress_of
 from dynamo.system.devices import fast_products, find_device
 from dynamo.system.interrupts import interrupts
 from dynamo.system.process_group import ProcessGroup, SingleProcess, share_step
-from dynamo.system.progress import Progress, silent
+from dynamo.system.progress import Progress, Setting, silent
 from dynamo.training.batch import Batch, Group
 from dynamo.training.checkpoint import check_belongs, load_optimizer, read_checkpoint, write_checkpoint
 from dynamo.training.emulator import Emulator
@@ -107,6 +109,13 @@ class Trainer:
         self._unseen: list[tuple[_Taken, float]] = []
         self._looked = perf_counter()
 
+    def __repr__(self) -> str:
+        loss = f", loss {self.history[-1][2]:.4g}" if self.history else ""
+        return folded(
+            f"Trainer(step {self.step} of {self.steps}{loss}; {len(self.population)} models, meta-model "
+            f"{self.options.meta_model}, on {self._device})"
+        )
+
     @property
     def steps(self) -> int:
         """The steps of the whole fit."""
@@ -117,12 +126,13 @@ class Trainer:
         """Where the base models' trajectories come from, in the population's order; see :meth:`record`."""
         return self.record() if self._recordings is None else self._recordings
 
-    def record(self, folder: Path | None = None, progress: Progress = silent) -> Sequence[Source]:
+    def record(self, folder: Path | None = None, progress: Progress | Setting = silent) -> Sequence[Source]:
         """Make the recordings that the options ask for.
 
         Args:
             folder: for recordings on disk.
-            progress: called with (model, models) after each, of the models that this process owns.
+            progress: True, "notebook" or False, see :meth:`run`; or a function that is called with (model, models)
+                after each, of the models that this process owns.
 
         Raises:
             DynamoError: what :func:`dynamo.population.recording.record` finds, or no folder for recordings on disk.
@@ -139,8 +149,8 @@ class Trainer:
             made += live(mine, self._device, augmentation)
         else:
             store = folder if kind == "disk" else None
-            with fast_products(self._device):
-                made += record(mine, store, progress, self.options.recording_precision, self._device)
+            with fast_products(self._device), progress_of(progress, "recording base models") as tick:
+                made += record(mine, store, tick, self.options.recording_precision, self._device)
         sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
         for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
             sources[number] = source
@@ -236,18 +246,24 @@ class Trainer:
         """Equation 4 over the chosen models, from their losses ``[K]``."""
         return population_loss(model_loss(hidden, output, self.options.output_weight))
 
-    def run(self, checkpoint: Path | str | None = None, progress: Progress = silent) -> None:
+    def run(self, checkpoint: Path | str | None = None, progress: Progress | Setting = silent) -> None:
         """Train from :attr:`step` to the end.
 
         Args:
             checkpoint: where to save on the way and on Ctrl-C; nothing is saved where it is None.
-            progress: called with (step, steps, loss) after each step; on a GPU, which works ahead, some steps later.
+            progress: True for a bar on the terminal or in the notebook, ``"notebook"`` for one of a notebook in any
+                case, False for none; or a function that is called with (step, steps, loss) after each step; on a GPU,
+                which works ahead, some steps later.
 
         Raises:
             Interrupted: Ctrl-C; the message says where the checkpoint is.
             DynamoError: a loss is not finite; the message names the step, the model and the loss. On a GPU some more
                 steps have been taken then.
         """
+        with progress_of(progress, "fitting") as tick:
+            self._run(checkpoint, tick)
+
+    def _run(self, checkpoint: Path | str | None, progress: Progress) -> None:
         self.emulator.train()
         _ = self.scales
         before, started = self.seconds, perf_counter()

@@ -17,6 +17,7 @@ from dynamo.analysis.dynamics.transport import Transport
 from dynamo.analysis.table import Table, columns_of, in_words
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel, RecurrentModel, StateMap
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs
 from dynamo.fit.fit import Fit
 from dynamo.population.base_model import BaseModel
@@ -104,6 +105,8 @@ class Conjugacy:
     fixed_points: Floats
     speed: Floats
     spectra: Floats
+
+    __repr__ = brief
 
     @property
     def ordered(self) -> Floats:

@@ -14,6 +14,7 @@ from dynamo.analysis.arrays import Floats
 from dynamo.analysis.table import Table, in_words
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import StateMap
+from dynamo.contracts.shown import brief, result_html
 from dynamo.fit.fidelity import unexplained
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
@@ -46,6 +47,8 @@ class Inverse:
     matrix: Tensor
     centre: Tensor
     mean: Tensor
+
+    __repr__ = brief
 
     def __call__(self, states: Tensor) -> Tensor:
         """States of the base model ``[..., H']`` to states of the meta-model ``[..., H]``."""
@@ -108,6 +111,9 @@ class Transport:
     groups: tuple[str, ...]
     inverses: tuple[Inverse, ...]
     carried: Floats
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     def mean(self, within: bool) -> float:
         """The mean of ``carried`` over pairs of two models of one group, or of two groups; NaN where there are none."""

@@ -17,6 +17,7 @@ from dynamo.analysis.networks.task import task_of
 from dynamo.analysis.table import Table, numbered
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief, result_html
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.system.progress import Progress, part, silent
@@ -71,6 +72,9 @@ class WordMap:
     over_models: Correlation
     over_base_models: Correlation
     over_grid: Correlation
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     def table(self) -> Table:
         """A row for each base model: scores of the task and of words, of the meta-model at its θ_n and its own."""

@@ -19,6 +19,7 @@ from dynamo.analysis.table import Table
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief, result_html
 from dynamo.fit.fit import Fit
 from dynamo.population.base_model import BaseModel, is_written
 from dynamo.population.population import Population
@@ -44,6 +45,8 @@ class Way:
     reason: str = ""
     energy: float | None = None
     length: float | None = None
+
+    __repr__ = brief
 
     @property
     def dip(self) -> float | None:
@@ -76,6 +79,9 @@ class Between:
     alphas: Floats
     ways: tuple[Way, ...]
     base_scores: tuple[Floats, Floats]
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     def table(self) -> Table:
         """The ways: scores at both ends, the least score, the dip, energy and length, why there are no scores."""

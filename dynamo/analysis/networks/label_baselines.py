@@ -14,6 +14,7 @@ from dynamo.analysis.networks.task import Task, answer_count, answers
 from dynamo.contracts.data import Examples
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.population.scores import task_loss, task_score
 from dynamo.system.devices import device_of
 from dynamo.system.progress import Progress, silent
@@ -33,6 +34,8 @@ class Baseline:
     name: str
     scores: Floats | None
     note: str = ""
+
+    __repr__ = brief
 
 
 def baselines(

@@ -10,6 +10,7 @@ from dynamo.analysis.networks.evaluate import Metric, metric_named
 from dynamo.contracts.data import Dataset, Examples
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Inputs, at_readout
 from dynamo.fit.fit import Fit
@@ -42,6 +43,8 @@ class Task:
     models: tuple[BaseModel, ...]
     labelled: Examples
     seen: bool
+
+    __repr__ = brief
 
     @property
     def names(self) -> list[str]:

@@ -14,6 +14,7 @@ from dynamo.analysis.rivals.mds import Kind, Layout, mds
 from dynamo.analysis.rivals.pairs import CLUSTERERS, PairFigures, pair_figures
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief, result_html
 from dynamo.contracts.trajectory import Inputs, collate, join
 from dynamo.fit.distances import Distances, NoiseFloor
 from dynamo.fit.fit import Fit
@@ -60,6 +61,8 @@ class MethodResult:
     cpu_seconds: float | None = None
     growth: tuple[tuple[int, float], ...] = ()
 
+    __repr__ = brief
+
     @property
     def exponent(self) -> float | None:
         """b of seconds ∝ models^b, by least squares on logarithms; None with fewer than two times of 10 ms or more,
@@ -93,6 +96,9 @@ class Comparison:
     recording_seconds: float
     fit_seconds: float | None
     own: Distances
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     def table(self) -> Table:
         """A row for each method: its figures; None for what it lacks."""

@@ -12,6 +12,7 @@ from dynamo.commands._shared import (
     input_option,
     keep,
     on_a_run,
+    say_file,
     seed_option,
     starts_option,
 )
@@ -81,4 +82,6 @@ def command(
         )
     keep(folder, "attractors", result.table(), plot_over_the_map(result))
     write_figure(plot_attractors(result), folder, "points")
-    click.echo(f"points   {folder / 'points'}.png\n{result.describe()}".rstrip())
+    say_file("points", folder / "points.png")
+    if result.describe():
+        click.echo(result.describe())
