@@ -1,0 +1,60 @@
+"""A report on a run, as a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.files import write_bytes
+from dynamo.report.content import content_of
+from dynamo.report.html import html
+from dynamo.system.progress import Stages, silent_stages
+
+FORMATS = ("html",)
+
+
+def report(
+    runs: Path | str | Sequence[Path | str],
+    out: Path | str | None = None,
+    *,
+    form: str = "html",
+    population: Path | str | None = None,
+    colour_by: str | None = None,
+    with_network: bool = True,
+    progress: Stages = silent_stages,
+) -> Path:
+    """Write a report on a run.
+
+    Args:
+        runs: the run folder; several of them are fits to the same models, and say how stable the map is.
+        out: the file; ``report.html`` in the first run folder where it is None, with the ending of the form.
+        form: one of ``FORMATS``.
+        population: the folder of the base models; the one that the run remembers where it is None.
+        colour_by: the metadata that colours the map; one is chosen where it is None.
+        with_network: whether a page carries the network and some of the run's inputs.
+        progress: stages for what takes time.
+
+    Returns:
+        The file.
+
+    Raises:
+        DynamoError: an unknown form, what :func:`~dynamo.report.content.content_of` finds, or a file that cannot be
+            written.
+
+    Example:
+        >>> from dynamo import report
+        >>> report("run").name
+        'report.html'
+    """
+    folders = [Path(runs)] if isinstance(runs, Path | str) else [Path(run) for run in runs]
+    if form not in FORMATS:
+        raise DynamoError(f"there is no report of the form {form!r}: {did_you_mean(form, FORMATS)}")
+    path = Path(out) if out is not None else folders[0] / f"report.{form}"
+    content = content_of(
+        folders,
+        population=None if population is None else Path(population),
+        colour_by=colour_by,
+        with_network=with_network,
+        progress=progress,
+    )
+    write_bytes(path, html(content).encode())
+    return path
