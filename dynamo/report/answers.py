@@ -65,7 +65,15 @@ QUESTIONS = (
         "Each model with its nearest and its farthest other, by what their emulators do on the same inputs.",
         "A distance below the noise floor, where one was measured, is no difference: equal models lie as far apart.",
         (("neighbours", "nearest and farthest"),),
-        ("neighbours",),
+        (),
+    ),
+    Question(
+        "alignment",
+        "Would another meta-model draw the same map?",
+        "The maps of several fits over one another: lines lead from a network's mean place to its place in each map.",
+        "With few models and many dimensions unrelated maps fit one another too: compare with shuffled models.",
+        (("runs", "pairs of runs"), ("alignment", "the networks, the least stable first")),
+        ("alignment",),
     ),
     Question(
         "compare",
@@ -164,7 +172,8 @@ def answers(run: Path) -> list[Section]:
     """
     found = []
     for question in QUESTIONS:
-        folder, problems, tables, picture, space = run / question.folder, list[str](), [], b"", None
+        folder, problems, picture, space = run / question.folder, list[str](), b"", None
+        tables: list[tuple[str, Table]] = []
         if not folder.is_dir():
             continue
         try:
@@ -185,13 +194,28 @@ def answers(run: Path) -> list[Section]:
                     question.folder,
                     question.title,
                     question.reading,
-                    cautions=cautions,
+                    _told(question, tables),
+                    cautions,
                     picture=picture,
                     space=space,
                     tables=tables,
                 )
             )
     return found
+
+
+def _told(question: Question, tables: Sequence[tuple[str, Table]]) -> list[str]:
+    """What a table says in a sentence: how many models are no farther from their nearest than equal models may be."""
+    if question.folder != "distances" or not tables:
+        return []
+    columns, rows = tables[0][1]
+    within = [row[columns.index("within noise")] for row in rows] if "within noise" in columns else []
+    if not any(cell in ("True", "False") for cell in within):
+        return ["The noise floor was not measured: `dynamo analyse distances RUN --twins 8` fits again for it."]
+    return [
+        f"{within.count('True')} of {len(rows)} models are no farther from their nearest than one that is there twice "
+        "is from itself: no difference is shown between these."
+    ]
 
 
 def read_table(path: Path, within: Path) -> Table:

@@ -1,6 +1,4 @@
-"""Small drawings for a page, as SVG: bars, dots in rows, a line. Their colours are the page's, so that they are right in
-the dark too.
-"""
+"""Small drawings for a page, as SVG: bars, dots in rows, a line. They have the colours of the page, in the dark too."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -9,6 +7,7 @@ import numpy as np
 
 from dynamo.contracts.errors import printable
 from dynamo.report.markup import Markup, element
+from dynamo.report.section import Bars, Dots, Line
 
 _INK, _QUIET, _LINE, _ACCENT = (
     "var(--ink, #222)",
@@ -19,22 +18,30 @@ _INK, _QUIET, _LINE, _ACCENT = (
 _WIDTH = 640
 
 
-def bars(shares: Sequence[float], mark: int, told: str, most: int = 40) -> Markup:
-    """Bars from 0, the first ``mark`` of them in the accent colour.
+def chart(drawn: Bars | Dots | Line, told: str) -> Markup:
+    """A drawing.
 
     Args:
-        shares: their heights.
-        mark: how many stand out.
+        drawn: what.
         told: what is seen, for those who do not see it.
-        most: the most bars.
     """
-    shown, tall, room = [*shares][:most], 150.0, 24.0
+    if isinstance(drawn, Bars):
+        return _bars(drawn.heights, drawn.marked, told)
+    return _dots(drawn.rows, told) if isinstance(drawn, Dots) else _line(drawn.values, told)
+
+
+#: The most bars.
+MOST = 40
+
+
+def _bars(heights: Sequence[float], marked: int, told: str) -> Markup:
+    shown, tall, room = [*heights][:MOST], 150.0, 24.0
     top = max([*shown, 1e-12])
     step = min((_WIDTH - 40) / max(len(shown), 1), 60.0)
     parts = []
     for number, share in enumerate(shown):
         height, x = (tall - 2 * room) * share / top, 30 + number * step
-        colour = _ACCENT if number < mark else _LINE
+        colour = _ACCENT if number < marked else _LINE
         parts.append(_rectangle(x, tall - room - height, 0.8 * step, height, colour))
         if len(shown) <= 20 or number % 5 == 0:
             parts.append(_text(x + 0.4 * step, tall - 7, str(number + 1), "middle", _QUIET))
@@ -43,13 +50,8 @@ def bars(shares: Sequence[float], mark: int, told: str, most: int = 40) -> Marku
     return _svg(parts, tall, told)
 
 
-def dots(rows: Sequence[tuple[str, Sequence[float]]], told: str) -> Markup:
-    """A row of dots for each list of numbers on one axis, with a stroke at its median.
-
-    Args:
-        rows: the name of each and its numbers; those that are not finite are left out.
-        told: as in :func:`bars`.
-    """
+def _dots(rows: Sequence[tuple[str, Sequence[float]]], told: str) -> Markup:
+    """With a stroke at each median; numbers that are not finite are left out."""
     known = [[value for value in values if isfinite(value)] for _, values in rows]
     everything = [value for values in known for value in values]
     low, high = min([*everything, 0.0]), max([*everything, 1.0])
@@ -76,17 +78,10 @@ def dots(rows: Sequence[tuple[str, Sequence[float]]], told: str) -> Markup:
     return _svg(parts, bottom + 24, told)
 
 
-def line(values: Sequence[float], told: str, logarithmic: bool = True) -> Markup:
-    """Numbers in order as a line.
-
-    Args:
-        values: the numbers.
-        told: as in :func:`bars`.
-        logarithmic: whether the axis is, where all are above 0.
-    """
+def _line(values: Sequence[float], told: str) -> Markup:
     tall, left = 130.0, 56.0
     kept = np.asarray(values, dtype=np.float64)[:: max(1, len(values) // 500)]
-    logs = logarithmic and bool((kept > 0).all())
+    logs = bool((kept > 0).all())
     heights = np.log(kept) if logs else kept
     low, high = float(heights.min()), float(heights.max())
     xs = left + (_WIDTH - left - 12) * np.arange(len(kept)) / max(len(kept) - 1, 1)

@@ -7,14 +7,15 @@ digests, and show pictures that it carries. So nothing that comes with a run, su
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
 from importlib.resources import files
 
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import printable
-from dynamo.report.content import FIGURES, Content, page_data
+from dynamo.report.charts import chart
+from dynamo.report.content import Content
 from dynamo.report.markup import Markup, element, together
-from dynamo.report.network import TOLERANCE, Network
+from dynamo.report.network import Network
+from dynamo.report.page_data import page_data
 from dynamo.report.section import Section
 from dynamo.version import __version__
 
@@ -90,8 +91,7 @@ def _digest(text: str) -> str:
 
 
 def _header(content: Content) -> Markup:
-    entries = [("compared", "What"), ("map", "Map")]
-    entries += [("network", "Network")] if isinstance(content.network, Network) else []
+    entries = [("compared", "What"), ("map-part", "Map"), ("network", "Network")]
     entries += [(section.name, _SHORT.get(section.name, section.name.capitalize())) for section in content.sections]
     entries.append(("models", "Models"))
     links = [element("li", element("a", text, href=f"#{name}")) for name, text in entries]
@@ -109,7 +109,7 @@ _SHORT = {"few-labels": "Few labels", "fixed-points": "Fixed points", "embed": "
 
 def _main(content: Content) -> list[Markup]:
     spaces = 0
-    parts = [_section(content.compared), _map(content), _network(content)]
+    parts = [_section(content.compared), _map(content)]
     for section in content.sections:
         parts.append(_section(section, spaces))
         spaces += section.space is not None
@@ -118,9 +118,9 @@ def _main(content: Content) -> list[Markup]:
 
 
 def _section(section: Section, space: int = 0) -> Markup:
-    parts = [_reading(section)]
+    parts: list[Markup] = []
     if section.chart:
-        parts.append(element("figure", Markup(section.chart), class_="chart"))
+        parts.append(element("figure", chart(section.chart, " ".join(section.told)), class_="chart"))
     if section.space is not None:
         canvas = element(
             "canvas",
@@ -134,17 +134,21 @@ def _section(section: Section, space: int = 0) -> Markup:
     if section.picture:
         parts.append(element("figure", _picture(section.picture, section.title), class_="picture"))
     parts += [_table(table, caption, folded=number > 0) for number, (caption, table) in enumerate(section.tables)]
-    return element("section", element("h2", section.title), *parts, id=section.name)
+    words = element("div", element("h2", section.title), _reading(section), class_="words")
+    return element("section", words, element("div", *parts, class_="shown"), id=section.name, class_="part")
 
 
 def _reading(section: Section) -> Markup:
     told = [element("p", printable(text)) for text in section.told]
-    cautions = [element("p", element("b", "Be careful. "), printable(text), class_="caution") for text in section.cautions]
-    return together(element("p", section.reading, class_="reading"), *told, *cautions)
+    return together(element("p", section.reading, class_="reading"), *told, *map(_caution, section.cautions))
+
+
+def _caution(text: str) -> Markup:
+    return element("p", element("b", "Be careful. "), printable(text), class_="caution")
 
 
 def _picture(content: bytes, told: str) -> Markup:
-    return element("img", src=f"data:image/png;base64,{base64.b64encode(content).decode()}", alt=told, loading="lazy")
+    return element("img", src=f"data:image/png;base64,{base64.b64encode(content).decode()}", alt=told)
 
 
 def _table(table: Table, caption: str, *, folded: bool = False) -> Markup:
@@ -161,15 +165,16 @@ def _table(table: Table, caption: str, *, folded: bool = False) -> Markup:
 
 
 def _head_of_row(value: object) -> Markup:
-    return element("th", element("bdi", _written(value)), scope="row")
+    return element("th", element("bdi", written(value)), scope="row")
 
 
 def _cell(value: object) -> Markup:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return element("td", element("bdi", _written(value)), class_="number" if number else False)
+    return element("td", element("bdi", written(value)), class_="number" if number else False)
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
+    """A cell of a table as a text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -217,8 +222,8 @@ def _map(content: Content) -> Markup:
         tabindex="0",
         role="application",
         data_tool="look",
-        aria_label="Map of the networks. Arrow keys go from network to network, Enter goes there, the space bar adds it "
-        "to the selection, Escape clears.",
+        aria_label="Map of the networks. Arrow keys go from network to network, Enter goes there, the space bar adds "
+        "it to the selection, Escape clears.",
         aria_describedby="tip",
     )
     selection = element(
@@ -234,63 +239,63 @@ def _map(content: Content) -> Markup:
         id="selection",
         hidden=True,
     )
-    still = content.run / "map.png"
-    noscript = element("noscript", element("p", f"The map needs JavaScript. {printable(str(still))} is a picture of it."))
+    still = printable(str(content.run / "map.png"))
+    noscript = element("noscript", element("p", f"The map needs JavaScript. {still} is a picture of it."))
     return element(
         "section",
         element("h2", content.map.title),
         _reading(content.map),
-        element("div", sides, tools, zoom, colour, shape, class_="controls"),
-        element("div", canvas, element("div", id="tip", role="status", hidden=True), class_="stage"),
-        noscript,
-        element("ul", id="legend", class_="legend"),
-        selection,
-        id="map-section",
+        element(
+            "div",
+            element(
+                "div",
+                element("div", sides, tools, zoom, colour, shape, class_="controls"),
+                element("div", canvas, element("div", id="tip", role="status", hidden=True), class_="stage"),
+                noscript,
+                element("ul", id="legend", class_="legend"),
+                selection,
+            ),
+            _network(content),
+            class_="explorer",
+        ),
+        id="map-part",
     )
 
 
 def _network(content: Content) -> Markup:
+    """The panel in which the network runs."""
     network = content.network
     if not isinstance(network, Network):
-        return element("section", element("h2", "The network"), element("p", network), id="network")
-    kind = network.table["kind"]
-    asked = {
-        "tokens": "Type a sentence" if network.words else "Type token ids",
-        "real": "Draw, or change the numbers" if network.table["paint"] else "Paste a sequence: one step a line",
-    }[kind]
-    paint = element("canvas", id="paint", role="img", aria_label="the sequence as a picture; the numbers can be edited below")
-    rows = "1" if kind == "tokens" and not network.words else "2" if kind == "tokens" else "8"
-    area = element("textarea", id="input", rows=rows, spellcheck="false", aria_label=asked)
-    size = f"{network.size / 1e6:.1f} MB" if network.size > 1e5 else f"{network.size / 1e3:.0f} kB"
-    rounding = f"Weights in {network.bits} bits, {size}; on {_checked(network)} outputs differ from the fit's own by at most {network.error:.1g}."
-    cautions = [
-        "Between the models the θ is a mean of the nearest, since the map's coordinates are distances: what runs there is "
-        "made up by the map, and no trained network stands behind it."
-    ]
-    if network.left_out:
-        cautions.append(f"{network.left_out:,} words, those with the highest ids, were left out for want of room.")
-    if network.table["paint"]:
-        hint = "Each row is a step. Draw with the pointer; with Shift it wipes."
+        return element("div", element("p", network, class_="reading"), id="network")
+    tokens, known, grey = network.table["kind"] == "tokens", bool(network.words), network.table["paint"]
+    if tokens:
+        asked, rows = ("Type a sentence", "2") if known else ("Type token ids", "1")
+        hint = "Words that it does not know are read as <unk>." if known else ""
+    elif grey:
+        asked, rows, hint = "Draw, or change the numbers", "8", "Each row is a step. With Shift the pointer wipes."
     else:
-        hint = "Words that it does not know are read as <unk>." if kind == "tokens" and network.words else ""
+        asked, rows, hint = "Paste a sequence", "8", "One step a line."
+    told = "the sequence as a picture; the numbers beside it can be edited"
+    paint = element("canvas", id="paint", role="img", aria_label=told) if grey else ""
+    area = element("textarea", id="input", rows=rows, spellcheck="false")
+    python = element(
+        "details",
+        element("summary", "The same in Python"),
+        element("p", "from dynamo import Fit", class_="code"),
+        element("pre", id="python"),
+    )
+    typed = element(
+        "div", element("label", asked, for_="input"), area, element("p", hint, class_="more"), class_="typed"
+    )
     return element(
-        "section",
-        element("h2", "The network, running here"),
+        "div",
+        element("h3", "The network, running here"),
         element(
-            "p",
-            "Click anywhere on the map: the network at that place answers below, in this page. Nothing is sent anywhere.",
-            class_="reading",
+            "p", "Click anywhere on the map: the network at that place answers, in this page alone.", class_="reading"
         ),
-        element("p", rounding),
-        *(element("p", element("b", "Be careful. "), text, class_="caution") for text in cautions),
         element("p", id="where", aria_live="polite"),
         element("label", "Head ", element("select", id="head")),
-        element(
-            "div",
-            paint if network.table["paint"] else "",
-            element("div", element("label", asked, for_="input"), area, element("p", hint, class_="more"), class_="typed"),
-            class_="ask",
-        ),
+        element("div", paint, typed, class_="ask"),
         element(
             "p",
             _button("Another example", "example", "an input that the run has kept"),
@@ -299,27 +304,37 @@ def _network(content: Content) -> Markup:
         ),
         element("p", id="answer-problem", role="alert"),
         element("div", id="answer", aria_live="polite"),
-        element(
-            "details",
-            element("summary", "The same in Python"),
-            element("p", "from dynamo import Fit", class_="code"),
-            element("pre", id="python"),
+        python,
+        element("p", _weights(network), class_="more"),
+        _caution(
+            "Coordinates are those of distances. A place between the models gets the mean θ of the nearest: "
+            "that network is made up by the map, and no trained one stands behind it."
         ),
         id="network",
     )
 
 
-def _checked(network: Network) -> str:
-    return "inputs of the run" if network.examples else "made-up inputs"
+def _weights(network: Network) -> str:
+    size = f"{network.size / 1e6:.1f} MB" if network.size >= 1e5 else f"{network.size / 1e3:.0f} kB"
+    kind = "the run's inputs" if network.examples else "made-up inputs"
+    told = (
+        f"Its weights: {network.bits} bits each, {size}. On {kind} the outputs differ from the fit's own by at most "
+        f"{network.error:.1g}."
+    )
+    if network.left_out:
+        told += f" {network.left_out:,} words, those with the highest ids, were left out for want of room."
+    return told
 
 
 def _models(content: Content) -> Markup:
     columns, rows = content.models_table()
-    head = element("tr", *(element("th", element("button", printable(name), type="button"), scope="col") for name in columns))
+    head = element(
+        "tr", *(element("th", element("button", printable(name), type="button"), scope="col") for name in columns)
+    )
     body = [
         element(
             "tr",
-            element("th", element("button", element("bdi", _written(row[0])), type="button"), scope="row"),
+            element("th", element("button", element("bdi", written(row[0])), type="button"), scope="row"),
             *map(_cell, row[1:]),
             data_model=str(number),
         )
@@ -336,9 +351,7 @@ def _models(content: Content) -> Markup:
     return element(
         "section",
         element("h2", "The networks"),
-        element("p", "Metadata, and on test data how well each is imitated.", class_="reading"),
+        element("p", "Their metadata, and how well each is imitated on test data.", class_="reading"),
         element("div", table, class_="scroll tall", tabindex="0", role="region", aria_label="the networks"),
         id="models",
     )
-
-

@@ -125,9 +125,7 @@ def network_of(fit: Fit, words: Sequence[str] = ()) -> Network | str:
     return "The network is not in this page: what a page would run differs from the fit's own emulator."
 
 
-def run(
-    weights: Mapping[str, NDArray[Any]], theta: Floats, steps: NDArray[Any], head: int = 0
-) -> NDArray[np.float64]:
+def run(weights: Mapping[str, NDArray[Any]], theta: Floats, steps: NDArray[Any], head: int = 0) -> NDArray[np.float64]:
     """The outputs ``[T, K]`` after each step, as the page computes them.
 
     Args:
@@ -181,7 +179,7 @@ def _some(probes: Inputs | None, count: int) -> list[NDArray[Any]]:
     """Some of the inputs that a fit has kept, each without its padding."""
     if probes is None:
         return []
-    rows = torch.linspace(0, len(probes) - 1, min(count, len(probes))).round().long().unique().tolist()
+    rows = np.unique(np.linspace(0, len(probes) - 1, min(count, len(probes))).round().astype(int)).tolist()
     return [probes.values[row][probes.mask[row]].numpy() for row in rows]
 
 

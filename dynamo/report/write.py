@@ -7,12 +7,15 @@ from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.files import write_bytes
 from dynamo.report.content import content_of
 from dynamo.report.html import html
+from dynamo.report.markdown import markdown
+from dynamo.report.pdf import pdf
 from dynamo.system.progress import Stages, silent_stages
 
-FORMATS = ("html",)
+#: What a report can be: a page, a text with pictures beside it, or paper.
+FORMATS = ("html", "md", "pdf")
 
 
-def report(
+def write_report(
     runs: Path | str | Sequence[Path | str],
     out: Path | str | None = None,
     *,
@@ -41,8 +44,8 @@ def report(
             written.
 
     Example:
-        >>> from dynamo import report
-        >>> report("run").name
+        >>> from dynamo import write_report
+        >>> write_report("run").name
         'report.html'
     """
     folders = [Path(runs)] if isinstance(runs, Path | str) else [Path(run) for run in runs]
@@ -56,5 +59,14 @@ def report(
         with_network=with_network,
         progress=progress,
     )
-    write_bytes(path, html(content).encode())
+    if form == "html":
+        write_bytes(path, html(content).encode())
+    elif form == "pdf":
+        write_bytes(path, pdf(content))
+    else:
+        folder = path.with_name(f"{path.stem}-pictures")
+        text, pictures = markdown(content, folder.name)
+        for name, picture in pictures.items():
+            write_bytes(folder / name, picture)
+        write_bytes(path, text.encode())
     return path

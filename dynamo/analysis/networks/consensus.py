@@ -12,9 +12,7 @@ from dynamo.population.recording import run
 from dynamo.system.progress import Progress, silent
 
 
-def consensus(
-    population: Population, *, models: int = 40, examples: int = 512, progress: Progress = silent
-) -> Floats:
+def consensus(population: Population, *, models: int = 40, examples: int = 512, progress: Progress = silent) -> Floats:
     """The agreement of pairs of base models on test data, ``[pairs]``: the share of decisions that are the same
     (classes), or R² of the outputs (real outputs), as fidelity measures that of an imitation.
 

@@ -85,8 +85,11 @@ function shade(box, share) {
   box.classList.add("shaded");
 }
 
+/** Decimals of a probability: fewer where there are many classes side by side. */
+const digitsOf = shown => (shown.length > 6 ? 2 : 3);
+
 function valueCell(value, shaded) {
-  const box = make("td", figure(value), { "data-value": value });
+  const box = make("td", shaded ? value.toFixed(shaded) : figure(value), { "data-value": value });
   if (shaded) shade(box, value);
   return box;
 }
@@ -95,7 +98,7 @@ function showAnswer(rows, read, head) {
   const classes = head.kind === "classes", last = rows.map(({ values }) => values[values.length - 1]);
   let shown = last[0].map((_, k) => k);
   if (shown.length > SHOWN_CLASSES) shown = shown.sort((one, other) => last[0][other] - last[0][one]).slice(0, SHOWN_CLASSES);
-  const names = shown.map(k => (classes ? `class ${k}` : `output ${k + 1}`));
+  const names = shown.map(k => (classes ? (shown.length > 2 ? String(k) : `class ${k}`) : `output ${k + 1}`));
   const parts = [answerTable(rows, last, shown, names, classes)];
   if (!classes && read.length > 1) parts.push(lineChart(rows[0].values, shown, names));
   parts.push(stepsTable(rows[0].values, read, shown, names, classes));
@@ -117,12 +120,12 @@ function scrolling(table) {
 
 function answerTable(rows, last, shown, names, classes) {
   const table = make("table", undefined, { id: "answers" }), body = make("tbody");
-  table.append(make("caption", "After the last step"), headOf("network", classes ? ["answer", ...names] : names), body);
+  table.append(make("caption", classes ? "After the last step: the probability of each class" : "After the last step"), headOf("network", classes ? ["class", ...names] : names), body);
   rows.forEach(({ name }, at) => {
     const row = make("tr"), top = last[at].indexOf(Math.max(...last[at]));
     row.append(make("th", name, { scope: "row" }));
-    if (classes) row.append(make("td", `class ${top}`, { class: "decision" }));
-    row.append(...shown.map(k => valueCell(last[at][k], classes)));
+    if (classes) row.append(make("td", String(top), { class: "decision" }));
+    row.append(...shown.map(k => valueCell(last[at][k], classes && digitsOf(shown))));
     body.append(row);
   });
   return scrolling(table);
@@ -135,7 +138,7 @@ function stepsTable(values, read, shown, names, classes) {
   table.append(headOf("step", names), body);
   values.slice(0, SHOWN_STEPS).forEach((row, at) => {
     const line = make("tr");
-    line.append(make("th", read[at].name, { scope: "row" }), ...shown.map(k => valueCell(row[k], classes)));
+    line.append(make("th", read[at].name, { scope: "row" }), ...shown.map(k => valueCell(row[k], classes && digitsOf(shown))));
     body.append(line);
   });
   if (values.length > SHOWN_STEPS) box.append(make("p", `… ${values.length - SHOWN_STEPS} more steps`));
