@@ -124,7 +124,7 @@ QUESTIONS = (
         "The map in the background with new models on it.",
         "A model that is called foreign is imitated too poorly for its place to mean anything.",
         (("embedding", "new models"),),
-        ("map", "embed"),
+        ("embedding",),
     ),
     Question(
         "fixed-points",

@@ -89,7 +89,7 @@ function shade(box, share) {
 const digitsOf = shown => (shown.length > 6 ? 2 : 3);
 
 function valueCell(value, shaded) {
-  const box = make("td", shaded ? value.toFixed(shaded) : figure(value), { "data-value": value });
+  const box = make("td", value.toFixed(shaded || 3), { "data-value": value });
   if (shaded) shade(box, value);
   return box;
 }
