@@ -47,7 +47,7 @@ function camera(places) {
 
 /** Fit a canvas to its size on the page; returns the pen, in which one unit is one pixel of the page. */
 function penOf(canvas, seen) {
-  const ratio = printing ? 2 : devicePixelRatio || 1, box = canvas.getBoundingClientRect();
+  const ratio = style.printing ? 2 : devicePixelRatio || 1, box = canvas.getBoundingClientRect();
   [seen.width, seen.height] = [box.width, box.height];
   canvas.width = Math.round(box.width * ratio);
   canvas.height = Math.round(box.height * ratio);

@@ -14,15 +14,18 @@ const MARKS = [
 ];
 const paths = MARKS.map(mark => new Path2D(mark));
 
-let printing = false;
+// What the page's own style says is asked once, and again when it changes.
+const style = { printing: false, dark: false, inks: new Map() };
 
-function isDark() {
-  return !printing && matchMedia("(prefers-color-scheme: dark)").matches;
+function readStyle() {
+  style.dark = !style.printing && matchMedia("(prefers-color-scheme: dark)").matches;
+  style.inks.clear();
 }
 
-/** The colours that the page's own style gives to ink, lines and ground. */
+/** The colours that the style gives to ink, lines and ground. */
 function ink(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  if (!style.inks.has(name)) style.inks.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  return style.inks.get(name);
 }
 
 function onScale(share) {
@@ -54,7 +57,7 @@ function encoding(column) {
 }
 
 function colourOf(shown, index) {
-  const palette = isDark() ? DARK : LIGHT, value = shown.of(index);
+  const palette = style.dark ? DARK : LIGHT, value = shown.of(index);
   if (shown.kind === "scale") return value === null ? ink("faint") : onScale(value);
   return palette[value % palette.length];
 }

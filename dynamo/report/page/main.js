@@ -41,11 +41,13 @@ function controls() {
 const spaces = [...document.querySelectorAll("canvas[data-space]")].map(drawn => showSpace(drawn, data.spaces[drawn.dataset.space]));
 
 function drawAll() {
+  readStyle();
   paintLegend();
   draw();
   spaces.forEach(show => show());
 }
 
+readStyle();
 controls();
 listenToPointer();
 listenToKeys();
@@ -58,7 +60,7 @@ drawAll();
 if (move) move();
 document.documentElement.dataset.ready = "yes";
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawAll(); if (move) move(); });
-addEventListener("beforeprint", () => { printing = true; drawAll(); });
-addEventListener("afterprint", () => { printing = false; drawAll(); });
+addEventListener("beforeprint", () => { style.printing = true; drawAll(); });
+addEventListener("afterprint", () => { style.printing = false; drawAll(); });
 new ResizeObserver(redraw).observe(canvas);
 addEventListener("resize", () => spaces.forEach(show => show()));

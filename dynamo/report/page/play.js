@@ -152,7 +152,7 @@ function lineChart(values, shown, names) {
   chart.setAttribute("viewBox", `0 0 ${wide} ${tall}`);
   chart.setAttribute("role", "img");
   chart.setAttribute("aria-label", `outputs over ${values.length} steps, from ${figure(low)} to ${figure(high)}`);
-  const palette = isDark() ? DARK : LIGHT;
+  const palette = style.dark ? DARK : LIGHT;
   shown.forEach((k, number) => {
     const line = document.createElementNS(space, "polyline");
     line.setAttribute("points", values.map((row, at) =>

@@ -3,7 +3,7 @@ function showSpace(canvas, { kinds, lines, axes }) {
   const seen = camera([...lines.flat(), ...kinds.flatMap(({ places }) => places)]);
   seen.flat = false;
   const show = () => {
-    const pen = penOf(canvas, seen), palette = isDark() ? DARK : LIGHT;
+    const pen = penOf(canvas, seen), palette = style.dark ? DARK : LIGHT;
     pen.strokeStyle = ink("trace");
     pen.lineWidth = 0.7;
     for (const line of lines) {
