@@ -5,7 +5,6 @@ from math import isfinite
 
 import numpy as np
 
-from dynamo.contracts.errors import printable
 from dynamo.report.markup import Markup, element
 from dynamo.report.section import Bars, Dots, Line
 
@@ -98,7 +97,7 @@ def _line(values: Sequence[float], told: str) -> Markup:
 def _svg(parts: Sequence[Markup], tall: float, told: str) -> Markup:
     return element(
         "svg",
-        element("title", printable(told)),
+        element("title", told),
         *parts,
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {_WIDTH} {tall:.0f}",
@@ -109,7 +108,7 @@ def _svg(parts: Sequence[Markup], tall: float, told: str) -> Markup:
 
 
 def _text(x: float, y: float, text: str, anchor: str, colour: str) -> Markup:
-    return element("text", printable(text), x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, fill=colour)
+    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, fill=colour)
 
 
 def _rectangle(x: float, y: float, wide: float, tall: float, colour: str) -> Markup:

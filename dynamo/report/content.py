@@ -139,9 +139,14 @@ def _open(fit: Fit, folder: Path | None) -> tuple[Population | None, str]:
 
 
 def _checkpoints(fit: Fit) -> list[list[int]]:
-    """The numbers of models that are states of one training, in order; none where there are no checkpoints."""
+    """The numbers of models that are states of one training, in order; none where there are no checkpoints.
+
+    Metadata with a value of its own for each model, such as a path, does not part them.
+    """
+    shared = [key for key in parts.keys_of(fit) if len({str(own.get(key)) for own in fit.metadata}) < len(fit.metadata)]
+    tables = [{key: own[key] for key in shared if key in own} for own in fit.metadata]
     for key in CHECKPOINTS:
-        numbers = [table.get(key) for table in fit.metadata]
+        numbers = [table.get(key) for table in tables]
         if all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
-            return sequences(fit.metadata, key)
+            return sequences(tables, key)
     return []

@@ -10,7 +10,6 @@ import json
 from importlib.resources import files
 
 from dynamo.analysis.table import Table
-from dynamo.contracts.errors import printable
 from dynamo.report.charts import chart
 from dynamo.report.content import Content
 from dynamo.report.markup import Markup, element, together
@@ -52,7 +51,7 @@ def html(content: Content) -> str:
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="no-referrer"),
-        element("title", f"{content.title}: {printable(content.run.resolve().name)}"),
+        element("title", f"{content.title}: {content.run.resolve().name}"),
         element("style", style),
     )
     body = element(
@@ -129,7 +128,7 @@ def _section(section: Section, space: int = 0) -> Markup:
             role="img",
             aria_label="fixed and slow points in three dimensions; arrow keys turn, + and - zoom",
         )
-        told = element("figcaption", f"{printable(str(section.space['title']))}. Drag, or use the arrow keys, to turn.")
+        told = element("figcaption", f"{section.space['title']}. Drag, or use the arrow keys, to turn.")
         parts.append(element("figure", canvas, element("ul", class_="legend"), told, class_="space"))
     if section.picture:
         parts.append(element("figure", _picture(section.picture, section.title), class_="picture"))
@@ -139,12 +138,12 @@ def _section(section: Section, space: int = 0) -> Markup:
 
 
 def _reading(section: Section) -> Markup:
-    told = [element("p", printable(text)) for text in section.told]
+    told = [element("p", text) for text in section.told]
     return together(element("p", section.reading, class_="reading"), *told, *map(_caution, section.cautions))
 
 
 def _caution(text: str) -> Markup:
-    return element("p", element("b", "Be careful. "), printable(text), class_="caution")
+    return element("p", element("b", "Be careful. "), text, class_="caution")
 
 
 def _picture(content: bytes, told: str) -> Markup:
@@ -153,7 +152,7 @@ def _picture(content: bytes, told: str) -> Markup:
 
 def _table(table: Table, caption: str, *, folded: bool = False) -> Markup:
     columns, rows = table
-    head = element("tr", *(element("th", printable(column), scope="col") for column in columns))
+    head = element("tr", *(element("th", column, scope="col") for column in columns))
     body = [element("tr", _head_of_row(row[0]), *map(_cell, row[1:])) for row in rows[:ROWS] if row]
     drawn = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
     parts = [element("div", drawn, class_="scroll", tabindex="0", role="region", aria_label=caption)]
@@ -180,7 +179,7 @@ def written(value: object) -> str:
     if isinstance(value, float):
         small = value != 0 and abs(value) < 1e-3
         return "" if value != value else f"{value:.3g}" if small or abs(value) >= 1e4 else f"{value:.3f}"
-    return "" if value is None else printable(str(value))
+    return "" if value is None else str(value)
 
 
 def _button(text: str, name: str, told: str, **attributes: str | bool) -> Markup:
@@ -239,7 +238,7 @@ def _map(content: Content) -> Markup:
         id="selection",
         hidden=True,
     )
-    still = printable(str(content.run / "map.png"))
+    still = str(content.run / "map.png")
     noscript = element("noscript", element("p", f"The map needs JavaScript. {still} is a picture of it."))
     return element(
         "section",
@@ -328,9 +327,7 @@ def _weights(network: Network) -> str:
 
 def _models(content: Content) -> Markup:
     columns, rows = content.models_table()
-    head = element(
-        "tr", *(element("th", element("button", printable(name), type="button"), scope="col") for name in columns)
-    )
+    head = element("tr", *(element("th", element("button", name, type="button"), scope="col") for name in columns))
     body = [
         element(
             "tr",

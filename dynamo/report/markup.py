@@ -2,6 +2,8 @@
 
 from html import escape
 
+from dynamo.contracts.errors import printable
+
 
 class Markup(str):
     """A text that is markup already. Only :func:`element` and :func:`together` make it, and who reads the page's own
@@ -25,7 +27,7 @@ def element(tag: str, *content: str, **attributes: str | bool) -> Markup:
         '<b title="&quot;">&lt;script&gt;</b>'
     """
     written = "".join(
-        f" {_name(name)}" if value is True else f' {_name(name)}="{escape(value)}"'
+        f" {_name(name)}" if value is True else f' {_name(name)}="{_escaped(value)}"'
         for name, value in attributes.items()
         if value is not False
     )
@@ -34,7 +36,12 @@ def element(tag: str, *content: str, **attributes: str | bool) -> Markup:
 
 def together(*content: str) -> Markup:
     """Texts and elements, one after the other."""
-    return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in content))
+    return Markup("".join(part if isinstance(part, Markup) else _escaped(part) for part in content))
+
+
+def _escaped(text: str) -> str:
+    """Without marks and quotes, and with its control characters, which could turn what follows, written out."""
+    return escape(printable(text))
 
 
 def _name(name: str) -> str:

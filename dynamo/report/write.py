@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynamo.contracts.errors import DynamoError, did_you_mean
-from dynamo.contracts.files import write_bytes
+from dynamo.contracts.files import refuse_links, write_bytes
 from dynamo.report.content import content_of
 from dynamo.report.html import html
 from dynamo.report.markdown import markdown
@@ -52,6 +52,10 @@ def write_report(
     if form not in FORMATS:
         raise DynamoError(f"there is no report of the form {form!r}: {did_you_mean(form, FORMATS)}")
     path = Path(out) if out is not None else folders[0] / f"report.{form}"
+    if out is None:
+        refuse_links(folders[0], path)
+    if path.is_dir():
+        raise DynamoError(f"{path} is a folder: name the file that the report shall be")
     content = content_of(
         folders,
         population=None if population is None else Path(population),

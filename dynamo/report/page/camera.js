@@ -47,10 +47,10 @@ function camera(places) {
 
 /** Fit a canvas to its size on the page; returns the pen, in which one unit is one pixel of the page. */
 function penOf(canvas, seen) {
-  const ratio = style.printing ? 2 : devicePixelRatio || 1, box = canvas.getBoundingClientRect();
-  [seen.width, seen.height] = [box.width, box.height];
-  canvas.width = Math.round(box.width * ratio);
-  canvas.height = Math.round(box.height * ratio);
+  const ratio = style.printing ? 2 : devicePixelRatio || 1;
+  [seen.width, seen.height] = [canvas.clientWidth, canvas.clientHeight];
+  canvas.width = Math.round(seen.width * ratio);
+  canvas.height = Math.round(seen.height * ratio);
   const pen = canvas.getContext("2d");
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.font = "12px system-ui, sans-serif";

@@ -150,7 +150,7 @@ function choose(index, place) {
 
 function pointOf(event) {
   const box = canvas.getBoundingClientRect();
-  return [event.clientX - box.left, event.clientY - box.top];
+  return [event.clientX - box.left - canvas.clientLeft, event.clientY - box.top - canvas.clientTop];
 }
 
 function listenToPointer() {

@@ -1,5 +1,5 @@
 // What the network at a place answers to an input, beside the nearest models.
-const BESIDE = 3, SHOWN_CLASSES = 12, SHOWN_STEPS = 80, MOST_STEPS = 400;
+const BESIDE = 3, SHOWN_CLASSES = 12, SHOWN_STEPS = 80, MOST_STEPS = 200;
 
 function player() {
   const spec = data.network, weights = readWeights(spec), area = byId("input");
@@ -10,7 +10,7 @@ function player() {
   heads.closest("label").hidden = spec.heads.length < 2;
   let example = 0;
 
-  const steps = () => (spec.kind === "tokens" ? readSentence(area.value, numbers) : readNumbers(area.value, spec.size)).slice(0, MOST_STEPS);
+  const steps = () => (spec.kind === "tokens" ? readSentence(area.value, numbers) : readNumbers(area.value, spec.size));
   const outputs = (theta, head, read) => {
     const found = run(spec, weights, theta, head, read.map(({ value }) => value));
     return spec.heads[head].kind === "classes" ? found.map(softmax) : found.map(row => Array.from(row));
@@ -35,12 +35,12 @@ function player() {
     const theta = thetaOf(shares), head = Number(heads.value);
     describePlace(shares, theta, spec.heads[head].name);
     try {
-      const read = steps();
+      const given = steps(), read = given.slice(0, MOST_STEPS);
       if (!read.length) throw new Error(spec.kind === "tokens" ? "type a word" : "give at least one step");
       const near = nearestModels(state.place).filter(index => index !== state.chosen && models.heads[index] === head).slice(0, BESIDE);
       const rows = [{ name: "here", values: outputs(theta, head, read) }];
       for (const index of near) rows.push({ name: models.names[index], values: outputs(models.theta[index], head, read) });
-      told.textContent = "";
+      told.textContent = given.length > read.length ? `only the first ${MOST_STEPS} of ${given.length} steps are read` : "";
       showAnswer(rows, read, spec.heads[head]);
     } catch (problem) {
       told.textContent = problem.message;
