@@ -55,7 +55,7 @@ def _dots(rows: Sequence[tuple[str, Sequence[float]]], told: str) -> Markup:
     everything = [value for values in known for value in values]
     low, high = min([*everything, 0.0]), max([*everything, 1.0])
     low = max(low, high - 4 * (high - min(0.0, low))) if everything else low
-    left, right, tall = 230.0, _WIDTH - 16.0, 34.0
+    left, right, tall = 16.0, _WIDTH - 16.0, 46.0
 
     def at(value: float) -> float:
         return left + (right - left) * (value - low) / (high - low)
@@ -66,14 +66,14 @@ def _dots(rows: Sequence[tuple[str, Sequence[float]]], told: str) -> Markup:
         parts.append(_stroke(at(tick), 4, at(tick), bottom, _LINE))
         parts.append(_text(at(tick), bottom + 15, f"{tick:.2g}", "middle", _QUIET))
     for number, ((name, _), values) in enumerate(zip(rows, known, strict=True)):
-        y = 4 + tall * (number + 0.5)
-        parts.append(_text(left - 14, y + 4, name, "end", _INK))
-        spread = np.random.default_rng(0).uniform(-7, 7, len(values)).tolist()
+        y = tall * (number + 0.75)
+        parts.append(_text(left, y - 16, name, "start", _INK))
+        spread = np.random.default_rng(0).uniform(-6, 6, len(values)).tolist()
         shown = list(zip(values, spread, strict=True))[:: max(1, len(values) // 400)]
         parts += [_circle(at(value), y + shift) for value, shift in shown]
         if values:
             middle = float(np.median(values))
-            parts.append(_stroke(at(middle), y - 12, at(middle), y + 12, _INK, 2))
+            parts.append(_stroke(at(middle), y - 10, at(middle), y + 10, _INK, 2))
     return _svg(parts, bottom + 24, told)
 
 

@@ -86,6 +86,7 @@ def compared(fit: Fit) -> Section:
 
 def map_part(drawn: MapCoordinates, fit: Fit) -> Section:
     """How to read the map."""
+    figures = drawn.distances.describe().removeprefix(f"distances by {drawn.kind}")
     held = float(drawn.places.shares[:2].sum())
     cautions = []
     if held < 0.5:
@@ -99,7 +100,7 @@ def map_part(drawn: MapCoordinates, fit: Fit) -> Section:
         "The map",
         "Each mark is a network; networks that compute alike lie close together. Distances mean something, directions "
         "do not.",
-        [f"Drawn from the principal coordinates of {drawn.describe()}."],
+        [f"Drawn from the principal coordinates of the {drawn.kind} distances{figures}."],
         cautions,
     )
 

@@ -73,7 +73,7 @@ function describePlace(shares, theta, head) {
   if (state.chosen !== null) told.append("At ", make("b", models.names[state.chosen]), ": the network that imitates it.");
   else {
     told.append(`Between the models, at (${figure(x)}, ${figure(y)}): the mean θ of the nearest, `);
-    shares.forEach(({ index, share }, rank) => told.append(rank ? ", " : "", make("b", models.names[index]), ` ${Math.round(100 * share)} %`));
+    shares.filter(({ share }) => share >= 0.005).forEach(({ index, share }, rank) => told.append(rank ? ", " : "", make("b", models.names[index]), ` ${Math.round(100 * share)} %`));
     told.append(".");
   }
   const several = data.network.heads.length > 1 ? `, head=${JSON.stringify(head)}` : "";
