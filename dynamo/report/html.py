@@ -38,6 +38,9 @@ SCRIPTS = (
 #: Rows of an analysis' table that the page shows.
 ROWS = 12
 
+#: Above so many models their table is laid out only when it is seen.
+MANY = 200
+
 
 def html(content: Content) -> str:
     """The page of a report."""
@@ -351,4 +354,5 @@ def _models(content: Content) -> Markup:
         element("p", "Their metadata, and how well each is imitated on test data.", class_="reading"),
         element("div", table, class_="scroll tall", tabindex="0", role="region", aria_label="the networks"),
         id="models",
+        class_="many" if len(rows) > MANY else False,
     )

@@ -113,7 +113,7 @@ function headOf(first, names) {
 }
 
 function scrolling(table) {
-  const box = make("div", undefined, { class: "scroll", tabindex: "0" });
+  const box = make("div", undefined, { class: "scroll", tabindex: "0", role: "region", "aria-label": "answers" });
   box.append(table);
   return box;
 }
