@@ -12,6 +12,7 @@ import torch
 from command_line import dynamo
 from dynamo import Dataset, DynamoError, Inputs, Population, write_report
 from dynamo.analysis.networks.consensus import consensus
+from dynamo.fit.distances import NoiseFloor
 from dynamo.population.recording import run as run_model
 from dynamo.registry import make
 from dynamo.report.answers import QUESTIONS, answers, read_table
@@ -164,6 +165,22 @@ def test_the_report_on_one_model_or_two(count, tmp_path):
     fitted(count)[0].save(tmp_path)
     for form in ("html", "md", "pdf"):
         assert write_report(tmp_path, form=form).exists()
+
+
+def test_the_noise_floor_is_on_the_map(tmp_path):
+    fit = save_run(tmp_path, DIGITS, count=4)
+    folder = tmp_path / "run"
+    assert data_of(write_report(folder).read_text())["models"]["floor"] is None
+    (folder / "distances").mkdir()
+    noise = NoiseFloor("combined", ["net-0", "net-1"], [0.25, 0.75], 2.0)
+    noise.write(folder / "distances")
+    page = write_report(folder).read_text()
+    assert data_of(page)["models"]["floor"] == pytest.approx(0.25 * fit.distances().typical)
+    assert "The bar on the map is the noise floor" in page
+    (folder / "distances" / "noise-combined.csv").write_text("a\nb\n")
+    page = write_report(folder).read_text()
+    assert data_of(page)["models"]["floor"] is None
+    assert "The noise floor cannot be shown" in page
 
 
 def test_several_runs_say_how_stable_the_map_is(digits, tmp_path):

@@ -44,9 +44,13 @@ QUESTIONS = (
         "Do the models form clusters?",
         "The map with the clusters outlined, and whether the models of one group lie together: 1 is perfect agreement, "
         "0 is chance.",
-        "The test of one cluster is strict, above all with fewer than 20 models: metadata can follow the map where no "
-        "clusters can be shown without it.",
-        (("agreement", "agreement with the metadata"), ("numbers", "how many clusters?"), ("groups", "mean distances")),
+        "Metadata can follow the map where no clusters can be shown without it, and among few models hardly any can; "
+        "models along a bent line can look like clusters at its ends.",
+        (
+            ("agreement", "agreement with the metadata"),
+            ("cuts", "the cuts that were tried"),
+            ("groups", "mean distances"),
+        ),
         ("clusters",),
     ),
     Question(

@@ -11,6 +11,7 @@ from dynamo.analysis.geometry.order import sequences
 from dynamo.analysis.networks.consensus import consensus
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
+from dynamo.fit.distances import NoiseFloor
 from dynamo.fit.fidelity import Fidelity, is_measured, read_fidelity
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
@@ -95,7 +96,7 @@ def content_of(
     fit, run = fits[0], runs[0]
     check_key(fit.metadata, colour_by)
     maps = maps_of(fits) if len(fits) > 1 else []
-    drawn = map_coordinates(fit)
+    drawn, damaged = _with_floor(map_coordinates(fit), run)
     measured = read_fidelity(run) if is_measured(run) else None
     models, missing = _open(fit, population)
     words = models.dataset(models[0]).tokens if models is not None else ()
@@ -123,9 +124,18 @@ def content_of(
         measured,
         network,
         parts.compared(fit),
-        parts.map_part(drawn, fit),
+        parts.map_part(drawn, fit, damaged),
         sections,
     )
+
+
+def _with_floor(drawn: MapCoordinates, run: Path) -> tuple[MapCoordinates, str]:
+    """The map with the noise floor, where it was measured for this run, or what is wrong with the file."""
+    try:
+        noise = NoiseFloor.read(run / "distances", drawn.kind)
+    except DynamoError as error:
+        return drawn, str(error)
+    return (drawn if noise is None else attrs.evolve(drawn, distances=drawn.distances.with_floor(noise))), ""
 
 
 def _open(fit: Fit, folder: Path | None) -> tuple[Population | None, str]:

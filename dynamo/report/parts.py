@@ -84,11 +84,23 @@ def compared(fit: Fit) -> Section:
     )
 
 
-def map_part(drawn: MapCoordinates, fit: Fit) -> Section:
-    """How to read the map."""
+def map_part(drawn: MapCoordinates, fit: Fit, damaged: str = "") -> Section:
+    """How to read the map.
+
+    Args:
+        drawn: where the models lie.
+        fit: the fit.
+        damaged: what is wrong with what is known of the noise floor.
+    """
     figures = drawn.distances.describe().removeprefix(f"distances by {drawn.kind}")
     held = float(drawn.places.shares[:2].sum())
-    cautions = []
+    floor = drawn.distances.floor
+    cautions = [f"The noise floor cannot be shown: {damaged}."] if damaged else []
+    told = [f"Drawn from the principal coordinates of the {drawn.kind} distances{figures}."]
+    if floor is not None:
+        told.append(
+            "The bar on the map is the noise floor: equal models lie that far apart, and nothing nearer is told apart."
+        )
     if held < 0.5:
         cautions.append(f"The plane holds {held:.0%} of the variance: models that lie together here may lie apart.")
     if drawn.instead:
@@ -100,7 +112,7 @@ def map_part(drawn: MapCoordinates, fit: Fit) -> Section:
         "The map",
         "Each mark is a network; networks that compute alike lie close together. Distances mean something, directions "
         "do not.",
-        [f"Drawn from the principal coordinates of the {drawn.kind} distances{figures}."],
+        told,
         cautions,
     )
 

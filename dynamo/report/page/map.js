@@ -46,6 +46,23 @@ function drawFrame(pen) {
   pen.fillText(names[1] ?? "", 0, 0);
   pen.restore();
   pen.textAlign = "left";
+  drawFloor(pen);
+}
+
+/** The distance of equal models, to measure others by. */
+function drawFloor(pen) {
+  if (!models.floor) return;
+  const [from, to] = [[0, 0, 0], [models.floor, 0, 0]].map(place => seen.project(place)[0]), left = 42, y = seen.height - 40;
+  pen.strokeStyle = pen.fillStyle = ink("quiet");
+  pen.beginPath();
+  for (const x of [left, left + to - from]) {
+    pen.moveTo(x, y - 4);
+    pen.lineTo(x, y + 4);
+  }
+  pen.moveTo(left, y);
+  pen.lineTo(left + to - from, y);
+  pen.stroke();
+  pen.fillText("equal models", left, y - 8);
 }
 
 function drawLines(pen) {
