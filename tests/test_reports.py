@@ -18,10 +18,11 @@ from dynamo.registry import make
 from dynamo.report.answers import QUESTIONS, answers, read_table
 from dynamo.report.content import content_of
 from dynamo.report.html import html
+from dynamo.report.image_network import run_image, work_of
 from dynamo.report.markup import element
 from dynamo.report.network import ROOM, TOLERANCE, Network, network_of, run
 from problems import fitted, plane
-from reports import DIGITS, SENTENCES, save_run
+from reports import DIGITS, IMAGES, SENTENCES, save_run
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,24 @@ def data_of(page):
 
 
 # The network. ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_network_of_a_page_of_images_is_that_of_the_fit(tmp_path):
+    fit = save_run(tmp_path, IMAGES)
+    with torch.no_grad():  # statistics and scales that are not those of a new network
+        for name, tensor in fit.emulator.meta_model.state_dict().items():
+            if "bn" in name and tensor.is_floating_point():
+                tensor.copy_(0.5 + torch.rand(tensor.shape))
+    network = network_of(fit)
+    assert network.error <= TOLERANCE
+    images = make("dataset", IMAGES, Dataset).test.inputs[: len(fit.names)]
+    for row, name in enumerate(fit.names):
+        found = run_image(
+            network.weights, network.table["blocks"], fit.theta[row].double().numpy(), images.values[row].numpy()
+        )
+        wanted = fit.model_at(name).trajectory(images[row : row + 1]).outputs[0].detach().softmax(-1)
+        torch.testing.assert_close(torch.from_numpy(found).softmax(-1).float(), wanted, atol=1e-3, rtol=0)
+    assert work_of(network.weights, network.table) < 1e7
 
 
 @pytest.mark.parametrize("spec", [SENTENCES, DIGITS], ids=lambda spec: spec.name)

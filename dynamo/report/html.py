@@ -274,7 +274,8 @@ def _network(content: Content) -> Markup:
         asked, rows = ("Type a sentence", "2") if known else ("Type token ids", "1")
         hint = "Words that it does not know are read as <unk>." if known else ""
     elif grey:
-        asked, rows, hint = "Draw, or change the numbers", "8", "Each row is a step. With Shift the pointer wipes."
+        asked, rows, hint = "Draw, or change the numbers", "8", "With Shift the pointer wipes."
+        hint = hint if network.table["kind"] == "image" else f"Each row is a step. {hint}"
     else:
         asked, rows, hint = "Paste a sequence", "8", "One step a line."
     told = "the sequence as a picture; the numbers beside it can be edited"

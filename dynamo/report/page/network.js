@@ -52,6 +52,49 @@ function run(spec, weights, theta, head, steps) {
   });
 }
 
+/** A convolution with padding, of x = { values, channels, height, width }. */
+function convolve(x, kernel, bias, size, stride) {
+  const out = bias.length, pad = size >> 1, height = Math.ceil(x.height / stride), width = Math.ceil(x.width / stride);
+  const values = new Float64Array(out * height * width);
+  for (let o = 0, at = 0; o < out; o++) for (let y = 0; y < height; y++) for (let z = 0; z < width; z++, at++) {
+    let sum = bias[o];
+    for (let c = 0; c < x.channels; c++) for (let i = 0; i < size; i++) {
+      const row = y * stride + i - pad;
+      if (row < 0 || row >= x.height) continue;
+      for (let j = 0; j < size; j++) {
+        const column = z * stride + j - pad;
+        if (column >= 0 && column < x.width)
+          sum += kernel[((o * x.channels + c) * size + i) * size + j] * x.values[(c * x.height + row) * x.width + column];
+      }
+    }
+    values[at] = sum;
+  }
+  return { values, channels: out, height, width };
+}
+
+function rectify(x, addend = () => 0) {
+  const area = x.height * x.width;
+  return { ...x, values: x.values.map((value, at) => Math.max(0, value + addend(at, Math.floor(at / area)))) };
+}
+
+/** A residual network that adds Wθ to the channels in every block; the outputs for an image, given as its rows. */
+function runImage(spec, weights, theta, head, rows) {
+  const [channels, height, width] = spec.shape;
+  if (rows.length !== channels * height) throw new Error(`give ${channels * height} rows`);
+  const convolved = (x, name, size, stride = 1) => convolve(x, weights.get(name), weights.get(`${name}_bias`), size, stride);
+  let x = rectify(convolved({ values: Float64Array.from(rows.flat()), channels, height, width }, "stem", 3));
+  spec.blocks.forEach(({ stride }, number) => {
+    const first = convolved(x, `block_${number}_1`, 3, stride), down = `block_${number}_down`;
+    const shift = addProduct(new Float64Array(first.channels), weights.get(`shift_${first.channels}`), theta.length, theta);
+    const second = convolved(rectify(first, (_, channel) => shift[channel]), `block_${number}_2`, 3);
+    const shortcut = weights.has(down) ? convolved(x, down, 1, stride) : x;
+    x = rectify(second, at => shortcut.values[at]);
+  });
+  const area = x.height * x.width;
+  const features = Float64Array.from({ length: x.channels }, (_, c) => x.values.subarray(c * area, (c + 1) * area).reduce((sum, value) => sum + value, 0) / area);
+  return addProduct(Float64Array.from(weights.get(`head_bias_${head}`)), weights.get(`head_${head}`), features.length, features);
+}
+
 function softmax(logits) {
   const top = Math.max(...logits), powers = Array.from(logits, value => Math.exp(value - top));
   const sum = powers.reduce((total, value) => total + value, 0);

@@ -4,7 +4,7 @@ const BESIDE = 3, SHOWN_CLASSES = 12, SHOWN_STEPS = 80, MOST_STEPS = 200;
 function player() {
   const spec = data.network, weights = readWeights(spec), area = byId("input");
   const numbers = new Map((spec.words ?? []).map((word, id) => [word, id]));
-  const show = spec.paint ? paintable(byId("paint"), area, spec.size, () => answer()) : () => {};
+  const show = spec.paint ? paintable(byId("paint"), area, spec, () => answer()) : () => {};
   const heads = byId("head");
   heads.append(...spec.heads.map(({ name }, number) => option(name, number)));
   heads.closest("label").hidden = spec.heads.length < 2;
@@ -12,7 +12,8 @@ function player() {
 
   const steps = () => (spec.kind === "tokens" ? readSentence(area.value, numbers) : readNumbers(area.value, spec.size));
   const outputs = (theta, head, read) => {
-    const found = run(spec, weights, theta, head, read.map(({ value }) => value));
+    const given = read.map(({ value }) => value), image = spec.kind === "image";
+    const found = image ? [runImage(spec, weights, theta, head, given)] : run(spec, weights, theta, head, given);
     return spec.heads[head].kind === "classes" ? found.map(softmax) : found.map(row => Array.from(row));
   };
 
@@ -53,7 +54,7 @@ function player() {
   byId("example").hidden = !spec.examples.length;
   byId("example").addEventListener("click", setExample);
   byId("clear").addEventListener("click", () => {
-    area.value = spec.paint ? area.value.split("\n").map(line => line.trim().split(/[\s,;]+/).map(() => "0").join(" ")).join("\n") : "";
+    area.value = spec.paint ? area.value.split("\n").map(line => line.trim().split(/[\s,;]+/).map(() => spec.low).join(" ")).join("\n") : "";
     answer();
     if (!spec.paint) area.focus();
   });
@@ -100,6 +101,7 @@ function showAnswer(rows, read, head) {
   if (shown.length > SHOWN_CLASSES) shown = shown.sort((one, other) => last[0][other] - last[0][one]).slice(0, SHOWN_CLASSES);
   const names = shown.map(k => (classes ? (shown.length > 2 ? String(k) : `class ${k}`) : `output ${k + 1}`));
   const parts = [answerTable(rows, last, shown, names, classes)];
+  if (data.network.kind === "image") return byId("answer").replaceChildren(...parts);
   if (!classes && read.length > 1) parts.push(lineChart(rows[0].values, shown, names));
   parts.push(stepsTable(rows[0].values, read, shown, names, classes));
   byId("answer").replaceChildren(...parts);
@@ -120,7 +122,7 @@ function scrolling(table) {
 
 function answerTable(rows, last, shown, names, classes) {
   const table = make("table", undefined, { id: "answers" }), body = make("tbody");
-  table.append(make("caption", classes ? "After the last step: the probability of each class" : "After the last step"), headOf("network", classes ? ["class", ...names] : names), body);
+  table.append(make("caption", `${data.network.kind === "image" ? "The answer" : "After the last step"}${classes ? ": the probability of each class" : ""}`), headOf("network", classes ? ["class", ...names] : names), body);
   rows.forEach(({ name }, at) => {
     const row = make("tr"), top = last[at].indexOf(Math.max(...last[at]));
     row.append(make("th", name, { scope: "row" }));
