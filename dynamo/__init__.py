@@ -50,6 +50,7 @@ _WHERE = {
     "Trainer": "dynamo.training.trainer",
     "Trajectory": "dynamo.contracts.trajectory",
     "wrap": "dynamo.population.wrapping.wrap",
+    "write_report": "dynamo.report.write",
 }
 
 __all__ = [*_WHERE, "__version__"]
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from dynamo.registry import register as register
     from dynamo.report.estimator import MapEstimator as MapEstimator
     from dynamo.report.fit_population import fit_population as fit_population
+    from dynamo.report.write import write_report as write_report
     from dynamo.training.options import FitOptions as FitOptions
     from dynamo.training.presets import preset as preset
     from dynamo.training.train_population import train_population as train_population
