@@ -19,6 +19,8 @@ KEPT, MOST = 0.99, 8
 LEAST = 1e-6
 #: Steps apart at which is read how states move.
 LAGS = (1, 2, 4, 8)
+#: How much it counts that components which hold much of the variance meet others that do.
+WEIGHT = 3.0
 #: Rotations that the search for the best one starts from, at most, and rounds of all systems.
 STARTS, ROUNDS = 16, 3
 #: Iterations from every start, and from the best of them.
@@ -54,7 +56,8 @@ class Motion:
     """What tells frames of one system from one another.
 
     Attributes:
-        later: the covariance of the components with themselves some steps later, ``[lags, p, p]``.
+        later: the covariance of the components with themselves some steps later, ``[lags, p, p]``; and first, as a
+            matrix of the same kind, how much of the variance of the units each component holds.
         skew: their third moments, ``[p, p, p]``.
     """
 
@@ -73,7 +76,9 @@ class Motion:
             for place, lag in enumerate(LAGS):
                 if lag < len(seen):
                     later[place] += seen[:-lag].T @ seen[lag:]
-        return cls(later / steps, skew / steps)
+        width = np.square(np.linalg.pinv(frame.axes)).sum(1)
+        held = WEIGHT * np.diag(width / (width.sum() or 1.0))
+        return cls(np.concatenate([held[None], later / steps]), skew / steps)
 
     def turned(self, turn: Floats) -> "Motion":
         """That of components ``c @ turn``."""
@@ -97,7 +102,8 @@ def frames(systems: Sequence[Sequence[Trial]], count: int, like: Sequence[Sequen
 
     Principal components of unit variance are what they are but for a rotation or reflection, if the units are mixed.
     That is chosen so that the systems move alike: such that the covariances of the components with themselves some
-    steps later, and their third moments, come nearest to the mean of those of all systems. It starts at the first one.
+    steps later, and their third moments, come nearest to the mean of those of all systems, and what holds much of the
+    variance of one system meets what does so in others.
 
     Args:
         systems: the trials of each.
@@ -140,8 +146,11 @@ def _principal(trials: Sequence[Trial], count: int) -> Frame:
 
 
 def _consensus(motions: Sequence[Motion], dimensions: Sequence[int]) -> tuple[Motion, list[Floats]]:
-    """The mean of all motions after turns that bring each near to it, and these turns."""
-    reference, turns = motions[0], [np.eye(len(motions[0].skew))] * len(motions)
+    """The mean of all motions after turns that bring each near to it, and these turns. It starts at the system that
+    turns most, which tells best which way the others turn.
+    """
+    rotations = [float(np.square(own.later - own.later.swapaxes(1, 2)).sum()) for own in motions]
+    reference, turns = motions[int(np.argmax(rotations))], [np.eye(len(motions[0].skew))] * len(motions)
     for _ in range(ROUNDS):
         known = zip(motions, dimensions, turns, strict=True)
         turns = [_turn(own, reference, size, last) for own, size, last in known]
