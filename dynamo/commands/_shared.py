@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -156,24 +155,15 @@ def read_metadata(given: Sequence[str]) -> "dict[str, MetadataValue]":
     """``KEY=VALUE`` texts as a table; truth values are read as such, and numbers that are written back alike: ``7`` is
     a number, ``007`` a text.
     """
+    from dynamo.population.metadata import typed
+
     metadata: dict[str, MetadataValue] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise DynamoError(f"cannot read the metadata {text!r}: write KEY=VALUE")
-        metadata[key] = _value(value)
+        metadata[key] = typed(value)
     return metadata
-
-
-def _value(text: str) -> "MetadataValue":
-    for kind, bound in ((int, 2**63), (float, inf)):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        if str(number) == text and abs(number) < bound:
-            return number
-    return {"true": True, "false": False}.get(text, text)
 
 
 def matching(population: "Population", conditions: Sequence[str]) -> "Population":

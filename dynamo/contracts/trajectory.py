@@ -90,7 +90,8 @@ class Trajectory:
     Attributes:
         states: one tensor ``[B, T, *S]`` per site.
         outputs: ``[B, T, K]``, G(h_t) at each step.
-        mask: ``[B, T]`` bool, True on real steps. Padded steps never reach a loss, a mean or a fixed point.
+        mask: ``[B, T]`` bool, True on real steps. Padded steps never reach a loss, a mean or a fixed point. That of a
+            recording may have holes, where nothing was observed.
 
     Example:
         >>> from dynamo import Trajectory
@@ -143,7 +144,7 @@ def at_readout(outputs: Tensor, mask: Tensor, readout: str) -> Tensor:
     """
     if readout == "every":
         return outputs
-    last = mask.sum(1) - 1
+    last = (mask * torch.arange(mask.shape[1], device=mask.device)).amax(1)  # a recording's mask may have holes
     return outputs[torch.arange(mask.shape[0], device=mask.device), last]
 
 

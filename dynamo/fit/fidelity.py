@@ -14,11 +14,11 @@ from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import read_bytes
 from dynamo.contracts.shown import folded, short, table_html
 from dynamo.contracts.spaces import OutputSpace
-from dynamo.contracts.trajectory import Trajectory
+from dynamo.contracts.trajectory import Trajectory, at_readout
 from dynamo.fit.fit import FIDELITY, RUN, Fit, add_file, saved_files
 from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
-from dynamo.population.recording import trajectories
+from dynamo.population.recording import trajectories, trajectories_of
 from dynamo.population.scores import Score, Unexplained, task_score, unexplained_share
 from dynamo.system.bars import progress_of
 from dynamo.system.devices import device_of, placed
@@ -34,8 +34,8 @@ _BATCH = 256
 
 @attrs.frozen
 class ModelFidelity:
-    """How well one base model is imitated. A figure that is undefined is NaN: R² of what does not vary, and all that is
-    measured on states or outputs that are NaN or infinite.
+    """How well one base model is imitated. A figure that is undefined is NaN: R² of what does not vary, scores on
+    examples without labels, and all that is measured on states or outputs that are NaN or infinite.
 
     Attributes:
         name: the base model.
@@ -129,19 +129,22 @@ def measure_fidelity(
 @torch.no_grad()
 def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: torch.device) -> ModelFidelity:
     emulator, space = fit.emulator, base.outputs
-    models = placed(base.model, device), fit.model_at(base.name).to(device)
+    imitation = fit.model_at(base.name).to(device)
     maps = [placed(state_map, device) for state_map in emulator.maps_of(number)]
     divergence = output_divergence(fit.options, base.name, emulator.group_of(number), space)
     sites, alike = [Unexplained() for _ in maps], Score(space)
     scores, loss, done, is_finite = (Score(space), Score(space)), 0.0, 0, True
-    for target, guess in zip(*(trajectories(model, test.inputs, _BATCH) for model in models), strict=True):
+    targets = trajectories_of(base, "held_out", test.inputs, device, _BATCH)
+    for target, guess in zip(targets, trajectories(imitation, test.inputs, _BATCH), strict=True):
         for site, state_map, meta, true in zip(sites, maps, guess.states, target.states, strict=True):
             site.add(state_map(meta).flatten(2)[target.mask], true.flatten(2)[target.mask])
         rows = slice(done, done + len(target.mask))
-        own, imitated = (one.at_readout(space.readout) for one in (target, guess))
+        observed = target.mask if target.mask.shape == guess.mask.shape else guess.mask
+        own, imitated = target.at_readout(space.readout), at_readout(guess.outputs, observed, space.readout)
         alike.add(imitated, own.argmax(-1) if space.kind == "classes" else own, target.mask)
-        for score, outputs in zip(scores, (own, imitated), strict=True):
-            score.add(outputs, test.targets[rows], target.mask)
+        if test.targets is not None:
+            for score, outputs in zip(scores, (own, imitated), strict=True):
+                score.add(outputs, test.targets[rows], target.mask)
         loss += float(output_loss(divergence, guess.outputs, target.outputs, target.mask)) * len(target.mask)
         is_finite = is_finite and all(map(_is_finite, (target, guess)))
         done = rows.stop
@@ -149,7 +152,8 @@ def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: tor
         return ModelFidelity(base.name, nan, nan, nan, nan, nan)
     shares = [site.share for site in sites if not isnan(site.share)]
     hidden = 1 - fmean(shares) if shares else nan
-    return ModelFidelity(base.name, hidden, loss / done, alike.value, *(score.value for score in scores))
+    scored = (nan, nan) if test.targets is None else (scores[0].value, scores[1].value)
+    return ModelFidelity(base.name, hidden, loss / done, alike.value, *scored)
 
 
 def _is_finite(trajectory: Trajectory) -> bool:

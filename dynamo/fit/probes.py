@@ -4,6 +4,7 @@ from math import prod
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
@@ -22,7 +23,7 @@ ROOM = 2**23
 
 
 def draw_probes(population: Population, examples: int | None = KEPT, seed: int = 0) -> Inputs:
-    """Inputs for all models alike, in equal shares from the unlabelled halves of the population's data sets.
+    """Inputs for all models alike, in equal shares from the probe inputs of the population's data sets.
 
     Args:
         population: the base models.
@@ -32,16 +33,20 @@ def draw_probes(population: Population, examples: int | None = KEPT, seed: int =
     Raises:
         DynamoError: fewer examples than data sets.
     """
+    return collate([dataset.probes()[rows] for dataset, rows in drawn_rows(population, examples, seed)])
+
+
+def drawn_rows(population: Population, examples: int | None = KEPT, seed: int = 0) -> list[tuple[Dataset, Tensor]]:
+    """The data sets of a population, and the rows of their probe inputs that :func:`draw_probes` gives."""
     datasets = _datasets(population)
     if examples is not None and examples < len(datasets):
         raise DynamoError(f"{examples} examples cannot serve {len(datasets)} data sets: take more")
     generator = torch.Generator().manual_seed(seed)
-    parts: list[Inputs] = []
+    rows: list[tuple[Dataset, Tensor]] = []
     for number, dataset in enumerate(datasets):
-        _, probe = dataset.halves()
-        share = len(probe) if examples is None else (examples + number) // len(datasets)
-        parts.append(probe[torch.randperm(len(probe), generator=generator)[:share].sort().values])
-    return collate(parts)
+        share = dataset.probe_size if examples is None else (examples + number) // len(datasets)
+        rows.append((dataset, torch.randperm(dataset.probe_size, generator=generator)[:share].sort().values))
+    return rows
 
 
 def kept_probes(population: Population) -> Inputs:

@@ -105,10 +105,14 @@ def unexplained_share(guess: Tensor, target: Tensor) -> Tensor:
 
 
 def score(model: DynamicalModel, examples: Examples) -> float:
-    """The model's task score on examples, a batch at a time on the model's device; see :class:`Score`."""
-    found, done = Score(model.outputs), 0
+    """The model's task score on examples, a batch at a time on the model's device; see :class:`Score`.
+
+    Raises:
+        InvalidValueError: the examples have no labels.
+    """
+    found, targets, done = Score(model.outputs), examples.labels, 0
     for part in trajectories(model, examples.inputs):
         rows = slice(done, done + len(part.mask))
-        found.add(at_readout(part.outputs, part.mask, model.outputs.readout), examples.targets[rows], part.mask)
+        found.add(at_readout(part.outputs, part.mask, model.outputs.readout), targets[rows], part.mask)
         done = rows.stop
     return found.value

@@ -96,10 +96,21 @@ def draw_map(fit: Fit, by: str | None = None, ax: Axes | None = None, distance: 
 def write_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write a picture as ``NAME.png`` and ``NAME.svg``."""
     for kind in ("png", "svg"):
-        buffer = io.BytesIO()
-        with rc_context({"svg.hashsalt": name}):  # without it, matplotlib draws the names of parts at random
-            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-        write_bytes(folder / f"{name}.{kind}", buffer.getvalue())
+        write_bytes(folder / f"{name}.{kind}", picture_of(figure, name, kind))
+
+
+def picture_of(figure: Figure, name: str = "picture", kind: str = "png") -> bytes:
+    """A picture as the content of a file.
+
+    Args:
+        figure: what is drawn.
+        name: the same name and figure give the same SVG.
+        kind: png or svg.
+    """
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": name}):  # without it, matplotlib draws the names of parts at random
+        figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
 
 
 def colouring(tables: Sequence[Mapping[str, MetadataValue]]) -> str | None:

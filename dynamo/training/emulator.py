@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel, Head, MetaModel, RecurrentMetaModel, RecurrentModel, StateMap
 from dynamo.contracts.shown import folded, listed
+from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.registry import make
 from dynamo.training.blueprint import Blueprint
@@ -45,7 +46,10 @@ class Emulator(nn.Module):
                     f"{blueprint.meta_model.name!r} at {len(sites)}: choose a meta-model with as many"
                 )
         features = self.meta_model.feature_size
-        self.heads = nn.ModuleList(make("head", blueprint.head, Head, features, space) for _, space in blueprint.heads)
+        self.heads = nn.ModuleList(
+            NoOutputs(features, space) if space.kind == "none" else make("head", blueprint.head, Head, features, space)
+            for _, space in blueprint.heads
+        )
         self.state_maps = nn.ModuleList()
         for number, subject in enumerate(blueprint.subjects):
             maps = nn.ModuleList(
@@ -93,6 +97,18 @@ class Emulator(nn.Module):
         parts = (deepcopy(self.meta_model), deepcopy(cast(Head, self.heads[head])), theta.detach().clone())
         model = RecurrentModelAt(*parts) if isinstance(parts[0], RecurrentMetaModel) else ModelAt(*parts)
         return model.eval()
+
+
+class NoOutputs(Head):
+    """The head of base models of which only states are known."""
+
+    def __init__(self, feature_size: int, outputs: OutputSpace) -> None:
+        super().__init__()
+        self.feature_size, self.outputs = feature_size, outputs
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[..., feature_size] -> [..., 0]``."""
+        return features[..., :0]
 
 
 class ModelAt(DynamicalModel):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dynamo.contracts.spaces import OutputSpace
     from dynamo.population.base_model import BaseModel
 
-AUTO = {"classes": "kl", "real": "l2"}
+AUTO = {"classes": "kl", "real": "l2", "none": "l2"}
 
 
 @attrs.frozen

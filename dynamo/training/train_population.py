@@ -20,6 +20,7 @@ from dynamo.training.base_models import (
     Job,
     as_base_model,
     check_jobs,
+    check_trains,
     jobs,
     train_base_model,
 )
@@ -79,7 +80,8 @@ def train_population(
     check_metadata(known, "metadata")
     made = make("dataset", data, Dataset)
     made.check(data.name)
-    wanted = jobs(prefix or made.outputs.group, specs, fractions, seeds)
+    check_trains(made, data.name)
+    wanted = jobs(prefix or made.task.group, specs, fractions, seeds)
     epochs: list[int | None] = list(range(1, options.epochs + 1)) if keep_epochs else [None]
     for job in wanted:
         check_name(job.checkpoint_name(epochs[-1]))

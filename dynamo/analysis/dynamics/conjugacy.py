@@ -188,12 +188,13 @@ def conjugacy(
     names = tuple(str(group) for group in groups)
     if len(names) != len(population):
         raise DynamoError(f"there are {len(population)} base models, and groups of {len(names)}")
+    population.check_runs()
     centroids = {name: fit.theta[[own == name for own in names]].mean(0) for name in sorted(set(names))}
     residuals = np.full((len(names), len(PLACES), len(steps)), np.nan)
     fixed_points, speeds, spectra = np.full((3, len(names), len(PLACES)), np.nan)
     for index, (base, group) in enumerate(zip(population, names, strict=True)):
         dataset = population.dataset(base)
-        inputs = dataset.halves()[1][:examples]
+        inputs = dataset.probes()[:examples]
         pair = _Pair.of(fit, index, base, inputs=inputs, held=held, tokens=dataset.tokens)
         others = [centroid for name, centroid in centroids.items() if name != group]
         for place, thetas in enumerate(([fit.theta[index]], [centroids[group]], others)):

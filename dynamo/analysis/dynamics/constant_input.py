@@ -145,9 +145,15 @@ def recurrent(model: DynamicalModel) -> RecurrentModel:
     if not isinstance(model, RecurrentModel):
         raise DynamoError(
             f"a {type(model).__name__} has no step() and so no fixed points: they take a RecurrentModel, whose "
-            "dynamics are one map iterated, such as gru, rnn, lstm or the meta-model gru"
+            "dynamics are one map iterated, such as gru, rnn, lstm or the meta-model gru" + _why(model)
         )
     return model
+
+
+def _why(model: DynamicalModel) -> str:
+    """What a wrapped module says of why it iterates no map."""
+    reason = getattr(model, "why_no_map", "")
+    return f" ({reason})" if reason else ""
 
 
 def input_size(model: RecurrentModel) -> int:

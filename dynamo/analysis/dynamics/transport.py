@@ -164,6 +164,7 @@ def transport(
     """
     if len(groups) != len(population):
         raise DynamoError(f"there are {len(population)} base models, and groups of {len(groups)}")
+    population.check_runs()
     shapes = fit.emulator.meta_model.state_shapes
     if len(shapes) != 1 or len(shapes[0]) != 1:
         raise DynamoError(f"state maps can be inverted for one site with flat states; this fit's states are {shapes}")
@@ -172,7 +173,7 @@ def transport(
     inverses, carried = [], np.zeros((len(maps), len(maps)))
     for index, (base, name) in enumerate(zip(population, fit.names, strict=True)):
         dataset = population.dataset(base)
-        inputs = dataset.halves()[1][:examples]
+        inputs = dataset.probes()[:examples]
         if id(dataset) not in runs:
             runs[id(dataset)] = [run(other.model, inputs).states[0] for other in population]
         states = runs[id(dataset)]

@@ -201,7 +201,7 @@ def word_map(
     recurrent(fit.model_at(fit.theta[0], task.head))
     tokens = task.dataset.tokens
     known, missing = lists.within(tokens)
-    inputs = task.dataset.halves()[1][:512]
+    inputs = task.dataset.probes()[:512]
     plane = landscape(fit, population, size=size, head=task.head, examples=examples, seed=seed)
     theta = fit.theta.double().numpy()
     count = size * size + len(theta) + len(task.models)

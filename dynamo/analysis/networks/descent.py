@@ -86,7 +86,7 @@ class ThetaLoss:
                 torch.tensor([len(piece.rows) for piece in batch])
             )
             inputs = self.examples.inputs[rows].to(theta.device)
-            targets = self.examples.targets[rows].to(theta.device)
+            targets = self.examples.labels[rows].to(theta.device)
             with torch.enable_grad():
                 states = self.model.meta_model.states(inputs, theta[runs.to(theta.device)])
                 outputs = self.model.head(self.model.meta_model.features(states))
