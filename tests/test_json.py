@@ -84,8 +84,8 @@ def test_a_command_answers_in_json(name, folder, monkeypatch, capsys):
     assert "{" not in told.err
     tables = answer["tables"]
     assert tables or name in ("train", "fit")
+    assert any(tables.values()) or not tables  # one of many may be empty, as numbers of clusters of few models are
     for rows in tables.values():
-        assert rows
         assert all(row.keys() == rows[0].keys() for row in rows)
     assert all(Path(file).exists() for file in answer["files"])
     for path in map(Path, answer["files"]):
@@ -93,7 +93,7 @@ def test_a_command_answers_in_json(name, folder, monkeypatch, capsys):
             with path.open() as file:
                 written = list(csv.DictReader(file))
             assert len(written) == len(tables[path.stem])
-            assert list(written[0]) == list(tables[path.stem][0])
+            assert not written or list(written[0]) == list(tables[path.stem][0])
 
 
 def test_it_goes_before_or_behind_the_command(folder, monkeypatch, capsys):
