@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from dynamo.contracts.shown import brief
 from dynamo.population.trials import Array, Trial
 
 Floats = NDArray[np.float64]
@@ -38,6 +39,8 @@ class Frame:
     mean: Floats
     axes: Floats
 
+    __repr__ = brief
+
     def __call__(self, states: Array) -> Array:
         """Components ``[T, p]`` of states ``[T, H]``."""
         found: Array = ((states - self.mean) @ self.axes).astype(np.float32)
@@ -60,6 +63,8 @@ class Motion:
 
     later: Floats
     skew: Floats
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, frame: Frame, trials: Sequence[Trial]) -> "Motion":
