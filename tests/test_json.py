@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     assert dynamo("train", root / "models", *TRAIN, "-d", SENTENCES, "-f", 1, "-f", 0.5, "--seeds", 2) == 0
     for name in ("run", "other"):
         assert dynamo("fit", root / "models", "-o", root / name, *SMALL, "--seed", len(name)) == 0
+    np.savez(root / "recordings.npz", states=np.random.default_rng(0).normal(size=(2, 6, 5, 3)))
     return root
 
 
@@ -35,6 +36,8 @@ CALLS = {
     "train": f"new {' '.join(TRAIN)} -d {SENTENCES}",
     "fit": f"models -o another {' '.join(SMALL)}",
     "show": "run",
+    "import": "recordings.npz --recordings --out recorded",
+    "report": "run --no-network",
     "embed": "run models --steps 2 --map-steps 2",
     "plugins": "gru",
     "doctor": "",
@@ -83,7 +86,7 @@ def test_a_command_answers_in_json(name, folder, monkeypatch, capsys):
     assert set(answer) == {"command", "tables", "figures", "files", "text"}
     assert "{" not in told.err
     tables = answer["tables"]
-    assert tables or name in ("train", "fit")
+    assert tables or name in ("train", "fit", "import", "report")
     assert any(tables.values()) or not tables  # one of many may be empty, as numbers of clusters of few models are
     for rows in tables.values():
         assert all(row.keys() == rows[0].keys() for row in rows)

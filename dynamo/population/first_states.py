@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from dynamo.contracts.shown import brief
 from dynamo.population.trials import Array, Trial
 
 Floats = NDArray[np.float64]
@@ -33,6 +34,8 @@ class Frame:
 
     mean: Floats
     axes: Floats
+
+    __repr__ = brief
 
     def __call__(self, states: Array) -> Array:
         """Components ``[T, p]`` of states ``[T, H]``."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import read_bytes, sha256
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Trajectory
 from dynamo.system.storage import read_header, read_tensors, tensors_to_bytes
@@ -37,6 +38,8 @@ class Trajectories:
     held_out: Trajectory
     offset: Tensor | None = None
     scale: Tensor | None = None
+
+    __repr__ = brief
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it by name, as it is written to a file."""
@@ -96,6 +99,8 @@ class RecordedModel:
     outputs: OutputSpace
     trajectories: Trajectories
     weights: Mapping[str, Tensor] | None = None
+
+    __repr__ = brief
 
     def __attrs_post_init__(self) -> None:
         check_form(self.trajectories.tensors(), self.outputs, "the recording")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dynamo.contracts.data import Dataset, Examples
 from dynamo.contracts.errors import DynamoError, DynamoWarning, did_you_mean
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.population.base_model import BaseModel
@@ -39,6 +40,8 @@ class Measure:
     offset: Floats
     scale: Floats
 
+    __repr__ = brief
+
     @classmethod
     def of(cls, trials: Sequence[Trial], *, each: bool) -> "Measure":
         """That in which what was observed has mean 0 and variance 1: ``each`` unit for itself, or in the mean over
@@ -62,6 +65,8 @@ class System:
 
     probe: list[Trial]
     held_out: list[Trial]
+
+    __repr__ = brief
 
     def measured(self, measure: Measure) -> "System":
         """The same in another measure."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.shown import brief
 
 Array = NDArray[np.float32]
 Booleans = NDArray[np.bool_]
@@ -34,6 +35,8 @@ class Trial:
     inputs: Array | None
     outputs: Array | None
     number: int
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.states)

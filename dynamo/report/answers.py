@@ -12,6 +12,7 @@ from PIL import Image
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import one_line, read_bytes
+from dynamo.contracts.shown import brief
 from dynamo.report.plots.fixed_points import read_turning_page
 from dynamo.report.section import Section
 
@@ -36,6 +37,8 @@ class Question:
     caution: str
     tables: Sequence[tuple[str, str]]
     pictures: Sequence[str]
+
+    __repr__ = brief
 
 
 QUESTIONS = (

@@ -11,6 +11,7 @@ from dynamo.analysis.geometry.order import sequences
 from dynamo.analysis.networks.consensus import consensus
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 from dynamo.fit.distances import NoiseFloor
 from dynamo.fit.fidelity import Fidelity, is_measured, read_fidelity
 from dynamo.fit.fit import Fit
@@ -57,6 +58,8 @@ class Content:
     compared: Section
     map: Section
     sections: Sequence[Section]
+
+    __repr__ = brief
 
     def models_table(self) -> Table:
         """A row for each model: its name, its metadata and its fidelity."""

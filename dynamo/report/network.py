@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dynamo.analysis.arrays import Floats
 from dynamo.contracts.errors import printable
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs
 from dynamo.fit.fit import Fit
 from dynamo.report.image_network import WORK, image_table, image_weights, run_image, work_of
@@ -57,6 +58,8 @@ class Network:
     error: float
     left_out: int
     table: Mapping[str, Any]
+
+    __repr__ = brief
 
     @property
     def bits(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 
 from dynamo.analysis.table import Table
+from dynamo.contracts.shown import brief
 
 
 @attrs.frozen
@@ -15,6 +16,8 @@ class Bars:
     heights: Sequence[float]
     marked: int
 
+    __repr__ = brief
+
 
 @attrs.frozen
 class Dots:
@@ -22,12 +25,16 @@ class Dots:
 
     rows: Sequence[tuple[str, Sequence[float]]]
 
+    __repr__ = brief
+
 
 @attrs.frozen
 class Line:
     """Numbers in order, all above 0 on a logarithmic axis."""
 
     values: Sequence[float]
+
+    __repr__ = brief
 
 
 @attrs.frozen(eq=False)
@@ -55,3 +62,5 @@ class Section:
     picture: bytes = b""
     space: Mapping[str, Any] | None = None
     tables: Sequence[tuple[str, Table]] = ()
+
+    __repr__ = brief

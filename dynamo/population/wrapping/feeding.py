@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from dynamo.contracts.errors import InvalidValueError, did_you_mean
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs
 
 Layout = Literal["batch-time", "time-batch", "batch-feature-time", "packed"]
@@ -47,6 +48,8 @@ class Feeding:
     keywords: Mapping[str, Any] = attrs.field(factory=dict)
     masks: tuple[str, ...] = ()
     caller: Caller | None = None
+
+    __repr__ = brief
 
     def __call__(self, module: nn.Module, inputs: Inputs) -> Any:
         """The module's answer. It may write into what it is given: that is a copy."""

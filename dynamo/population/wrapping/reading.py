@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dynamo.contracts.errors import InvalidValueError
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, pad_time
 from dynamo.population.wrapping.answers import HIDDEN, Answer, named_parts, outputs_of, padded, state_of
 from dynamo.population.wrapping.feeding import Feeding
@@ -34,6 +35,8 @@ class Raw:
     outputs: Tensor
     label: str
 
+    __repr__ = brief
+
 
 @attrs.frozen(eq=False)
 class Reading:
@@ -52,6 +55,8 @@ class Reading:
     hidden: bool = False
     answer: Answer | None = None
     state: Callable[[Call], Tensor] | None = None
+
+    __repr__ = brief
 
     def raw(self, module: nn.Module, feeding: Feeding, inputs: Inputs) -> Raw:
         """Run the module and read.
@@ -163,6 +168,8 @@ class Arrangement:
     stacked: tuple[bool, ...]
     states: tuple[Axes, ...]
     outputs: Axes
+
+    __repr__ = brief
 
     def arranged(self, raw: Raw) -> tuple[list[Tensor], Tensor]:
         """All states and the outputs as :meth:`Axes.arranged` gives them; the numbers of outputs along one axis."""

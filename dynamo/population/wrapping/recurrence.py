@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from dynamo.contracts.errors import InvalidValueError
+from dynamo.contracts.shown import brief
 from dynamo.population.wrapping.answers import padded
 from dynamo.population.wrapping.layers import is_simple, step_of
 from dynamo.population.wrapping.watching import Call, leaves, rebuilt
@@ -111,6 +112,8 @@ class CellMap:
     template: Any = attrs.field(repr=False)
     sizes: tuple[int, ...] = ()
     first: bool = False
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, name: str, calls: Sequence[Call]) -> "CellMap":

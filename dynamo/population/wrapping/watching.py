@@ -8,6 +8,8 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from dynamo.contracts.shown import brief
+
 #: What a module is made to give in place of its own output.
 Replace = Callable[["Call"], Any]
 
@@ -19,6 +21,8 @@ class Call:
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
     output: Any = None
+
+    __repr__ = brief
 
     def argument(self, position: int, name: str) -> Any:
         """An argument, however it was given; None where it was not."""
