@@ -10,6 +10,7 @@ _MODULES = {
     "dynamics.conjugacy": ("conjugacy",),
     "dynamics.constant_input": ("constant_input",),
     "dynamics.fixed_points": ("find_fixed_points", "sample_states"),
+    "dynamics.interchange": ("interchange",),
     "dynamics.linearisation": ("linearise",),
     "dynamics.portrait": ("portrait",),
     "dynamics.slow_points": ("nearly_fixed", "slow_points"),
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from dynamo.analysis.dynamics.constant_input import constant_input as constant_input
     from dynamo.analysis.dynamics.fixed_points import find_fixed_points as find_fixed_points
     from dynamo.analysis.dynamics.fixed_points import sample_states as sample_states
+    from dynamo.analysis.dynamics.interchange import interchange as interchange
     from dynamo.analysis.dynamics.linearisation import linearise as linearise
     from dynamo.analysis.dynamics.portrait import portrait as portrait
     from dynamo.analysis.dynamics.slow_points import nearly_fixed as nearly_fixed

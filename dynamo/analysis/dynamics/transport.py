@@ -134,6 +134,23 @@ class Transport:
         return f"V_m V_n⁺ leaves unexplained {in_words(within)} within groups, {in_words(between)} between"
 
 
+def check_flat(fit: Fit, population: Population) -> None:
+    """Refuse what has no inverse state maps.
+
+    Raises:
+        DynamoError: states at several sites, or that are not flat.
+    """
+    shapes = fit.emulator.meta_model.state_shapes
+    if len(shapes) != 1 or len(shapes[0]) != 1:
+        raise DynamoError(f"state maps can be inverted for one site with flat states; this fit's states are {shapes}")
+    for base in population:
+        if len(base.state_shapes) != 1 or len(base.state_shapes[0]) != 1:
+            raise DynamoError(
+                f"state maps can be inverted for one site with flat states; those of base model {base.name!r} are "
+                f"{base.state_shapes}"
+            )
+
+
 @torch.no_grad()
 def transport(
     fit: Fit,
@@ -165,15 +182,7 @@ def transport(
     if len(groups) != len(population):
         raise DynamoError(f"there are {len(population)} base models, and groups of {len(groups)}")
     population.check_runs()
-    shapes = fit.emulator.meta_model.state_shapes
-    if len(shapes) != 1 or len(shapes[0]) != 1:
-        raise DynamoError(f"state maps can be inverted for one site with flat states; this fit's states are {shapes}")
-    for base in population:
-        if len(base.state_shapes) != 1 or len(base.state_shapes[0]) != 1:
-            raise DynamoError(
-                f"state maps can be inverted for one site with flat states; those of base model {base.name!r} are "
-                f"{base.state_shapes}"
-            )
+    check_flat(fit, population)
     maps = [placed(fit.emulator.maps_of(index)[0], CPU) for index in range(len(population))]
     runs: dict[int, list[Tensor]] = {}
     inverses, carried = [], np.zeros((len(maps), len(maps)))

@@ -32,9 +32,11 @@ def command(run: AskedRun, by: str, steps: str, examples: int, **options: Any) -
 
     The residual of F_n(x, V_n h) = V_n F̃(θ, x, h), 1 being as wrong as standing still, at θ_n, at the mean theta of
     the model's group and at those of the other groups. Also: do fixed points and the spectra of Jacobians carry over,
-    can V_n be inverted, and do V_m V_n⁺ carry base models onto one another?
+    can V_n be inverted, and do V_m V_n⁺ carry base models onto one another? Does model m answer like n where it goes on
+    from V_m V_n⁺ h_n in mid-sequence?
     """
     from dynamo.analysis.dynamics.conjugacy import conjugacy
+    from dynamo.analysis.dynamics.interchange import interchange
     from dynamo.analysis.dynamics.transport import transport
     from dynamo.report import terminal
     from dynamo.report.plots.conjugacy import plot_conjugacy
@@ -51,6 +53,9 @@ def command(run: AskedRun, by: str, steps: str, examples: int, **options: Any) -
         )
         tick = stages("carrying models to one another", len(models))
         carried = transport(fit, models, groups, examples=examples, progress=tick)
+        tick = stages("exchanging states", 1)
+        exchanged = interchange(fit, models, groups, examples=examples, seed=options["seed"], progress=tick)
     keep(folder, "conjugacy", result.table(carried, by), plot_conjugacy(result, carried))
     keep_also(folder, "carried", carried.table())
-    click.echo(f"{result.describe()}\n{carried.describe()}")
+    keep_also(folder, "interchange", exchanged.table())
+    click.echo(f"{result.describe()}\n{carried.describe()}\n{exchanged.describe()}")
