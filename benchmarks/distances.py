@@ -216,16 +216,41 @@ def table(title: str, rows: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def report(name: str, folder: Path, seeds: int) -> str:
-    """What is there of a population, as a table."""
+def stored(name: str, folder: Path, seeds: int) -> tuple[list[Path], list[dict[str, Matrix]]]:
+    """The files of a population that are there, and the matrices in each."""
     stem = name.replace(" ", "-")
     paths = [folder / f"{stem}-{seed}.npz" for seed in range(seeds) if (folder / f"{stem}-{seed}.npz").exists()]
-    if not paths:
-        return f"{name}: nothing yet\n"
     loaded = []
     for path in paths:
         with np.load(path) as arrays:
             loaded.append(dict(arrays))
+    return paths, loaded
+
+
+def grounded_report(names: Sequence[str], folder: Path, seeds: int) -> str:
+    """Two tables over all populations: Spearman's ρ of each distance with differences of scores, and of answers."""
+    rows: dict[str, dict[str, dict[str, list[float]]]] = {"with scores": {}, "with answers": {}}
+    used = [name for name in names if stored(name, folder, seeds)[0]]
+    for name in used:
+        paths, loaded = stored(name, folder, seeds)
+        fit, answers = Fit.load(paths[0].with_suffix("")), loaded[0].get("rival output-disagreement")
+        for kind in loaded[0]:
+            each = [grounded_figures(found[kind], fit, answers) for found in loaded if kind in found]
+            for figure, value in ((figure, value) for one in each for figure, value in one.items()):
+                row = rows[figure].setdefault(kind, {column: [] for column in ["mean", *used]})
+                row[name].append(value)
+    for kinds in rows.values():
+        for kind, row in kinds.items():
+            kinds[kind] = {column: [float(np.mean(values))] if values else [] for column, values in row.items()}
+            kinds[kind]["mean"] = [float(np.nanmean([values[0] for values in kinds[kind].values() if values]))]
+    return "\n".join(table(figure, kinds) for figure, kinds in rows.items() if kinds)
+
+
+def report(name: str, folder: Path, seeds: int) -> str:
+    """What is there of a population, as a table."""
+    paths, loaded = stored(name, folder, seeds)
+    if not paths:
+        return f"{name}: nothing yet\n"
     fits = [Fit.load(path.with_suffix("")) for path in paths]
     key = TEXTS.get(name, "group" if "group" in fits[0].metadata[0] else "parameter")
     values = fits[0].values_of(key)
@@ -249,9 +274,13 @@ def main() -> None:
     parser.add_argument("--populations", nargs="*", choices=[*POPULATIONS, *TEXTS], default=None)
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the meta-model")
     parser.add_argument("--report", action="store_true", help="only print what is there")
+    parser.add_argument("--grounded", action="store_true", help="only print correlations with scores and answers")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     chosen = given.populations or [*POPULATIONS, *(TEXTS if given.texts else ())]
+    if given.grounded:
+        print(grounded_report(chosen, given.out, given.seeds))
+        return
     makers = {
         name: cache(partial(of_texts, name, given.texts) if name in TEXTS else POPULATIONS[name]) for name in chosen
     }

@@ -69,7 +69,11 @@ def test_conjugacy(run, capsys):
     assert [row["place"] for row in found] == list(PLACES) * 4
     assert all(float(row["residual_3"]) > 0 for row in found)
     assert (run / "conjugacy" / "conjugacy.png").exists()
+    assert "put into another model in mid-sequence, it answers like the first:" in out
     assert len(rows(run / "conjugacy" / "carried.csv")) == 4
+    exchanged = rows(run / "conjugacy" / "interchange.csv")
+    assert len(exchanged) == 12
+    assert all(0 <= float(row[state]) <= 1 for row in exchanged for state in ("own", "carried", "fitted"))
 
 
 def test_words(run, capsys):

@@ -4,7 +4,7 @@
 matters. Here m goes on from V_m V_n⁺ h_n, and what it then answers decides.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 
 import attrs
@@ -123,8 +123,8 @@ def interchange(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Interchange:
-    """Put states of base model n, carried over by V_m V_n⁺, into base model m half-way through each sequence, and compare
-    what m answers from then on with what n answers (after interchange interventions, arXiv 2501.06164).
+    """Put states of base model n, carried over by V_m V_n⁺, into base model m half-way through each sequence, and
+    compare what m answers from then on with what n answers (an interchange intervention; arXiv 2501.06164).
 
     Of the probe inputs of n, one half serves to fit V_n⁺, the map from h_n to h_m and the mean state of m, on all their
     steps; the other half is answered.
