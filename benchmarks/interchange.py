@@ -27,8 +27,8 @@ def rows(folder: Path, key: str) -> list[list[str]]:
         means = {state: found.mean(state, within) for state in STATES}
         low = (means["other input"] + means["mean"]) / 2
         shares = [(means[state] - low) / (means["own"] - low) for state in ("carried", "fitted")]
-        missing = [carried.mean(within)] if within is not None else []
-        lines.append([title, *(f"{value:.3f}" for value in (*means.values(), *shares, *missing))])
+        missing = "" if within is None else f"{carried.mean(within):.3f}"
+        lines.append([title, *(f"{value:.3f}" for value in (*means.values(), *shares)), missing])
     return lines
 
 

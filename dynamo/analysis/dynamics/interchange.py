@@ -214,7 +214,8 @@ def _affine(source: Tensor, target: Tensor, states: Tensor) -> Tensor:
     """The affine map of ``source`` to ``target`` with the least mean square error, at ``states``."""
     source, target = source.double(), target.double()
     matrix = torch.linalg.pinv(source - source.mean(0), rtol=LOST) @ (target - target.mean(0))
-    return ((states.double() - source.mean(0)) @ matrix + target.mean(0)).to(states.dtype)
+    found: Tensor = ((states.double() - source.mean(0)) @ matrix + target.mean(0)).to(states.dtype)
+    return found
 
 
 def _agreement(
