@@ -211,12 +211,11 @@ def spirals(seed, speed=0.5):
 
 
 def test_components_do_not_depend_on_how_a_system_is_read():
-    """Mixed, mirrored, permuted and scaled units give the same components."""
+    """Turned, mirrored, permuted and scaled units give the same components, with the same signs."""
     states = spirals(0)
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(9, 3)))[0].T
     mirrored = states * np.array([1, -1, 1])
-    mixed = states @ np.random.default_rng(2).normal(size=(3, 7))
-    readings = [states, 5 * states @ turn + 2, mirrored, states[..., [2, 0, 1]], -states, mixed]
+    readings = [states, 5 * states @ turn + 2, mirrored, states[..., [2, 0, 1]], -states]
     trials = [trials_of(own) for own in readings]
     assert component_count(trials) == 3
     made = frames(trials, 3)

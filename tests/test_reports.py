@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from command_line import dynamo
-from dynamo import Dataset, DynamoError, Inputs, Population, write_report
+from dynamo import Dataset, DynamoError, Fit, FitOptions, Inputs, Population, Trainer, measure_fidelity, write_report
 from dynamo.analysis.networks.consensus import consensus
 from dynamo.fit.distances import NoiseFloor
+from dynamo.fit.fidelity import write_fidelity
 from dynamo.population.recording import run as run_model
 from dynamo.registry import make
 from dynamo.report.answers import QUESTIONS, answers, read_table
@@ -177,6 +178,23 @@ def test_old_runs_without_probes_are_drawn_by_theta(tmp_path):
     page = write_report(tmp_path).read_text()
     assert "The map is drawn by θ" in page
     assert data_of(page)["network"]["examples"] == []
+
+
+def test_recorded_systems_without_answers(tmp_path):
+    states = np.random.default_rng(0).normal(size=(4, 6, 8, 2)).cumsum(-2)
+    models = Population.from_recordings(states)
+    options = FitOptions(meta_model="gru:hidden_size=6", theta_dim=3, models_per_step=None, batch_size=12, steps=3)
+    trainer = Trainer(models, options)
+    trainer.run()
+    fit = Fit.of(trainer)
+    fit.save(tmp_path)
+    write_fidelity(measure_fidelity(fit, models), tmp_path)
+    page = write_report(tmp_path).read_text()
+    assert "give no answers" in page
+    assert "nothing but their states" in page
+    assert [own["key"] for own in data_of(page)["models"]["fidelity"]] == ["hidden R²"]
+    for form in ("md", "pdf"):
+        assert write_report(tmp_path, form=form).exists()
 
 
 @pytest.mark.parametrize("count", [1, 2])

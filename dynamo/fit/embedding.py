@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.options import option, positive
-from dynamo.contracts.protocols import StateMap
 from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.fit.fidelity import Fidelity, agreement, measure_fidelity, unexplained
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.population.recording import Recording, live, run
-from dynamo.registry import make
 from dynamo.system.bars import progress_of
 from dynamo.system.devices import device_of, fast_products, find_device
 from dynamo.system.progress import Progress, Setting, silent
@@ -99,6 +97,7 @@ class Embedding:
             for number, subject in enumerate(new.blueprint.subjects)
         ]
         emulator.blueprint = attrs.evolve(emulator.blueprint, subjects=(*emulator.blueprint.subjects, *subjects))
+        emulator.readings.extend(new.readings)
         emulator.state_maps.extend(new.state_maps)
         emulator.thetas.extend(new.thetas)
         return attrs.evolve(fit, emulator=emulator, metadata=[*fit.metadata, *self.placed.metadata])
@@ -193,12 +192,9 @@ def _trainer(fit: Fit, population: Population, options: EmbedOptions) -> Trainer
     emulator.meta_model = deepcopy(fit.emulator.meta_model).to(device)
     emulator.meta_model.requires_grad_(False)
     emulator.heads.requires_grad_(False)
-    for number, subject in enumerate(emulator.blueprint.subjects):
+    for number in range(len(population)):
         with Randomness(torch.device("cpu"), options.seed).drawn():  # anew, so that no model depends on those before it
-            emulator.state_maps[number] = nn.ModuleList(
-                make("state-map", emulator.blueprint.state_map, StateMap, meta, base)
-                for meta, base in zip(emulator.meta_model.state_shapes, subject.state_shapes, strict=True)
-            ).to(device)
+            emulator.state_maps[number] = emulator.new_maps(number).to(device)
     emulator.eval()
     return trainer
 
@@ -228,10 +224,12 @@ def _descend(fit: Fit, trainer: Trainer, options: EmbedOptions, progress: Progre
     spread = float((fit.theta - fit.theta.mean(0)).square().mean().sqrt())
     thetas = list(trainer.emulator.thetas)
     rates: dict[float, list[nn.Parameter]] = {}
-    for state_maps in trainer.emulator.state_maps:
-        parameters = list(state_maps.parameters())
+    for state_maps, reading in zip(trainer.emulator.state_maps, trainer.emulator.readings, strict=True):
+        parameters, size = list(state_maps.parameters()), 0.0
         if parameters:  # the identity has none
             size = float(nn.utils.parameters_to_vector(parameters).detach().square().mean().sqrt())
+        parameters += reading.parameters()
+        if parameters:
             rates.setdefault(options.map_rate * (size or 1.0), []).extend(parameters)
     maps: list[dict[str, Any]] = [{"params": parameters, "peak": rate} for rate, parameters in rates.items()]
     places: list[dict[str, Any]] = [{"params": thetas, "peak": options.theta_rate * (spread or 1.0)}]
@@ -302,10 +300,11 @@ def _least(fit: Fit, head: str, inputs: Inputs, fidelity: Fidelity) -> Tensor:
         unlike = torch.zeros(2)
         if len(numbers) > 1:
             target, guess = at(theta[place]), at(theta[nearest[place]])
+            read = fit.emulator.reading_of(number)
             maps = [deepcopy(state_map).cpu() for state_map in fit.emulator.maps_of(number)]
             errors = [
                 float(unexplained(state_map(there), state_map(here), inputs.mask))
-                for state_map, there, here in zip(maps, guess.states, target.states, strict=True)
+                for state_map, there, here in zip(maps, read(guess.states), read(target.states), strict=True)
             ]
             errors = [error for error in errors if not isnan(error)] or [nan]
             unlike = torch.tensor([fmean(errors), 1 - agreement(guess, target, model.outputs)])

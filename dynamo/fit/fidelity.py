@@ -131,12 +131,13 @@ def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: tor
     emulator, space = fit.emulator, base.outputs
     imitation = fit.model_at(base.name).to(device)
     maps = [placed(state_map, device) for state_map in emulator.maps_of(number)]
+    read = emulator.reading_of(number)
     divergence = output_divergence(fit.options, base.name, emulator.group_of(number), space)
     sites, alike = [Unexplained() for _ in maps], Score(space)
     scores, loss, done, is_finite = (Score(space), Score(space)), 0.0, 0, True
     targets = trajectories_of(base, "held_out", test.inputs, device, _BATCH)
     for target, guess in zip(targets, trajectories(imitation, test.inputs, _BATCH), strict=True):
-        for site, state_map, meta, true in zip(sites, maps, guess.states, target.states, strict=True):
+        for site, state_map, meta, true in zip(sites, maps, read(guess.states), target.states, strict=True):
             site.add(state_map(meta).flatten(2)[target.mask], true.flatten(2)[target.mask])
         rows = slice(done, done + len(target.mask))
         observed = target.mask if target.mask.shape == guess.mask.shape else guess.mask

@@ -164,8 +164,8 @@ class Population(Sequence[BaseModel]):
 
         Where inputs are not known (``context`` above 0) the meta-model is told how a trial starts: at the first
         ``context`` steps its inputs are the system's states there, and 1 in a last channel that says so; after that all
-        are 0. Shared units are shown as they are; units of one's own as components of unit variance, turned such that
-        the systems move alike.
+        are 0. Shared units are shown as they are; units of one's own as principal components of unit variance, with
+        signs such that the systems turn alike.
 
         Args:
             states: N systems of states ``[trial, time, unit]``; systems may differ in trials, steps and units.

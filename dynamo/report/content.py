@@ -102,13 +102,16 @@ def content_of(
     drawn, damaged = _with_floor(map_coordinates(fit), run)
     measured = read_fidelity(run) if is_measured(run) else None
     models, missing = _open(fit, population)
-    words = models.dataset(models[0]).tokens if models is not None else ()
+    words = _words(models) if models is not None else ()
     network: Network | str = "The network was left out of this page."
     if with_network:
         network = network_of(fit, words)
     agreed = np.zeros(0)
     if models is not None and measured is not None:
-        agreed = consensus(models, progress=progress("asking base models", None))
+        try:
+            agreed = consensus(models, progress=progress("asking base models", None))
+        except DynamoError as error:
+            missing = str(error)
     sections = [parts.spectrum(drawn.places, len(fit.names)), parts.fidelity(measured, agreed, missing, run)]
     colour = colour_by or colouring(fit.metadata)
     if maps:
@@ -149,6 +152,14 @@ def _open(fit: Fit, folder: Path | None) -> tuple[Population | None, str]:
         if folder is not None:
             raise
         return None, str(error)
+
+
+def _words(models: Population) -> Sequence[str]:
+    """Those behind token ids; none where the data cannot be had, or has no words."""
+    try:
+        return models.dataset(models[0]).tokens
+    except DynamoError:
+        return ()
 
 
 def _checkpoints(fit: Fit) -> list[list[int]]:

@@ -95,6 +95,8 @@ def network_of(fit: Fit, words: Sequence[str] = ()) -> Network | str:
         words: those behind its token ids, where they are known.
     """
     blueprint, space = fit.emulator.blueprint, fit.emulator.blueprint.inputs
+    if any(outputs.kind == "none" for _, outputs in blueprint.heads):
+        return "The network is not in this page: the systems that it imitates give no answers."
     if blueprint.meta_model.name not in ("gru", "resnet") or blueprint.head.name != "linear":
         return (
             "The network is not in this page: a page runs the meta-models gru and resnet with the head linear, and "

@@ -39,7 +39,7 @@ def page_data(content: Content, spaces: Sequence[Mapping[str, Any]]) -> dict[str
             "fidelity": [
                 {"key": told, "values": [_plain(getattr(model, name)) for model in fidelity]}
                 for name, told in FIGURES.items()
-                if fidelity
+                if any(isfinite(getattr(model, name)) for model in fidelity)
             ],
             "places": [[float(f"{value:.7g}") for value in place] for place in xyz.tolist()],
             "floor": content.drawn.distances.floor,

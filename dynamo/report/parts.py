@@ -46,6 +46,8 @@ def lead(fit: Fit) -> str:
     }[space.kind]
     tasks = ", ".join(
         f"{printable(name)}, {own.size} {'classes' if own.kind == 'classes' else 'numbers'}"
+        if own.kind != "none"
+        else f"{printable(name)}, nothing but their states"
         for name, own in fit.emulator.blueprint.heads
     )
     apart = [key for key in keys_of(fit) if len({str(table.get(key)) for table in fit.metadata}) > 1]
@@ -149,11 +151,11 @@ def fidelity(measured: Fidelity | None, agreed: Floats, missing: str, run: Path)
     if measured is None:
         again = f"`dynamo fit POPULATION --out {run} --resume` measures it."
         return Section("fidelity", title, reading, cautions=[f"The fidelity was not measured: {again}"])
-    rows = [(told, [getattr(model, name) for model in measured.models]) for name, told in FIGURES.items()]
-    told = [
-        f"Means on test data: {', '.join(f'{told} {in_words(measured.mean(name))}' for name, told in FIGURES.items())}."
-    ]
-    if len(agreed):
+    known = {name: what for name, what in FIGURES.items() if not isnan(measured.mean(name))}
+    rows = [(what, [getattr(model, name) for model in measured.models]) for name, what in known.items()]
+    means = ", ".join(f"{what} {in_words(measured.mean(name))}" for name, what in known.items())
+    told = [f"Means on test data: {means}."] if known else ["All figures are undefined."]
+    if len(agreed) and "agreement" in known:
         rows.insert(2, ("base models with one another", agreed.tolist()))
         middle = float(np.median(agreed))
         better = measured.mean("agreement") > middle
@@ -165,7 +167,7 @@ def fidelity(measured: Fidelity | None, agreed: Floats, missing: str, run: Path)
     cautions = [_too_poor(measured)] if measured.poor else []
     if missing:
         cautions.append(
-            f"The base models are not at hand, so their agreement with one another is not shown: {missing}."
+            f"How far base models agree among themselves is not shown, since they cannot be run: {missing}."
         )
     return Section("fidelity", title, reading, told, cautions, chart=Dots(rows))
 

@@ -35,6 +35,8 @@ def pdf(content: Content) -> bytes:
         pages.savefig(around)
         for section in content.sections:
             pages.savefig(_section(section))
+        models = [("the networks", content.models_table())]
+        pages.savefig(_section(Section("models", "The networks", "Their metadata and fidelity.", tables=models)))
     return buffer.getvalue()
 
 

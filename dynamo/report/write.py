@@ -44,7 +44,8 @@ def write_report(
             written.
 
     Example:
-        >>> from dynamo import write_report
+        >>> from dynamo import Fit, write_report
+        >>> fit = Fit.load("run")
         >>> write_report("run").name
         'report.html'
     """

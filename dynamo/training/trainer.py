@@ -31,6 +31,7 @@ from dynamo.training.optimisation import Annealed, matrices_of
 from dynamo.training.options import FitOptions
 from dynamo.training.plan import FitPlan
 from dynamo.training.randomness import Randomness
+from dynamo.training.sites import read_together
 
 #: The least variance of a model's states that divides its hidden loss, relative to that of the median model.
 LEAST_SCALE = 1e-2
@@ -187,16 +188,19 @@ class Trainer:
         return self._scales
 
     def _measure_scales(self) -> list[list[float] | None]:
-        variances = torch.zeros(len(self.population), len(self.emulator.meta_model.state_shapes), dtype=torch.float64)
+        sites = [len(base.state_shapes) for base in self.population]
+        variances = torch.zeros(len(self.population), max(sites), dtype=torch.float64)
         with torch.random.fork_rng(devices=[]):
             for number, source in enumerate(self.recordings):
                 if self._processes.owns(number):
                     rows = torch.arange(min(len(source), 2048))
-                    variances[number] = torch.tensor(state_variances(source.batch(rows)[1]), dtype=torch.float64)
+                    own = state_variances(source.batch(rows)[1])
+                    variances[number, : sites[number]] = torch.tensor(own, dtype=torch.float64)
         self._processes.add(variances)
         least = LEAST_SCALE * variances.masked_fill(variances == 0, nan).nanmedian(dim=0).values
         scales = torch.where(variances > 0, variances.maximum(least), inf)
-        return [own if self._processes.owns(number) else None for number, own in enumerate(scales.tolist())]
+        every = [own[:count] for own, count in zip(scales.tolist(), sites, strict=True)]
+        return [own if self._processes.owns(number) else None for number, own in enumerate(every)]
 
     def draw(self, step: int) -> tuple[list[int], list[Tensor]]:
         """The base models of a step and the rows of data that each sees: a function of the seed and the step alone."""
@@ -229,6 +233,7 @@ class Trainer:
     def _losses_of(self, group: Group, features: Tensor, states: Sequence[Tensor]) -> Tensor:
         """The losses ``[2, K]`` of the K models of a group, from what the meta-model gives for its examples."""
         first = group.numbers[0]
+        states = read_together([self.emulator.reading_of(number) for number in group.numbers], states, group.sizes)
         losses = losses_together(
             (self.plan.hidden[first], self.plan.output[first]),
             [self.emulator.maps_of(number) for number in group.numbers],

@@ -268,7 +268,7 @@ class _Pair:
     ) -> "_Pair":
         held = held or _usual(inputs, tokens)
         model, state_map = placed(recurrent(base.model), CPU), placed(fit.emulator.maps_of(index)[0], CPU)
-        images = state_map(run(fit.model_at(base.name), inputs).states[0])[inputs.mask]
+        images = state_map(run(recurrent(fit.model_at(base.name)), inputs).states[0])[inputs.mask]
         return cls(
             base=model,
             state_map=state_map,

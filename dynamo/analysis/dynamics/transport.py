@@ -168,6 +168,12 @@ def transport(
     shapes = fit.emulator.meta_model.state_shapes
     if len(shapes) != 1 or len(shapes[0]) != 1:
         raise DynamoError(f"state maps can be inverted for one site with flat states; this fit's states are {shapes}")
+    for base in population:
+        if len(base.state_shapes) != 1 or len(base.state_shapes[0]) != 1:
+            raise DynamoError(
+                f"state maps can be inverted for one site with flat states; those of base model {base.name!r} are "
+                f"{base.state_shapes}"
+            )
     maps = [placed(fit.emulator.maps_of(index)[0], CPU) for index in range(len(population))]
     runs: dict[int, list[Tensor]] = {}
     inverses, carried = [], np.zeros((len(maps), len(maps)))

@@ -55,7 +55,7 @@ def kinds_of(points: FixedPoints, linearisation: Linearisation) -> dict[str, NDA
     kinds = {"stable": fixed & stable, "marginal": fixed & ~stable & (unstable == 0)}
     for number in range(1, KINDS):
         kinds[f"{number} unstable direction{'s' * (number > 1)}"] = fixed & (unstable == number)
-    kinds[f"{KINDS} or more"] = fixed & (unstable >= KINDS)
+    kinds[f"{KINDS} or more unstable directions"] = fixed & (unstable >= KINDS)
     kinds["slow point"] = ~fixed
     return {name: chosen & shown for name, chosen in kinds.items() if (chosen & shown).any()}
 
@@ -63,7 +63,7 @@ def kinds_of(points: FixedPoints, linearisation: Linearisation) -> dict[str, NDA
 def style_of(kind: str) -> tuple[str, str]:
     """Colour and mark of a kind of point."""
     names = ["stable", "1 unstable direction", "2 unstable directions", "3 unstable directions", "marginal"]
-    names += [f"{KINDS} or more", "slow point"]
+    names += [f"{KINDS} or more unstable directions", "slow point"]
     number = names.index(kind)
     return (COLOURS[7], "x") if kind == "slow point" else (COLOURS[number], MARKS[number])
 
