@@ -9,7 +9,7 @@ import torch
 from dynamo import Dataset, Examples, Fit, FitOptions, Inputs, OutputSpace, Population, Trainer, measure_fidelity
 from dynamo.fit import fidelity as module
 from dynamo.fit.fidelity import agreement, read_fidelity, unexplained, write_fidelity
-from dynamo.population import scores
+from dynamo.population import recording, scores
 from dynamo.population.base_model import BaseModel
 from dynamo.population.recording import run, state_variances
 from dynamo.population.scores import Score, Unexplained, score, task_score, unexplained_share
@@ -93,6 +93,7 @@ def test_fidelity_and_scores_hold_one_batch_at_a_time(monkeypatch):
 
     module_trajectories = module.trajectories
     monkeypatch.setattr(module, "trajectories", sized)
+    monkeypatch.setattr(recording, "trajectories", sized)
     monkeypatch.setattr(scores, "trajectories", sized)
     measure_fidelity(fit, models)
     score(models[0].model, data.test)
