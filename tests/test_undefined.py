@@ -86,8 +86,8 @@ def test_fidelity_and_scores_hold_one_batch_at_a_time(monkeypatch):
     fit = Fit.of(Trainer(models, FitOptions(meta_model="gru:hidden_size=8", theta_dim=2, steps=1, batch_size=4)))
     sizes = []
 
-    def sized(model, inputs, batch_size=512):
-        for part in module_trajectories(model, inputs, batch_size):
+    def sized(model, inputs, batch_size=512, where=""):
+        for part in module_trajectories(model, inputs, batch_size, where):
             sizes.append(part.states[0].shape[0])
             yield part
 
