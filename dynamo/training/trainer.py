@@ -353,6 +353,7 @@ class Trainer:
 
     def save(self, path: Path | str) -> None:
         """Write a checkpoint, whole or not at all; all processes call this, and each writes what is its own."""
+        self._look(silent)
         content = {
             "step": self.step,
             "population": self.population.fingerprint,
