@@ -224,6 +224,21 @@ def record(
     return recordings
 
 
+def kept_on(recordings: Sequence[Recording], device: torch.device) -> list[Recording]:
+    """The recordings in the memory of a device, rooms and all; their inputs stay where they are."""
+    rooms: dict[int, Trajectory] = {}
+    moved = []
+    for recording in recordings:
+        room = recording.room
+        if id(room) not in rooms:
+            states = tuple(state.to(device) for state in room.states)
+            rooms[id(room)] = Trajectory(states, room.outputs.to(device), room.mask.to(device))
+        room = rooms[id(room)]
+        own = room[recording.start : recording.start + len(recording)]
+        moved.append(Recording(recording.inputs, own, room, recording.start))
+    return moved
+
+
 def _probes(population: "Population") -> list[Inputs]:
     """Each base model's probe inputs; the models of one data set share theirs."""
     probes: dict[int, Inputs] = {}

@@ -91,5 +91,7 @@ class Batch:
 
     def restore(self, values: Tensor) -> Tensor:
         """Values ``[..., K]`` of the models in the order of the batch, in the order in which they were drawn."""
+        if self.order == sorted(self.order):
+            return values
         back = torch.tensor(sorted(range(len(self.order)), key=self.order.__getitem__))
         return values.index_select(-1, send(back, values.device))

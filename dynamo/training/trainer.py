@@ -15,8 +15,9 @@ from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.contracts.protocols import Augmentation
 from dynamo.contracts.trajectory import Inputs, Trajectory, send
 from dynamo.population.population import Population
-from dynamo.population.recording import Elsewhere, Source, live, record, state_variances
+from dynamo.population.recording import Elsewhere, Source, kept_on, live, record, state_variances
 from dynamo.registry import make
+from dynamo.system.allocator import keep_freed_memory
 from dynamo.system.devices import fast_products, find_device
 from dynamo.system.interrupts import interrupts
 from dynamo.system.process_group import ProcessGroup, SingleProcess, share_step
@@ -88,6 +89,7 @@ class Trainer:
         recordings: Sequence[Source] | None = None,
         processes: ProcessGroup | None = None,
     ) -> None:
+        keep_freed_memory()
         self.plan = FitPlan.of(population, options)
         self.population, self.options = population, self.plan.options
         self._processes = processes or SingleProcess()
@@ -140,7 +142,8 @@ class Trainer:
         else:
             store = folder if kind == "disk" else None
             with fast_products(self._device):
-                made += record(mine, store, progress, self.options.recording_precision, self._device)
+                recorded = record(mine, store, progress, self.options.recording_precision, self._device)
+            made += kept_on(recorded, self._device) if kind == "device" else recorded
         sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
         for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
             sources[number] = source
