@@ -10,7 +10,7 @@ DEMO ?= demo
 .PHONY: help demo test test-gpu test-slow lint docs format figure3 clean
 
 help:
-	@echo "make demo       train a small population on handwritten digits and draw its map (in ./$(DEMO))"
+	@echo "make demo       train a small population on handwritten digits and report on its map (in ./$(DEMO))"
 	@echo "make test       style, types, import rules, docs and the test suite"
 	@echo "make test-slow  the tests that train for minutes"
 	@echo "make test-gpu   the tests that need a GPU of NVIDIA (about two minutes)"
@@ -31,6 +31,8 @@ demo: $(READY)
 	$(BIN)/dynamo train $(DEMO)/population --architecture gru:hidden_size=32 --architecture rnn:hidden_size=32 \
 	  --dataset digits-rows --seeds 6 --epochs 12 --batch-size 32 --learning-rate 3e-3
 	$(BIN)/dynamo fit $(DEMO)/population --out $(DEMO)/run --preset laptop --steps 600 --colour-by architecture
+	$(BIN)/dynamo analyse clusters $(DEMO)/run --by architecture
+	$(BIN)/dynamo report $(DEMO)/run --colour-by architecture
 
 test: $(READY) lint docs
 	$(BIN)/python -m pytest -q

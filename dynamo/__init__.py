@@ -31,6 +31,7 @@ _WHERE = {
     "hookimpl": "dynamo.contracts.hookspecs",
     "Inputs": "dynamo.contracts.trajectory",
     "InputSpace": "dynamo.contracts.spaces",
+    "MapEstimator": "dynamo.report.estimator",
     "measure_fidelity": "dynamo.fit.fidelity",
     "MetaModel": "dynamo.contracts.protocols",
     "option": "dynamo.contracts.options",
@@ -48,6 +49,8 @@ _WHERE = {
     "train_population": "dynamo.training.train_population",
     "Trainer": "dynamo.training.trainer",
     "Trajectory": "dynamo.contracts.trajectory",
+    "wrap": "dynamo.population.wrapping.wrap",
+    "write_report": "dynamo.report.write",
 }
 
 __all__ = [*_WHERE, "__version__"]
@@ -85,9 +88,12 @@ if TYPE_CHECKING:
     from dynamo.population.base_model import BaseModel as BaseModel
     from dynamo.population.population import Population as Population
     from dynamo.population.recording import record as record
+    from dynamo.population.wrapping.wrap import wrap as wrap
     from dynamo.registry import component as component
     from dynamo.registry import register as register
+    from dynamo.report.estimator import MapEstimator as MapEstimator
     from dynamo.report.fit_population import fit_population as fit_population
+    from dynamo.report.write import write_report as write_report
     from dynamo.training.options import FitOptions as FitOptions
     from dynamo.training.presets import preset as preset
     from dynamo.training.train_population import train_population as train_population

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from dynamo.commands._group import LazyGroup
+from dynamo.commands._json import choose_json
 from dynamo.contracts.errors import DynamoError, DynamoWarning, Interrupted, printable
 from dynamo.version import __version__
 
@@ -20,6 +21,9 @@ from dynamo.version import __version__
     cls=LazyGroup,
     package="dynamo.commands",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.option(
+    "--json", is_flag=True, expose_value=False, callback=choose_json, help="answer as one JSON document; see COMMAND -h"
 )
 @click.version_option(__version__, prog_name="dynamo")
 def cli() -> None:
@@ -45,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # they keep their core, and where another process wants one a fit took thirty times as long.
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     try:
-        cli.main(args=None if arguments is None else list(arguments), prog_name="dynamo", standalone_mode=False)
+        status = cli.main(
+            args=None if arguments is None else list(arguments), prog_name="dynamo", standalone_mode=False
+        )
+        if isinstance(status, int) and status:  # of a command that has answered, and says so by its status
+            sys.exit(status)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

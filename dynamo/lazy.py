@@ -6,6 +6,16 @@ from importlib import import_module
 from typing import Any
 
 
+def above(where: str) -> Any:
+    """What a layer above defines, looked up when it is used: ``module:name``.
+
+    Data flows one way, and so do imports. A method that users look for on an object of a lower layer, such as
+    ``Fit.plot``, hands its object up by this.
+    """
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
+
+
 def lazy_names(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a package whose public names live in other modules.
 

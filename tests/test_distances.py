@@ -509,6 +509,7 @@ def test_further_models_change_no_distance_between_those_that_set_the_units(kind
     emulator = deepcopy(fit.emulator)
     subjects = [attrs.evolve(subject, name=f"far-{subject.name}") for subject in far.emulator.blueprint.subjects]
     emulator.blueprint = attrs.evolve(emulator.blueprint, subjects=(*emulator.blueprint.subjects, *subjects))
+    emulator.readings.extend(far.emulator.readings)
     emulator.state_maps.extend(far.emulator.state_maps)
     emulator.thetas.extend(far.emulator.thetas)
     together = attrs.evolve(fit, emulator=emulator, metadata=[{}] * 6)

@@ -138,6 +138,7 @@ def assert_equal(found, wanted, **tolerance):
         (3, {"models_per_step": 1, "weight_decay": 0.1}),
         (2, {"scale_hidden": True, "optimizer": "sgd", "theta_learning_rate": 0.1}),
         (2, {"optimizer": "muon", "models_per_step": 2}),
+        (2, {"sites": "learned", "meta_model": "gru-stack:hidden_size=6,embedding_size=3,layers=3"}),
     ],
 )
 def test_many_ranks_fit_as_one_does(size, changes):
@@ -150,7 +151,7 @@ def test_many_ranks_fit_as_one_does(size, changes):
     before = in_float64(Trainer(models(), options)).emulator.state_dict()
     for rank, trainer in enumerate(ranks):
         for name, tensor in trainer.emulator.state_dict().items():
-            if name.startswith("state_maps.") and trainer.emulator.number_of(name) % size != rank:
+            if name.startswith(("state_maps.", "readings.")) and trainer.emulator.number_of(name) % size != rank:
                 assert tensor.is_meta  # another rank's
             else:
                 assert torch.equal(tensor, before[name]), name

@@ -66,7 +66,8 @@ class TestSpaces:
     @pytest.mark.parametrize(
         ("call", "message"),
         [
-            (lambda: OutputSpace("class", 2), "the kind is 'class': did you mean 'classes'? known: classes, real"),
+            (lambda: OutputSpace("class", 2),
+             "the kind is 'class': did you mean 'classes'? known: classes, none, real"),
             (lambda: OutputSpace("real", 2, "evry"), "the readout is 'evry': did you mean 'every'? known: every, last"),
             (lambda: OutputSpace("real", 0), "the size of an output space is at least 1, not 0"),
             (lambda: OutputSpace("real", 2.0), "a size is a whole number, not 2.0"),

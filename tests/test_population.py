@@ -98,7 +98,7 @@ def test_models_that_share_a_data_set_share_its_object(folder):
     assert loaded.dataset(loaded[0]) is loaded.dataset(loaded[1])
 
 
-def test_live_modules_make_a_population_that_cannot_be_saved_without_specs(tmp_path):
+def test_live_modules_are_saved_without_specs_as_what_they_did(tmp_path):
     from torch import nn
 
     from dynamo_rnn.models import GRU
@@ -108,9 +108,11 @@ def test_live_modules_make_a_population_that_cannot_be_saved_without_specs(tmp_p
         {"mine": GRU(data.inputs, data.outputs, nn.GRU(2, 7, batch_first=True), nn.Linear(7, 3))}, data
     )
     assert live[0].model(torch.zeros(4, 5, 2)).shape == (4, 3)
-    with pytest.raises(DynamoError, match="'mine' is a live module"):
-        live.save(tmp_path / "population")
-    assert not list(tmp_path.rglob("*.safetensors"))
+    live.save(tmp_path / "population")
+    (again,) = Population.load(tmp_path / "population")
+    assert again.is_recording
+    probes = data.probes()
+    assert torch.equal(again.trajectories.probe.states[0], live[0].model.trajectory(probes).states[0])
 
 
 def cut_byte(path):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -156,24 +155,15 @@ def read_metadata(given: Sequence[str]) -> "dict[str, MetadataValue]":
     """``KEY=VALUE`` texts as a table; truth values are read as such, and numbers that are written back alike: ``7`` is
     a number, ``007`` a text.
     """
+    from dynamo.population.metadata import typed
+
     metadata: dict[str, MetadataValue] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise DynamoError(f"cannot read the metadata {text!r}: write KEY=VALUE")
-        metadata[key] = _value(value)
+        metadata[key] = typed(value)
     return metadata
-
-
-def _value(text: str) -> "MetadataValue":
-    for kind, bound in ((int, 2**63), (float, inf)):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        if str(number) == text and abs(number) < bound:
-            return number
-    return {"true": True, "false": False}.get(text, text)
 
 
 def matching(population: "Population", conditions: Sequence[str]) -> "Population":
@@ -327,11 +317,11 @@ def keep(folder: Path, name: str, table: "Table", figure: "Figure | None" = None
     from dynamo.system.storage import write_csv
 
     write_csv(folder / f"{name}.csv", *table)
-    show(table)
-    click.echo(f"table    {folder / name}.csv")
+    show(table, name)
+    say_file("table", folder / f"{name}.csv")
     if figure is not None:
         write_figure(figure, folder, name)
-        click.echo(f"picture  {folder / name}.png")
+        say_file("picture", folder / f"{name}.png")
 
 
 def keep_also(folder: Path, name: str, table: "Table") -> None:
@@ -339,14 +329,22 @@ def keep_also(folder: Path, name: str, table: "Table") -> None:
     from dynamo.system.storage import write_csv
 
     write_csv(folder / f"{name}.csv", *table)
-    click.echo(f"{name:<8} {folder / name}.csv")
+    say_file(name, folder / f"{name}.csv")
 
 
-def show(table: "Table") -> None:
-    """Print a table; of a long one the first ``SHOWN`` rows."""
+def say_file(what: str, path: Path) -> None:
+    """Say what was written where."""
+    from dynamo.report.answer import collected
+
+    answer = collected()
+    if answer is None:
+        click.echo(f"{what:<8} {path}")
+    else:
+        answer.files.append(str(path))
+
+
+def show(table: "Table", name: str = "table", most: int | None = SHOWN) -> None:
+    """Print a table; of a long one the first ``most`` rows. An answer in JSON has all of them, under the name."""
     from dynamo.report import terminal
 
-    columns, rows = table
-    terminal.table(columns, rows[:SHOWN])
-    if len(rows) > SHOWN:
-        click.echo(f"… {len(rows) - SHOWN} more rows")
+    terminal.table(*table, name, most)

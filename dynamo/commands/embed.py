@@ -6,7 +6,15 @@ from typing import Any
 import click
 
 from dynamo.commands._options import OptionsCommand
-from dynamo.commands._shared import colour_option, distance_option, out_option, results_folder, show, threads_option
+from dynamo.commands._shared import (
+    colour_option,
+    distance_option,
+    out_option,
+    results_folder,
+    say_file,
+    show,
+    threads_option,
+)
 
 
 @click.command(cls=OptionsCommand, options="dynamo.fit.embedding:EmbedOptions")
@@ -55,6 +63,7 @@ def command(run: Path, population: Path, out: Path | None, options: dict[str, An
     foreign = result.is_foreign.tolist()
     figure = plot_embedding(old.places, key, values, places, result.names, foreign, distance=old.kind)
     write_figure(figure, folder, "embedding")
-    show(summary_table(result))
+    show(summary_table(result), "new models")
     click.echo(f"\n{old.describe()}")
-    click.echo(f"embedding  {folder / 'embedding.csv'}\nmap        {folder / 'embedding.png'}")
+    say_file("table", folder / "embedding.csv")
+    say_file("picture", folder / "embedding.png")

@@ -10,7 +10,7 @@ from dynamo.lazy import lazy_names
 _MODULES = {
     "checks": ("check_declaration", "check_divergence_values", "check_trajectory", "checked_trajectory"),
     "components": ("Component", "Kind", "KINDS", "SIGNATURES"),
-    "data": ("Dataset", "Examples"),
+    "data": ("Dataset", "Examples", "split_probes"),
     "errors": (
         "DynamoError",
         "DynamoWarning",
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from dynamo.contracts.components import Kind as Kind
     from dynamo.contracts.data import Dataset as Dataset
     from dynamo.contracts.data import Examples as Examples
+    from dynamo.contracts.data import split_probes as split_probes
     from dynamo.contracts.errors import DynamoError as DynamoError
     from dynamo.contracts.errors import DynamoWarning as DynamoWarning
     from dynamo.contracts.errors import InvalidValueError as InvalidValueError

@@ -220,12 +220,12 @@ def check_parts(file: ZipFile) -> None:
         raise ValueError(f"the checksum of its part {damaged!r} differs")
 
 
-def read_arrays(path: Path, names: Collection[str]) -> dict[str, "NDArray[Any]"]:
+def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, "NDArray[Any]"]:
     """The arrays of an ``.npz`` file, by name. Pickled objects are refused, and the checksums of all parts compared.
 
     Args:
         path: the file.
-        names: those that it may have.
+        names: those that it may have; None for any.
 
     Raises:
         DynamoError: it is missing, damaged, no ``.npz`` file of plain arrays, or has an array of another name.
@@ -237,8 +237,9 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, "NDArray[Any]"]
         with ZipFile(io.BytesIO(content)) as file:
             check_parts(file)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            unknown = next((name for name in arrays.files if name not in names), None)
-            found = {name: arrays[name] for name in arrays.files if name in names}
+            known = arrays.files if names is None else names
+            unknown = next((name for name in arrays.files if name not in known), None)
+            found = {name: arrays[name] for name in arrays.files if name in known}
         for name, array in found.items():
             if not isinstance(array, np.ndarray):  # numpy gives a part that is no array as bytes
                 raise ValueError(f"its part {name!r} is no array")
@@ -249,7 +250,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, "NDArray[Any]"]
     if unknown is not None:
         raise DynamoError(
             f"{path} has the array {unknown!r}, which nothing would read: rename it or leave it out; "
-            f"{did_you_mean(unknown, names)}"
+            f"{did_you_mean(unknown, known)}"
         )
     return found
 

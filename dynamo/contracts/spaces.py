@@ -33,7 +33,7 @@ def _shape(values: Any) -> tuple[int, ...]:
 
 
 InputKind = Literal["tokens", "real", "image"]
-OutputKind = Literal["classes", "real"]
+OutputKind = Literal["classes", "real", "none"]
 Readout = Literal["last", "every"]
 
 
@@ -106,12 +106,12 @@ class InputSpace:
 class OutputSpace:
     """The outputs of a model, and when its decision is read.
 
-    ``classes``: ``size`` logits. ``real``: ``size`` numbers. ``readout`` says whether the task's answer is the output
-    at the last real step or at every step. ``group`` names the task: models of one output space share a
-    hidden-to-output map G̃_k.
+    ``classes``: ``size`` logits. ``real``: ``size`` numbers. ``none``: nothing, of size 0, where only states are known.
+    ``readout`` says whether the task's answer is the output at the last real step or at every step. ``group`` names the
+    task: models of one output space share a hidden-to-output map G̃_k.
 
     Raises:
-        InvalidValueError: a kind or readout that there is not, or a size below 1.
+        InvalidValueError: a kind or readout that there is not, or a size below 1 (of kind ``none`` other than 0).
         WrongTypeError: a size that is no whole number.
 
     Example:
@@ -120,7 +120,8 @@ class OutputSpace:
         '10 classes (digits)'
         >>> OutputSpace("class", 2)
         Traceback (most recent call last):
-        dynamo.contracts.errors.InvalidValueError: the kind is 'class': did you mean 'classes'? known: classes, real
+        dynamo.contracts.errors.InvalidValueError: the kind is 'class': did you mean 'classes'? known: classes, none, \
+real
     """
 
     kind: OutputKind
@@ -131,7 +132,9 @@ class OutputSpace:
     def __attrs_post_init__(self) -> None:
         _word(self.kind, OutputKind, "the kind")
         _word(self.readout, Readout, "the readout")
-        if self.size < 1:
+        if self.kind == "none" and self.size != 0:
+            raise InvalidValueError(f"an output space of kind 'none' has the size 0, not {self.size}")
+        if self.size < 1 and self.kind != "none":
             raise InvalidValueError(f"the size of an output space is at least 1, not {self.size}")
 
     def table(self) -> dict[str, Any]:
@@ -149,12 +152,14 @@ class OutputSpace:
             made = cls(table["kind"], table["size"], table.get("readout", "last"), table.get("group", "output"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidValueError(
-                f"{table!r} is no output space: it needs 'kind' (classes or real) and 'size' ({error})"
+                f"{table!r} is no output space: it needs 'kind' (classes, real or none) and 'size' ({error})"
             ) from None
         if made.size > LARGEST or not isinstance(made.group, str):
             raise InvalidValueError(f"{table!r} is no output space: its size is at most {LARGEST:,}, its group a text")
         return made
 
     def __str__(self) -> str:
+        if self.kind == "none":
+            return "no outputs"
         what = "classes" if self.kind == "classes" else "real outputs"
         return f"{self.size} {what} ({self.group})"

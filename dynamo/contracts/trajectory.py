@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from dynamo.contracts.errors import InvalidValueError, WrongTypeError
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace
 
 
@@ -46,6 +47,8 @@ class Inputs:
 
     values: Tensor
     mask: Tensor
+
+    __repr__ = brief
 
     def __attrs_post_init__(self) -> None:
         if self.mask.dtype != torch.bool or self.mask.ndim != 2:
@@ -87,7 +90,8 @@ class Trajectory:
     Attributes:
         states: one tensor ``[B, T, *S]`` per site.
         outputs: ``[B, T, K]``, G(h_t) at each step.
-        mask: ``[B, T]`` bool, True on real steps. Padded steps never reach a loss, a mean or a fixed point.
+        mask: ``[B, T]`` bool, True on real steps. Padded steps never reach a loss, a mean or a fixed point. That of a
+            recording may have holes, where nothing was observed.
 
     Example:
         >>> from dynamo import Trajectory
@@ -100,6 +104,8 @@ class Trajectory:
     states: tuple[Tensor, ...]
     outputs: Tensor
     mask: Tensor
+
+    __repr__ = brief
 
     def __getitem__(self, rows: Tensor | slice) -> "Trajectory":
         rows = send(rows, self.mask.device) if isinstance(rows, Tensor) else rows
@@ -139,7 +145,7 @@ def at_readout(outputs: Tensor, mask: Tensor, readout: str) -> Tensor:
     """
     if readout == "every":
         return outputs
-    last = mask.sum(1) - 1
+    last = (mask * torch.arange(mask.shape[1], device=mask.device)).amax(1)  # a recording's mask may have holes
     return outputs[torch.arange(mask.shape[0], device=mask.device), last]
 
 

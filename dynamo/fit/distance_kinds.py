@@ -1,7 +1,6 @@
 """The kinds of distance between emulators that are known by name."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import combinations
 from typing import cast
 
@@ -14,9 +13,11 @@ from torch.nn import functional
 
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import Head
+from dynamo.contracts.shown import brief
 from dynamo.fit.emulated import Block, Emulated, Matrix
 from dynamo.training.emulator import Emulator
 from dynamo.training.options import FitOptions, hidden_divergence, output_divergence
+from dynamo.training.sites import depth_among
 
 #: Steps on which ``procrustes`` compares clouds of states.
 POSITIONS = 1024
@@ -47,6 +48,8 @@ class DistanceKind:
     cost: str
     needs_probes: bool = True
     projects: bool = False
+
+    __repr__ = brief
 
 
 def kind_named(name: str) -> DistanceKind:
@@ -153,39 +156,48 @@ def _jensen_shannon(rows: Tensor, weights: Tensor) -> Matrix:
 
 
 def _mapped(emulated: Emulated, options: FitOptions) -> Matrix:
-    """√(½(u_mn + u_nm)): u_mn is the share of the variance of V_n(h_n) that V_n(h_m) leaves unexplained."""
-    sites, count = len(emulated.emulator.meta_model.state_shapes), len(emulated)
-    errors, sizes = np.zeros((sites, count, count)), np.zeros((sites, count))
+    """√(½(u_mn + u_nm)): u_mn is the share of the variance of V_n(h_n) that V_n(h_m) leaves unexplained, the mean over
+    the sites of base model n.
+    """
+    emulator, count = emulated.emulator, len(emulated)
+    sites = [len(emulator.maps_of(number)) for number in range(count)]
+    errors, sizes = np.zeros((max(sites), count, count)), np.zeros((max(sites), count))
     means: dict[tuple[int, int], Tensor] = {}
     for block in emulated.blocks():
         weights = block.real_weights
-        for site, number, rows in _readings(emulated.emulator, block):
+        for site, number, rows in _readings(emulator, block):
             own = rows[number]
             errors[site, :, number] += ((rows - own).square().sum(-1) @ weights).double().numpy()
             sizes[site, number] += float(own.square().sum(-1) @ weights)
             means[site, number] = means.get((site, number), 0) + weights @ own
     for (site, number), mean in means.items():
         errors[site, :, number] /= max(sizes[site, number] - float(mean.square().sum()), 1e-12)
-    shares = errors.mean(0)
+    shares = errors.sum(0) / sites
     return _root((shares + shares.T) / 2)
 
 
 @torch.no_grad()
 def _readings(emulator: Emulator, block: Block) -> Iterator[tuple[int, int, Tensor]]:
-    """For every site and model n what V_n makes of all emulators' states on real steps, ``[N, P, D]``."""
-    for site, states in enumerate(block.states):
-        for number in range(len(emulator.thetas)):
-            state_map = emulator.maps_of(number)[site]
-            device = next(state_map.parameters(), states).device
-            mapped: Tensor = state_map(states.flatten(0, 1).to(device)).cpu()
-            yield site, number, block.real(mapped.reshape(*states.shape[:2], *mapped.shape[1:])).flatten(2)
+    """For every model n and each of its sites what V_n makes of all emulators' states on real steps, ``[N, P, D]``."""
+    shape = block.states[0].shape[:2]
+    for number in range(len(emulator.thetas)):
+        mapped = _as_base(emulator, number, [states.flatten(0, 1) for states in block.states])
+        for site, found in enumerate(mapped):
+            yield site, number, block.real(found.reshape(*shape, *found.shape[1:])).flatten(2)
+
+
+def _as_base(emulator: Emulator, number: int, states: Sequence[Tensor]) -> Iterator[Tensor]:
+    """V_n(h) at each site of a base model, on the CPU."""
+    for state_map, read in zip(emulator.maps_of(number), emulator.reading_of(number)(states), strict=True):
+        found: Tensor = state_map(read.to(next(state_map.parameters(), read).device)).cpu()
+        yield found
 
 
 def _objective(emulated: Emulated, options: FitOptions) -> Matrix:
     """½(L_mn + L_nm): L_mn is the loss of equation 3 of m's emulator with n's emulator, under V_n, in the base model's
     place. With ``scale_hidden`` the hidden loss is not divided here.
     """
-    emulator, sites = emulated.emulator, len(emulated.emulator.meta_model.state_shapes)
+    emulator = emulated.emulator
     losses = np.zeros((len(emulated), len(emulated)))
     subjects = emulator.blueprint.subjects
     hidden = [hidden_divergence(options, subject.name, emulator.group_of(n)) for n, subject in enumerate(subjects)]
@@ -196,7 +208,7 @@ def _objective(emulated: Emulated, options: FitOptions) -> Matrix:
     for block in emulated.blocks():
         weights = block.real_weights
         for _, number, rows in _readings(emulator, block):
-            losses[:, number] += _against(hidden[number], rows, number, weights) / sites
+            losses[:, number] += _against(hidden[number], rows, number, weights) / len(emulator.maps_of(number))
         for head, module in enumerate(emulator.heads):
             rows = _answers(cast(Head, module), block)
             for number in (n for n, subject in enumerate(subjects) if subject.head == head):
@@ -211,20 +223,21 @@ def _against(divergence: Callable[[Tensor, Tensor], Tensor], rows: Tensor, numbe
 
 def _procrustes(emulated: Emulated, options: FitOptions) -> Matrix:
     """The mean over sites of the angle between two clouds of emulated states."""
-    return _angles(_clouds(emulated, lambda number, site, states: states))
+    return _angles(_clouds(emulated, lambda number, states: states))
 
 
 def _aligned(emulated: Emulated, options: FitOptions) -> Matrix:
-    """The same of V_n(h_n), which other coordinates of the emulated states leave as it is if V_n goes with them."""
+    """The same of V_n(h_n), which other coordinates of the emulated states leave as it is if V_n goes with them. At
+    each site of the meta-model it takes that site of a base model whose depth is nearest.
+    """
+    count = len(emulated.emulator.meta_model.state_shapes)
 
-    return _angles(_clouds(emulated, partial(_as_base, emulated)))
+    def read(number: int, states: Sequence[Tensor]) -> Sequence[Tensor]:
+        own = list(_as_base(emulated.emulator, number, states))
+        places = [depth_among(site, count, len(own)) for site in range(count)]
+        return [own[place + (share > 0.5)] for place, share in places]
 
-
-def _as_base(emulated: Emulated, number: int, site: int, states: Tensor) -> Tensor:
-    """V_n(h), on the CPU."""
-    state_map = emulated.emulator.maps_of(number)[site]
-    found: Tensor = state_map(states.to(next(state_map.parameters(), states).device)).cpu()
-    return found
+    return _angles(_clouds(emulated, read))
 
 
 def _angles(sites: Sequence[Sequence[Tensor]]) -> Matrix:
@@ -240,12 +253,12 @@ def _angles(sites: Sequence[Sequence[Tensor]]) -> Matrix:
 
 
 @torch.no_grad()
-def _clouds(emulated: Emulated, read: Callable[[int, int, Tensor], Tensor]) -> list[list[Tensor]]:
+def _clouds(emulated: Emulated, read: Callable[[int, Sequence[Tensor]], Sequence[Tensor]]) -> list[list[Tensor]]:
     """At each site what is read of every emulator's states on some steps, ``[P, D]``: centred, of norm 1, D at most P.
 
     Args:
         emulated: the emulators.
-        read: takes the number of a model, that of a site, and its states ``[B, T, *S]``.
+        read: takes the number of a model and its states ``[B, T, *S]`` at each site.
     """
     sites, count = len(emulated.emulator.meta_model.state_shapes), len(emulated)
     kept = torch.zeros(int(emulated.probes.mask.sum()), dtype=torch.bool)
@@ -256,9 +269,9 @@ def _clouds(emulated: Emulated, read: Callable[[int, int, Tensor], Tensor]) -> l
     for block in emulated.blocks():
         some = kept[start : start + len(block.real_weights)]
         start += len(some)
-        for site, states in enumerate(block.states):
-            for number in range(count):
-                rows = block.real(read(number, site, states[number])[None])[0]
+        for number in range(count):
+            for site, states in enumerate(read(number, [states[number] for states in block.states])):
+                rows = block.real(states[None])[0]
                 parts[site][number].append(rows[some].flatten(1))
     return [[_unit(torch.cat(rows).double()) for rows in clouds] for clouds in parts]
 
@@ -271,27 +284,37 @@ def _unit(cloud: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@torch.no_grad()
 def _activity(emulated: Emulated, options: FitOptions) -> Matrix:
     """The root mean square over sites of the differences of log s_n: s_n is the root mean variance of a unit of
-    V_n(h_n), over real steps and examples. Other coordinates of the emulated states leave it as it is if V_n goes with
-    them, and so does a base model whose units are permuted, doubled, or flipped in sign.
+    V_n(h_n), over real steps and examples, at the depths of the meta-model's sites. Other coordinates of the emulated
+    states leave it as it is if V_n goes with them, and so does a base model whose units are permuted, doubled, or
+    flipped in sign.
     """
-    sites, count = len(emulated.emulator.meta_model.state_shapes), len(emulated)
+    emulator, count = emulated.emulator, len(emulated)
     moments: dict[tuple[int, int], Tensor] = {}
     for block in emulated.blocks():
         weights = block.real_weights.double()
-        for site, states in enumerate(block.states):
-            for number in range(count):
-                rows = block.real(_as_base(emulated, number, site, states[number])[None])[0].flatten(1).double()
+        for number in range(count):
+            for site, states in enumerate(_as_base(emulator, number, [part[number] for part in block.states])):
+                rows = block.real(states[None])[0].flatten(1).double()
                 own = torch.stack([weights @ rows, weights @ rows.square()])
                 moments[site, number] = moments.get((site, number), 0) + own
-    variances = np.zeros((sites, count))
-    for place, (mean, square) in moments.items():
-        variances[place] = float((square - mean.square()).mean())
+    of_sites: list[list[float]] = [[] for _ in range(count)]
+    for (_, number), (mean, square) in sorted(moments.items(), key=lambda entry: entry[0]):
+        of_sites[number].append(float((square - mean.square()).mean()))
+    sites = len(emulator.meta_model.state_shapes)
+    variances = np.array([[_at_depth(own, site, sites) for own in of_sites] for site in range(sites)])
     # A dead network is far from the others, not infinitely far.
     least = 1e-8 * variances[:, : emulated.reference].max(1, keepdims=True)
     logs = 0.5 * np.log(np.maximum(variances, np.where(least > 0, least, 1.0)))
     return _root(np.square(logs[:, :, None] - logs[:, None]).mean(0))
+
+
+def _at_depth(figures: Sequence[float], site: int, sites: int) -> float:
+    """Figures of a model's sites, interpolated at the depth of one of the meta-model's."""
+    place, share = depth_among(site, sites, len(figures))
+    return figures[place] + share * (figures[place + 1] - figures[place]) if share else figures[place]
 
 
 def _combined(emulated: Emulated, options: FitOptions) -> Matrix:

@@ -15,11 +15,13 @@ import torch
 
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.files import read_bytes
+from dynamo.contracts.shown import brief, folded, listed, table_html
 from dynamo.contracts.trajectory import Inputs
 from dynamo.fit.distance_kinds import DistanceKind, kind_named
 from dynamo.fit.emulated import Emulated, Matrix
 from dynamo.fit.probes import KEPT, check_probes, draw_probes
-from dynamo.system.progress import Progress, silent
+from dynamo.system.bars import progress_of
+from dynamo.system.progress import Progress, Setting, silent
 from dynamo.system.storage import write_csv
 
 if TYPE_CHECKING:
@@ -54,6 +56,12 @@ class Distances:
     examples: int = 0
     error: float = 0.0
     floor: float | None = None
+
+    def __repr__(self) -> str:
+        return folded(f"Distances of {len(self)} models ({listed(self.names, 3)}): {self.describe()}")
+
+    def _repr_html_(self) -> str:
+        return table_html(*self.neighbours_table(), self.describe())
 
     def __len__(self) -> int:
         return len(self.names)
@@ -163,7 +171,7 @@ def distances(
     seed: int = 0,
     projection: int | None = None,
     reference: int | None = None,
-    progress: Progress = silent,
+    progress: Progress | Setting = silent,
 ) -> Distances:
     """The distances between all models of a fit.
 
@@ -181,7 +189,8 @@ def distances(
             takes :data:`~dynamo.fit.emulated.PROJECTED` from :data:`~dynamo.fit.emulated.EXACT` models on.
         reference: so many models, from the first on, set the units, so that further ones change no distance between
             these; None for all.
-        progress: called with (inputs done, inputs).
+        progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with (inputs
+            done, inputs).
 
     Raises:
         DynamoError: an unknown kind, no inputs to be had or of another space, or emulators that give no finite states.
@@ -198,8 +207,9 @@ def distances(
         probes = _probes(fit, probes, population, examples, seed)
     else:
         probes = Inputs(torch.zeros(0, 1), torch.zeros(0, 1, dtype=torch.bool))
-    emulated = Emulated(fit.emulator, theta, probes, fit.names, projection, seed, progress, reference)
-    matrix = chosen.measure(emulated, fit.options)
+    with progress_of(progress, "running emulators") as tick:
+        emulated = Emulated(fit.emulator, theta, probes, fit.names, projection, seed, tick, reference)
+        matrix = chosen.measure(emulated, fit.options)
     matrix = (matrix + matrix.T) / 2
     np.fill_diagonal(matrix, 0.0)
     dimensions = emulated.dimensions if chosen.projects else 0
@@ -241,6 +251,8 @@ class NoiseFloor:
     names: Sequence[str]
     twins: Sequence[float]
     typical: float
+
+    __repr__ = brief
 
     @property
     def ratio(self) -> float:
@@ -322,7 +334,7 @@ def noise_floor(
     *,
     twins: int = 8,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress | Setting = silent,
 ) -> NoiseFloor:
     """The distance to be expected of equal models: duplicate emulation.
 
@@ -337,7 +349,7 @@ def noise_floor(
         kind: of distance.
         twins: k, how many models are there twice, drawn at random.
         seed: of the draw.
-        progress: called with (step, steps, loss) of the fit.
+        progress: of the fit, see :meth:`dynamo.Trainer.run`.
 
     Raises:
         DynamoError: no twins are asked for, or what the fit or :func:`distances` finds.

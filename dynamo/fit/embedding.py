@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.options import option, positive
-from dynamo.contracts.protocols import StateMap
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.fit.fidelity import Fidelity, agreement, measure_fidelity, unexplained
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.population.recording import Recording, live, run
-from dynamo.registry import make
+from dynamo.system.bars import progress_of
 from dynamo.system.devices import device_of, fast_products, find_device
-from dynamo.system.progress import Progress, silent
+from dynamo.system.progress import Progress, Setting, silent
 from dynamo.training.optimisation import Annealed
 from dynamo.training.randomness import Randomness
 from dynamo.training.trainer import Trainer
@@ -66,6 +66,8 @@ class Embedding:
     fidelity: Fidelity
     limits: Tensor
 
+    __repr__ = brief
+
     @property
     def names(self) -> list[str]:
         """The new models' names."""
@@ -95,6 +97,7 @@ class Embedding:
             for number, subject in enumerate(new.blueprint.subjects)
         ]
         emulator.blueprint = attrs.evolve(emulator.blueprint, subjects=(*emulator.blueprint.subjects, *subjects))
+        emulator.readings.extend(new.readings)
         emulator.state_maps.extend(new.state_maps)
         emulator.thetas.extend(new.thetas)
         return attrs.evolve(fit, emulator=emulator, metadata=[*fit.metadata, *self.placed.metadata])
@@ -108,9 +111,9 @@ class Embedding:
 def embed(
     fit: Fit,
     population: Population,
-    fidelity: Fidelity,
+    fidelity: Fidelity | None = None,
     options: EmbedOptions | None = None,
-    progress: Progress = silent,
+    progress: Progress | Setting = silent,
 ) -> Embedding:
     """Put new models on a fit's map; the fit stays as it is, to the bit.
 
@@ -121,26 +124,40 @@ def embed(
     Args:
         fit: the map.
         population: the new models; their states may have other sizes than the base models'.
-        fidelity: that of the fit's base models, which says what a good imitation is.
+        fidelity: that of the fit's base models, which says what a good imitation is; that of the run folder where it is
+            None.
         options: how.
-        progress: called with (step, steps, loss) after each step.
+        progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with (step,
+            steps, loss) after each step.
 
     Raises:
         DynamoError: inputs, outputs or sites of states that the fit does not know, a label that its heads go by and a
-        new model lacks, or a loss that is not finite.
+        new model lacks, a fidelity that is not known, or a loss that is not finite.
+
+    Example:
+        >>> from dynamo import EmbedOptions, Fit, Population, embed
+        >>> new = embed(Fit.load("run"), Population.load("population")[:2], options=EmbedOptions(steps=5))
+        >>> new.names, new.theta.shape
+        (['digits-gru-100-s0', 'digits-gru-100-s1'], torch.Size([2, 4]))
     """
     options = options or EmbedOptions()
     if population.inputs != fit.emulator.blueprint.inputs:
         raise DynamoError(
             f"the new models take other inputs ({population.inputs}) than the map's ({fit.emulator.blueprint.inputs})"
         )
+    fidelity = fidelity or fit.fidelity
+    if fidelity is None:
+        raise DynamoError(
+            "how well the fit imitates its base models is not known: give the fidelity that measure_fidelity(fit, "
+            "population) finds"
+        )
     missing = set(fit.names) - {model.name for model in fidelity.models}
     if missing:
         raise DynamoError(f"the fidelity of the base model {min(missing)!r} is missing: measure that of this fit")
     trainer = _trainer(fit, population, options)
     _start(fit, trainer, options)
-    with fast_products(device_of(trainer.emulator)):
-        _descend(fit, trainer, options, progress)
+    with fast_products(device_of(trainer.emulator)), progress_of(progress, "embedding") as tick:
+        _descend(fit, trainer, options, tick)
     device = device_of(trainer.emulator)
     emulator = trainer.emulator.cpu().requires_grad_(True)
     placed = Fit(emulator, fit.options, [dict(base.metadata) for base in population], probes=fit.probes)
@@ -175,12 +192,9 @@ def _trainer(fit: Fit, population: Population, options: EmbedOptions) -> Trainer
     emulator.meta_model = deepcopy(fit.emulator.meta_model).to(device)
     emulator.meta_model.requires_grad_(False)
     emulator.heads.requires_grad_(False)
-    for number, subject in enumerate(emulator.blueprint.subjects):
+    for number in range(len(population)):
         with Randomness(torch.device("cpu"), options.seed).drawn():  # anew, so that no model depends on those before it
-            emulator.state_maps[number] = nn.ModuleList(
-                make("state-map", emulator.blueprint.state_map, StateMap, meta, base)
-                for meta, base in zip(emulator.meta_model.state_shapes, subject.state_shapes, strict=True)
-            ).to(device)
+            emulator.state_maps[number] = emulator.new_maps(number).to(device)
     emulator.eval()
     return trainer
 
@@ -210,10 +224,12 @@ def _descend(fit: Fit, trainer: Trainer, options: EmbedOptions, progress: Progre
     spread = float((fit.theta - fit.theta.mean(0)).square().mean().sqrt())
     thetas = list(trainer.emulator.thetas)
     rates: dict[float, list[nn.Parameter]] = {}
-    for state_maps in trainer.emulator.state_maps:
-        parameters = list(state_maps.parameters())
+    for state_maps, reading in zip(trainer.emulator.state_maps, trainer.emulator.readings, strict=True):
+        parameters, size = list(state_maps.parameters()), 0.0
         if parameters:  # the identity has none
             size = float(nn.utils.parameters_to_vector(parameters).detach().square().mean().sqrt())
+        parameters += reading.parameters()
+        if parameters:
             rates.setdefault(options.map_rate * (size or 1.0), []).extend(parameters)
     maps: list[dict[str, Any]] = [{"params": parameters, "peak": rate} for rate, parameters in rates.items()]
     places: list[dict[str, Any]] = [{"params": thetas, "peak": options.theta_rate * (spread or 1.0)}]
@@ -284,10 +300,11 @@ def _least(fit: Fit, head: str, inputs: Inputs, fidelity: Fidelity) -> Tensor:
         unlike = torch.zeros(2)
         if len(numbers) > 1:
             target, guess = at(theta[place]), at(theta[nearest[place]])
+            read = fit.emulator.reading_of(number)
             maps = [deepcopy(state_map).cpu() for state_map in fit.emulator.maps_of(number)]
             errors = [
                 float(unexplained(state_map(there), state_map(here), inputs.mask))
-                for state_map, there, here in zip(maps, guess.states, target.states, strict=True)
+                for state_map, there, here in zip(maps, read(guess.states), read(target.states), strict=True)
             ]
             errors = [error for error in errors if not isnan(error)] or [nan]
             unlike = torch.tensor([fmean(errors), 1 - agreement(guess, target, model.outputs)])

@@ -4,7 +4,8 @@ All emulators share the meta-model's state space, so that what two of them do ca
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, cast
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
 import numpy as np
@@ -14,11 +15,16 @@ from torch import Tensor
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import MetaModel
-from dynamo.contracts.trajectory import Inputs
-from dynamo.population.recording import evaluating
+from dynamo.contracts.shown import brief
+from dynamo.contracts.trajectory import Inputs, Trajectory, as_inputs
+from dynamo.fit.probes import check_probes
+from dynamo.population.recording import evaluating, run
 from dynamo.system.devices import device_of, fast_products
 from dynamo.system.progress import Progress, silent
 from dynamo.training.emulator import Emulator
+
+if TYPE_CHECKING:
+    from dynamo.fit.fit import Fit
 
 Matrix = NDArray[np.float64]
 
@@ -35,6 +41,23 @@ EXACT = 256
 PROJECTED = 4096
 
 
+@torch.no_grad()
+def emulate(fit: "Fit", theta: Tensor | Sequence[float] | str, inputs: Any, head: str | None = None) -> Trajectory:
+    """What the meta-model does at one θ; see :meth:`dynamo.Fit.emulate`."""
+    model = fit.model_at(theta, head)
+    space = fit.emulator.blueprint.inputs
+    inputs = inputs if isinstance(inputs, Inputs) else as_inputs(space, inputs, like=model.theta)
+    check_probes(inputs, space, "inputs")
+    if inputs.values.is_floating_point():
+        inputs = inputs.with_values(inputs.values.to(model.theta.dtype))
+    run_at = run(model, inputs.to("cpu"))
+    if not isinstance(theta, str):
+        return run_at
+    maps = [deepcopy(state_map).cpu() for state_map in fit.emulator.maps_of(fit.names.index(theta))]
+    states = tuple(state_map(state) for state_map, state in zip(maps, run_at.states, strict=True))
+    return attrs.evolve(run_at, states=states)
+
+
 @attrs.frozen(eq=False)
 class Block:
     """What all emulators do on some of the inputs.
@@ -49,6 +72,8 @@ class Block:
     meta_model: MetaModel
     states: tuple[Tensor, ...]
     weights: Tensor
+
+    __repr__ = brief
 
     @property
     @torch.no_grad()
@@ -92,6 +117,8 @@ class Emulated:
     seed: int = 0
     progress: Progress = silent
     reference: int | None = None
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.thetas)

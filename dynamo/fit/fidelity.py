@@ -12,16 +12,19 @@ from torch import Tensor
 from dynamo.contracts.data import Examples
 from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import read_bytes
+from dynamo.contracts.shown import folded, short, table_html
 from dynamo.contracts.spaces import OutputSpace
-from dynamo.contracts.trajectory import Trajectory
+from dynamo.contracts.trajectory import Trajectory, at_readout
 from dynamo.fit.fit import FIDELITY, RUN, Fit, add_file, saved_files
 from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
-from dynamo.population.recording import trajectories
+from dynamo.population.recording import trajectories, trajectories_of
 from dynamo.population.scores import Score, Unexplained, task_score, unexplained_share
+from dynamo.system.bars import progress_of
 from dynamo.system.devices import device_of, placed
-from dynamo.system.progress import Progress, silent
+from dynamo.system.progress import Progress, Setting, silent
 from dynamo.system.storage import write_csv
+from dynamo.system.tables import Table
 from dynamo.training.objective import output_loss
 from dynamo.training.options import output_divergence
 
@@ -31,8 +34,8 @@ _BATCH = 256
 
 @attrs.frozen
 class ModelFidelity:
-    """How well one base model is imitated. A figure that is undefined is NaN: R² of what does not vary, and all that is
-    measured on states or outputs that are NaN or infinite.
+    """How well one base model is imitated. A figure that is undefined is NaN: R² of what does not vary, scores on
+    examples without labels, and all that is measured on states or outputs that are NaN or infinite.
 
     Attributes:
         name: the base model.
@@ -77,6 +80,17 @@ class Fidelity:
 
     models: tuple[ModelFidelity, ...]
 
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {short(self.mean(name))}" for name in FIDELITY_COLUMNS[1:])
+        return folded(f"Fidelity of {len(self.models)} models, {len(self.poor)} of them poor; means: {means}")
+
+    def _repr_html_(self) -> str:
+        return table_html(*self.table(), f"Fidelity of {len(self.models)} models")
+
+    def table(self) -> Table:
+        """Columns and rows: each model's name and figures; an undefined figure is NaN."""
+        return list(FIDELITY_COLUMNS), [list(attrs.astuple(model)) for model in self.models]
+
     def mean(self, figure: str) -> float:
         """The mean of one figure over those models for which it is defined; NaN where there are none."""
         values = [getattr(model, figure) for model in self.models]
@@ -93,39 +107,45 @@ FIDELITY_COLUMNS = tuple(field.name for field in attrs.fields(ModelFidelity))
 
 
 def measure_fidelity(
-    fit: Fit, population: Population, progress: Progress = silent, device: torch.device | None = None
+    fit: Fit, population: Population, progress: Progress | Setting = silent, device: torch.device | None = None
 ) -> Fidelity:
     """Measure every base model's imitation on the test examples of its own data set, a batch at a time.
 
     Args:
         fit: the emulator.
         population: the population that it was fitted to, in the same order.
-        progress: called with (model, models) after each.
+        progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with (model,
+            models) after each.
         device: where to run base models and meta-model; where the emulator is, if it is None.
     """
     models, device = [], device or device_of(fit.emulator)
-    for number, base in enumerate(population):
-        models.append(_measure(fit, number, base, population.dataset(base).test, device))
-        progress(number + 1, len(population))
+    with progress_of(progress, "measuring fidelity") as tick:
+        for number, base in enumerate(population):
+            models.append(_measure(fit, number, base, population.dataset(base).test, device))
+            tick(number + 1, len(population))
     return Fidelity(tuple(models))
 
 
 @torch.no_grad()
 def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: torch.device) -> ModelFidelity:
     emulator, space = fit.emulator, base.outputs
-    models = placed(base.model, device), fit.model_at(base.name).to(device)
+    imitation = fit.model_at(base.name).to(device)
     maps = [placed(state_map, device) for state_map in emulator.maps_of(number)]
+    read = emulator.reading_of(number)
     divergence = output_divergence(fit.options, base.name, emulator.group_of(number), space)
     sites, alike = [Unexplained() for _ in maps], Score(space)
     scores, loss, done, is_finite = (Score(space), Score(space)), 0.0, 0, True
-    for target, guess in zip(*(trajectories(model, test.inputs, _BATCH) for model in models), strict=True):
-        for site, state_map, meta, true in zip(sites, maps, guess.states, target.states, strict=True):
+    targets = trajectories_of(base, "held_out", test.inputs, device, _BATCH)
+    for target, guess in zip(targets, trajectories(imitation, test.inputs, _BATCH), strict=True):
+        for site, state_map, meta, true in zip(sites, maps, read(guess.states), target.states, strict=True):
             site.add(state_map(meta).flatten(2)[target.mask], true.flatten(2)[target.mask])
         rows = slice(done, done + len(target.mask))
-        own, imitated = (one.at_readout(space.readout) for one in (target, guess))
+        observed = target.mask if target.mask.shape == guess.mask.shape else guess.mask
+        own, imitated = target.at_readout(space.readout), at_readout(guess.outputs, observed, space.readout)
         alike.add(imitated, own.argmax(-1) if space.kind == "classes" else own, target.mask)
-        for score, outputs in zip(scores, (own, imitated), strict=True):
-            score.add(outputs, test.targets[rows], target.mask)
+        if test.targets is not None:
+            for score, outputs in zip(scores, (own, imitated), strict=True):
+                score.add(outputs, test.targets[rows], target.mask)
         loss += float(output_loss(divergence, guess.outputs, target.outputs, target.mask)) * len(target.mask)
         is_finite = is_finite and all(map(_is_finite, (target, guess)))
         done = rows.stop
@@ -133,7 +153,8 @@ def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: tor
         return ModelFidelity(base.name, nan, nan, nan, nan, nan)
     shares = [site.share for site in sites if not isnan(site.share)]
     hidden = 1 - fmean(shares) if shares else nan
-    return ModelFidelity(base.name, hidden, loss / done, alike.value, *(score.value for score in scores))
+    scored = (nan, nan) if test.targets is None else (scores[0].value, scores[1].value)
+    return ModelFidelity(base.name, hidden, loss / done, alike.value, *scored)
 
 
 def _is_finite(trajectory: Trajectory) -> bool:

@@ -15,14 +15,17 @@ from torch import Tensor
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.files import read_bytes, sha256, write_bytes
 from dynamo.contracts.options import build_options, plain_table
-from dynamo.contracts.trajectory import Inputs
+from dynamo.contracts.shown import cut, listed, table_html
+from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.fit.probes import PROBES, kept_probes, read_probes, write_probes
+from dynamo.lazy import above
 from dynamo.population.base_model import MetadataValue, check_metadata
 from dynamo.population.manifest import MANIFEST
 from dynamo.population.population import Population
 from dynamo.population.weights import load_module
 from dynamo.system.devices import find_device
 from dynamo.system.storage import read_tensors, read_toml, tensors_to_bytes, write_csv, write_toml
+from dynamo.system.tables import frame
 from dynamo.training.blueprint import blueprint_table, read_blueprint
 from dynamo.training.checkpoint import CHECKPOINT
 from dynamo.training.emulator import Emulator, ModelAt
@@ -31,8 +34,13 @@ from dynamo.training.trainer import HISTORY, Trainer
 from dynamo.version import __version__
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
     from dynamo.fit.distance_kinds import DistanceKind
     from dynamo.fit.distances import Distances
+    from dynamo.fit.fidelity import Fidelity
 
 RUN = "run.toml"
 WEIGHTS = "fit.safetensors"
@@ -56,6 +64,7 @@ class Fit:
         history: a row of ``dynamo.training.trainer.HISTORY`` for each step.
         seconds: the wall time that training took, without recording.
         probes: some unlabelled inputs, on which emulators are compared; None where an older version made the run.
+        folder: the run folder, where it was read from one or saved to one.
     """
 
     emulator: Emulator
@@ -65,6 +74,27 @@ class Fit:
     history: Sequence[tuple[float, ...]] = ()
     seconds: float = 0.0
     probes: Inputs | None = None
+    folder: Path | None = None
+
+    def __repr__(self) -> str:
+        plan = self.emulator.blueprint
+        loss = f", loss {self.history[-1][2]:.4g}" if self.history else ""
+        lines = [
+            f"Fit of {len(self.names)} models, {plan.inputs}",
+            f"  models      {listed(self.names, 3)}",
+            f"  meta-model  {cut(str(plan.meta_model))}, θ of {plan.theta_dim} dimensions",
+            f"  heads       {listed([f'{name}: {space}' for name, space in plan.heads], 2)}",
+            f"  metadata    {listed(sorted({key for table in self.metadata for key in table}), 6) or 'none'}",
+            f"  trained     {len(self.history)} steps{loss}, {self.seconds:.3g} seconds",
+        ]
+        return "\n".join([*lines, *([f"  folder      {self.folder}"] if self.folder else [])])
+
+    def _repr_html_(self) -> str:
+        keys = sorted({key for table in self.metadata for key in table})
+        rows = [[name, *(own.get(key) for key in keys)] for name, own in zip(self.names, self.metadata, strict=True)]
+        plan = self.emulator.blueprint
+        caption = f"Fit of {len(self.names)} models: meta-model {plan.meta_model}, θ of {plan.theta_dim} dimensions"
+        return table_html(["name", *keys], rows, caption)
 
     @classmethod
     def of(cls, trainer: Trainer) -> "Fit":
@@ -94,6 +124,17 @@ class Fit:
     def theta(self) -> Tensor:
         """The model embeddings θ_n, ``[N, d]``, on the CPU."""
         return torch.stack([theta.detach().cpu() for theta in self.emulator.thetas])
+
+    @property
+    def fidelity(self) -> "Fidelity | None":
+        """How well each base model is imitated, from the run folder; None without one, or where it was not measured.
+
+        Raises:
+            DynamoError: the run folder's table is damaged.
+        """
+        from dynamo.fit.fidelity import is_measured, read_fidelity
+
+        return read_fidelity(self.folder) if self.folder is not None and is_measured(self.folder) else None
 
     def to(self, device: torch.device | str) -> "Fit":
         """This fit, its emulator being moved to a device, where all that is asked of it then runs.
@@ -189,6 +230,109 @@ class Fit:
             raise DynamoError(f"theta is not finite: {theta.tolist()}")
         return self.emulator.model_at(theta, heads.index(head) if head else 0)
 
+    def emulate(
+        self, theta: Tensor | Sequence[float] | str, inputs: Inputs | Tensor | Any, *, head: str | None = None
+    ) -> Trajectory:
+        """What the meta-model does at a θ. It runs where this fit is; what comes back is on the CPU.
+
+        Args:
+            theta: the name of a base model, or ``[d]``.
+            inputs: tensors or arrays of the shapes that :func:`dynamo.contracts.as_inputs` takes, or
+                :class:`dynamo.Inputs` with a mask.
+            head: the name of the head; needed for a bare θ where there are several.
+
+        Returns:
+            States and outputs. For a base model's name the states are those of the base model as V_n gives them, one
+            ``[B, T, *S]`` for each of its sites, in its own units; for a bare θ, which has no V, they are the
+            meta-model's.
+
+        Raises:
+            DynamoError: what :meth:`model_at` finds, or inputs that do not fit the map.
+
+        Example:
+            >>> from dynamo import Fit, Population
+            >>> fit, population = Fit.load("run"), Population.load("population")
+            >>> images = population.dataset(population[0]).test.inputs
+            >>> imitated = fit.emulate("digits-gru-100-s0", images)
+            >>> imitated.states[0].shape == population["digits-gru-100-s0"].model.trajectory(images).states[0].shape
+            True
+        """
+        from dynamo.fit.emulated import emulate
+
+        return emulate(self, theta, inputs, head)
+
+    def table(self, distance: str | None = None, *, fidelity: "Fidelity | None" = None) -> "DataFrame":
+        """A data frame with a row for each base model: its name, metadata, fidelity, θ (``theta_1`` …), and its
+        coordinates on the map (``combined_1`` …, named after the kind of distance; ``pc_1`` … for those of θ).
+
+        Args:
+            distance: the kind that the coordinates are drawn from; the default where it is None.
+            fidelity: of the base models; where it is None, that of the run folder, if it was measured.
+
+        Raises:
+            DynamoError: pandas is not installed, or the distances cannot be had.
+
+        Example:
+            >>> from dynamo import Fit
+            >>> table = Fit.load("run").table()
+            >>> table.groupby("fraction")["agreement"].mean().index.tolist()
+            [0.5, 1.0]
+        """
+        from dynamo.fit.exports import fit_table
+
+        return frame(fit_table(self, distance, fidelity))
+
+    def plot(self, by: str | None = None, ax: "Axes | None" = None, distance: str | None = None) -> "Axes":
+        """Draw the map.
+
+        Args:
+            by: the metadata that colours the models; one is chosen where it is None.
+            ax: where to draw; a new figure where it is None.
+            distance: the kind that the map is drawn by; the default where it is None.
+
+        Returns:
+            The axes; ``ax.figure.savefig("map.png")`` keeps the picture.
+
+        Raises:
+            DynamoError: metadata that some models lack, or distances that cannot be had.
+
+        Example:
+            >>> from dynamo import Fit
+            >>> Fit.load("run").plot(by="fraction").get_legend().get_title().get_text()
+            'fraction'
+        """
+        axes: Axes = above("dynamo.report.run:draw_map")(self, by, ax, distance)
+        return axes
+
+    def to_anndata(self, distance: str | None = None) -> "AnnData":
+        """The map as an ``AnnData`` object, for scanpy and its kin: θ in ``X``, metadata and fidelity in ``obs``, the
+        coordinates in ``obsm``, the distances in ``obsp``.
+
+        Args:
+            distance: the kind; the default where it is None.
+
+        Raises:
+            DynamoError: anndata is not installed, or the distances cannot be had.
+        """
+        from dynamo.fit.exports import to_anndata
+
+        return to_anndata(self, distance)
+
+    def to_safetensors(self, path: Path | str, distance: str | None = None) -> None:
+        """Write the thetas ``theta`` ``[N, d]`` and the ``coordinates`` ``[N, d]`` of the models to a file of
+        safetensors; its header has their ``names`` and ``metadata`` as JSON, and the ``distance``.
+
+        Args:
+            path: the file.
+            distance: the kind; the default where it is None.
+
+        Raises:
+            DynamoError: the distances cannot be had, or the disk refuses.
+        """
+        from dynamo.fit.exports import to_safetensors
+
+        to_safetensors(self, path, distance)
+
     def distances(self, kind: "str | DistanceKind | None" = None, **settings: Any) -> "Distances":
         """The distances between all models; see :func:`dynamo.fit.distances.distances`.
 
@@ -282,7 +426,7 @@ class Fit:
         files = saved_files(folder) or {}
         history = _read_history(folder / HISTORY_FILE, files.get(HISTORY_FILE))
         probes = read_probes(folder, files[PROBES], blueprint.inputs) if PROBES in files else None
-        return cls(emulator.eval(), options, metadata, source, history, float(seconds), probes)
+        return cls(emulator.eval(), options, metadata, source, history, float(seconds), probes, folder)
 
 
 def _read_table(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from math import prod
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
@@ -22,7 +23,7 @@ ROOM = 2**23
 
 
 def draw_probes(population: Population, examples: int | None = KEPT, seed: int = 0) -> Inputs:
-    """Inputs for all models alike, in equal shares from the unlabelled halves of the population's data sets.
+    """Inputs for all models alike, in equal shares from the probe inputs of the population's data sets.
 
     Args:
         population: the base models.
@@ -32,16 +33,20 @@ def draw_probes(population: Population, examples: int | None = KEPT, seed: int =
     Raises:
         DynamoError: fewer examples than data sets.
     """
+    return collate([dataset.probes()[rows] for dataset, rows in drawn_rows(population, examples, seed)])
+
+
+def drawn_rows(population: Population, examples: int | None = KEPT, seed: int = 0) -> list[tuple[Dataset, Tensor]]:
+    """The data sets of a population, and the rows of their probe inputs that :func:`draw_probes` gives."""
     datasets = _datasets(population)
     if examples is not None and examples < len(datasets):
         raise DynamoError(f"{examples} examples cannot serve {len(datasets)} data sets: take more")
     generator = torch.Generator().manual_seed(seed)
-    parts: list[Inputs] = []
+    rows: list[tuple[Dataset, Tensor]] = []
     for number, dataset in enumerate(datasets):
-        _, probe = dataset.halves()
-        share = len(probe) if examples is None else (examples + number) // len(datasets)
-        parts.append(probe[torch.randperm(len(probe), generator=generator)[:share].sort().values])
-    return collate(parts)
+        share = dataset.probe_size if examples is None else (examples + number) // len(datasets)
+        rows.append((dataset, torch.randperm(dataset.probe_size, generator=generator)[:share].sort().values))
+    return rows
 
 
 def kept_probes(population: Population) -> Inputs:
@@ -75,14 +80,12 @@ def read_probes(folder: Path, digest: str | None, space: InputSpace) -> Inputs:
     return probes
 
 
-def check_probes(probes: Inputs, space: InputSpace) -> None:
-    """Raise a clear error where inputs are not of the kind that a fit takes."""
+def check_probes(probes: Inputs, space: InputSpace, what: str = "probe inputs") -> None:
+    """Raise a clear error where inputs are not of the kind that a fit takes; ``what`` they are, for the message."""
     steps = {"tokens": (), "real": space.shape, "image": space.shape}[space.kind]
     lead = 1 if space.kind == "image" else 2
     if probes.values.ndim != lead + len(steps) or tuple(probes.values.shape[lead:]) != steps:
-        raise DynamoError(
-            f"probe inputs of shape {tuple(probes.values.shape)} do not fit this map, which takes {space}"
-        )
+        raise DynamoError(f"{what} of shape {tuple(probes.values.shape)} do not fit this map, which takes {space}")
     if (space.kind == "tokens") == probes.values.is_floating_point():
-        raise DynamoError(f"probe inputs of type {probes.values.dtype} do not fit this map, which takes {space}")
-    check_inputs(probes, where="the probe inputs", vocabulary=space.size if space.kind == "tokens" else None)
+        raise DynamoError(f"{what} of type {probes.values.dtype} do not fit this map, which takes {space}")
+    check_inputs(probes, where=f"the {what}", vocabulary=space.size if space.kind == "tokens" else None)

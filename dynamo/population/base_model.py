@@ -15,8 +15,12 @@ from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import sha256
 from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
+from dynamo.population.recorded import Recorded, RecordedModel, StoredRecording, Trajectories, check_observed
+from dynamo.population.stored_data import StoredData
 from dynamo.population.weights import StoredModel, check_finite
+from dynamo.population.wrapping.model import WrappedModel
 from dynamo.system.devices import placed
 from dynamo.system.storage import tensors_to_bytes
 
@@ -26,8 +30,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MetadataValue = str | int | float | bool
 
 
-def _as_data(data: Any) -> Dataset | Spec:
-    return data if isinstance(data, Dataset) else Spec.of(data)
+def _as_data(data: Any) -> Dataset | StoredData | Spec:
+    return data if isinstance(data, Dataset | StoredData) else Spec.of(data)
 
 
 def _as_architecture(spec: Any) -> Spec | None:
@@ -43,24 +47,28 @@ def _as_metadata(metadata: Any) -> Any:
 
 @attrs.frozen(eq=False)
 class BaseModel:
-    """One trained network of a population.
+    """One trained network of a population, or the recording of a system: see :meth:`dynamo.Population.from_recordings`.
 
     Attributes:
         name: unique in its population.
-        data: its data set, or the spec of it, also as text (``"arrays:path=data.npz"``).
+        data: its data set, in memory or in a file of its population, or the spec of it, also as text
+            (``"arrays:path=data.npz"``).
         metadata: what is known of it (training fraction, epoch, architecture, task, seed, accuracy); colours the map.
-        architecture: the spec that rebuilds it, or its text; None for a live module, which can be fitted but not saved.
+        architecture: the spec that rebuilds it, or its text; None for a live module that no component builds: what it
+            did on its data is saved of it, with its weights.
         data_fingerprint: that of the data set it was trained on, where it is known; a changed data set is refused.
         device: where it is to be; where it is, if it is None.
     """
 
     name: str
-    _model: DynamicalModel | StoredModel
-    data: Dataset | Spec = attrs.field(converter=_as_data)
+    _model: DynamicalModel | StoredModel | Recorded
+    data: Dataset | StoredData | Spec = attrs.field(converter=_as_data)
     metadata: Mapping[str, MetadataValue] = attrs.field(factory=dict, converter=_as_metadata)
     architecture: Spec | None = attrs.field(default=None, converter=_as_architecture)
     data_fingerprint: str | None = None
     device: torch.device | None = None
+
+    __repr__ = brief
 
     @property
     def model(self) -> DynamicalModel:
@@ -70,14 +78,37 @@ class BaseModel:
         it any more: hold it where it is used more than once.
 
         Raises:
-            DynamoError: its file is missing or damaged, or values are not finite.
+            DynamoError: it is a recording, its file is missing or damaged, or values are not finite.
         """
+        if isinstance(self._model, Recorded):
+            raise self._does_not_run()
         return placed(self._model.read() if isinstance(self._model, StoredModel) else self._model, self.device)
 
     @property
     def is_stored(self) -> bool:
-        """Whether it was opened from a file, and not given as a live module."""
-        return isinstance(self._model, StoredModel)
+        """Whether it was opened from a file, and not given as a live module or recording."""
+        return isinstance(self._model, StoredModel | StoredRecording)
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """The recording that it is; None where it is a network."""
+        return self._model if isinstance(self._model, Recorded) else None
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether it is a recording, which cannot be run on new inputs."""
+        return self.recorded is not None
+
+    @property
+    def trajectories(self) -> Trajectories:
+        """What a recording holds; read from its file and forgotten as :attr:`model` is.
+
+        Raises:
+            DynamoError: it is no recording, or its file is missing or damaged.
+        """
+        if self.recorded is None:
+            raise DynamoError(f"model {self.name!r} is a network, and no recording: see dynamo.record")
+        return self.recorded.read()
 
     @property
     def inputs(self) -> InputSpace:
@@ -94,13 +125,35 @@ class BaseModel:
         """The shape of its state at each site."""
         return self._model.state_shapes
 
+    def as_recording(self, trajectories: Trajectories) -> "BaseModel":
+        """The network as a recording of what it did, with its weights."""
+        recorded = RecordedModel(self.inputs, self.outputs, trajectories, weights_of(self.model))
+        return BaseModel(self.name, recorded, self.data, self.metadata, data_fingerprint=self.data_fingerprint)
+
+    def check_runs(self) -> None:
+        """Raise a clear error where it cannot be run on new inputs."""
+        if self.is_recording:
+            raise self._does_not_run()
+
+    def _does_not_run(self) -> DynamoError:
+        fault = f"model {self.name!r} is a recording: it cannot be run on new inputs"
+        if isinstance(self._model, StoredRecording) and self._model.weights is not None:
+            fault += (
+                f"; it was a network whose code is not here: build the network, load its weights, which are in "
+                f"{self._model.weights[0]}, and put it in a population with dynamo.wrap"
+            )
+        return DynamoError(fault)
+
     def check(self) -> None:
         """Raise a clear error where it cannot stand in a population. What is stored was checked when it was opened, and
         its values are when they are read.
         """
         check_name(self.name)
         check_metadata(self.metadata, f"model {self.name!r}")
-        if isinstance(self._model, StoredModel):
+        if self.is_stored:
+            return
+        if isinstance(self._model, Recorded):
+            check_observed(self.trajectories, f"model {self.name!r}")
             return
         if not isinstance(self._model, DynamicalModel):
             raise DynamoError(
@@ -113,10 +166,15 @@ class BaseModel:
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 of its weights in the safetensors format."""
-        if isinstance(self._model, StoredModel):
+        """The sha256 of its weights, or of its recording, in the safetensors format."""
+        if isinstance(self._model, StoredModel | Recorded):
             return self._model.fingerprint
-        return sha256(tensors_to_bytes(self._model.state_dict()))
+        return sha256(tensors_to_bytes(weights_of(self._model)))
+
+
+def weights_of(model: DynamicalModel) -> dict[str, torch.Tensor]:
+    """A network's state dict; of a wrapped module that of the module itself."""
+    return (model.module if isinstance(model, WrappedModel) else model).state_dict()
 
 
 def check_name(name: str) -> None:

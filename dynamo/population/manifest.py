@@ -1,4 +1,6 @@
-"""A population's folder: ``population.toml`` (the manifest) and one file of weights per model."""
+"""A population's folder: ``population.toml`` (the manifest), one file of weights per network, and one file of
+trajectories per recorded system.
+"""
 
 import os
 from collections.abc import Mapping
@@ -8,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import refuse_links, sha256, write_bytes
 from dynamo.contracts.options import Spec, plain_table
@@ -16,14 +19,20 @@ from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.base_model import BaseModel
 from dynamo.population.data_paths import absolute, relative_paths, resolved
+from dynamo.population.recorded import StoredRecording
 from dynamo.population.recording import trajectories
+from dynamo.population.stored_data import StoredData, data_to_bytes
 from dynamo.population.weights import Form, StoredModel, load_module
 from dynamo.registry import full_spec, make
-from dynamo.system.storage import check_writable, read_toml, tensors_to_bytes, write_toml
+from dynamo.system.storage import check_writable, read_header, read_toml, tensors_to_bytes, write_toml
 from dynamo.version import __version__
 
 MANIFEST = "population.toml"
+#: The key of a data set's table where it is kept in a file of the folder, and not made by a component.
+FILE = "file"
 FORMAT = 1
+#: The folders of the models' files.
+WEIGHTS, RECORDINGS = "weights", "recordings"
 #: On so many inputs a model is compared with what is rebuilt of it, and so much may they differ, relative to the
 #: largest value: by rounding, also where weights of half precision become single ones.
 EXAMPLES, SAME = 8, 1e-2
@@ -44,8 +53,10 @@ class PopulationWriter:
         self.folder = folder
         self.entries = read_entries(folder) if (folder / MANIFEST).exists() else []
         self.names = {str(entry["name"]) for entry in self.entries}
-        refuse_links(folder, folder / "weights")
-        check_writable(folder / "weights")
+        self._data: dict[int, tuple[Any, dict[str, str]]] = {}  # the data sets are held, so that ids stay theirs
+        for part in (WEIGHTS, RECORDINGS):
+            refuse_links(folder, folder / part)
+            check_writable(folder / part)
         check_writable(folder)
 
     def check(self, base: BaseModel, inputs: Inputs | None = None) -> None:
@@ -57,19 +68,22 @@ class PopulationWriter:
                 compared where they are None.
         """
         base.check()
-        if base.architecture is None or not isinstance(base.data, Spec):
+        if base.architecture is None and not base.is_recording:
             raise DynamoError(
-                f"model {base.name!r} is a live module: to save it, register its architecture and its data set as "
-                "components and give their specs (BaseModel(..., architecture=Spec('name'), data=Spec('name')))"
+                f"model {base.name!r} is a live module that no component builds: save what it did with its data, "
+                "as Population.save does, or register its architecture and give its spec (BaseModel(..., "
+                "architecture=Spec('name')))"
             )
         if base.name in self.names:
             raise DynamoError(f"{self.folder} has a model called {base.name!r} already")
-        if inputs is not None:
+        if inputs is not None and not base.is_recording:
             check_rebuilt(base, inputs)
 
     def check_data(self, data: Spec, fingerprint: str) -> None:
         """Raise a clear error where models of the folder were trained on other data under the same spec."""
         for entry in self.entries:
+            if _kept(entry):
+                continue
             there = resolved(Spec.of(entry["dataset"]), entry.get("data_paths"), self.folder)
             same = (there.name, there.options) == (data.name, plain_table(data.options))
             if same and entry.get("data_fingerprint", fingerprint) != fingerprint:
@@ -79,31 +93,57 @@ class PopulationWriter:
                 )
 
     def add(self, *models: BaseModel) -> None:
-        """Write the models' weights, then the manifest that names them."""
+        """Write the models' weights or recordings, then the manifest that names them."""
         for base in models:
-            self.entries.append(self._write_weights(base))
+            self.entries.append(self._write(base))
             self.names.add(base.name)
         write_toml(self.folder / MANIFEST, {"format": FORMAT, "dynamo": __version__, "models": self.entries})
 
-    def _write_weights(self, base: BaseModel) -> dict[str, Any]:
+    def _write(self, base: BaseModel) -> dict[str, Any]:
         self.check(base)
-        assert base.architecture is not None
-        assert isinstance(base.data, Spec)
-        weights, data = f"weights/{base.name}.safetensors", absolute(full_spec("dataset", base.data))
-        content = tensors_to_bytes(base.model.state_dict())
-        write_bytes(self.folder / weights, content)
         return {
             "name": base.name,
-            "weights": weights,
-            "sha256": sha256(content),
-            "architecture": full_spec("architecture", base.architecture).table(),
-            "dataset": data.table(),
-            "data_paths": relative_paths(data, self.folder) or None,
+            **(self._write_recording(base) if base.is_recording else self._write_weights(base)),
+            **self._write_data(base.data),
             "inputs": base.inputs.table(),
             "outputs": base.outputs.table(),
             "metadata": dict(base.metadata),
             "data_fingerprint": base.data_fingerprint,
         }
+
+    def _write_weights(self, base: BaseModel) -> dict[str, Any]:
+        assert base.architecture is not None
+        weights = f"{WEIGHTS}/{base.name}.safetensors"
+        content = tensors_to_bytes(base.model.state_dict())
+        write_bytes(self.folder / weights, content)
+        architecture = full_spec("architecture", base.architecture).table()
+        return {"weights": weights, "sha256": sha256(content), "architecture": architecture}
+
+    def _write_recording(self, base: BaseModel) -> dict[str, Any]:
+        name, found = f"{RECORDINGS}/{base.name}.safetensors", base.recorded
+        assert found is not None
+        content, weights = tensors_to_bytes(base.trajectories.tensors()), found.weights_content()
+        write_bytes(self.folder / name, content)
+        entry: dict[str, Any] = {"recording": {FILE: name, "sha256": sha256(content)}}
+        if weights is not None:
+            entry |= {"weights": f"{WEIGHTS}/{base.name}.safetensors", "sha256": sha256(weights)}
+            write_bytes(self.folder / entry["weights"], weights)
+        return entry
+
+    def _write_data(self, data: Dataset | StoredData | Spec) -> dict[str, Any]:
+        """What the manifest keeps of a data set; one that no component makes is kept in a file of the folder."""
+        if isinstance(data, Spec):
+            spec = absolute(full_spec("dataset", data))
+            return {"dataset": spec.table(), "data_paths": relative_paths(spec, self.folder) or None}
+        if id(data) not in self._data:
+            content = data.content() if isinstance(data, StoredData) else data_to_bytes(data)
+            files = dict(filter(None, map(_kept, self.entries)))
+            name = next((name for name, digest in files.items() if digest == sha256(content)), None)
+            if name is None:
+                name = f"data{f'-{len(files) + 1}' if files else ''}.safetensors"
+                write_bytes(self.folder / name, content)
+            self._data[id(data)] = data, {FILE: name, "sha256": sha256(content)}
+        return {"dataset": self._data[id(data)][1]}
 
 
 def check_rebuilt(base: BaseModel, inputs: Inputs) -> None:
@@ -138,7 +178,8 @@ def read_entries(folder: Path) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DynamoError(f"{path}: 'models' must be a list of tables")
     for entry in entries:
-        missing = {"name", "weights", "architecture", "dataset", "inputs", "outputs"} - entry.keys()
+        own = {"recording"} if "recording" in entry else {"weights", "architecture"}
+        missing = ({"name", "dataset", "inputs", "outputs"} | own) - entry.keys()
         if missing:
             raise DynamoError(f"{path}, model {entry.get('name')!r} lacks {', '.join(sorted(missing))}")
     return entries
@@ -149,30 +190,55 @@ def open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) -
     name = str(entry["name"])
     where = f"{folder / MANIFEST}, model {name!r}"
     try:
-        architecture = Spec.of(entry["architecture"])
-        dataset = resolved(Spec.of(entry["dataset"]), entry.get("data_paths"), folder)
+        architecture = None if "recording" in entry else Spec.of(entry["architecture"])
+        dataset = _find_data(folder, entry, where)
         inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
     except DynamoError as error:
         raise DynamoError(f"{where}: {error}") from None
-    path, digest = _find_weights(folder, str(entry["weights"]), where), entry.get("sha256")
+    metadata, fingerprint = entry.get("metadata", entry.get("labels", {})), entry.get("data_fingerprint")
+    if architecture is None:
+        weights = None
+        if "weights" in entry:
+            weights = find_inside(folder, str(entry["weights"]), f"{where}: the weights"), str(entry.get("sha256"))
+            read_header(weights[0])  # a file that is missing or cut is told now
+        file = _recording_file(folder, entry["recording"], where)
+        recording = StoredRecording(name, inputs, outputs, *file, where, weights)
+        return BaseModel(name, recording, dataset, metadata, data_fingerprint=fingerprint)
+    path, digest = find_inside(folder, str(entry["weights"]), f"{where}: the weights"), entry.get("sha256")
     kind = repr((architecture, inputs, outputs))
     if kind not in forms:
         forms[kind] = Form.of(partial(make, "architecture", architecture, DynamicalModel, inputs, outputs), where)
     stored = StoredModel(name, forms[kind], path, None if digest is None else str(digest), where)
-    return BaseModel(
-        name,
-        stored,
-        dataset,
-        entry.get("metadata", entry.get("labels", {})),
-        architecture,
-        entry.get("data_fingerprint"),
-    )
+    return BaseModel(name, stored, dataset, metadata, architecture, fingerprint)
 
 
-def _find_weights(folder: Path, name: str, where: str) -> Path:
-    """The file of that name; it must lie inside the folder, also where it is a link."""
-    weights = PurePosixPath(name)
-    inside = Path(os.path.realpath(folder / weights)).is_relative_to(os.path.realpath(folder))
-    if weights.is_absolute() or ".." in weights.parts or not inside:
-        raise DynamoError(f"{where}: the weights {name!r} must lie inside the population's folder")
-    return folder / weights
+def _recording_file(folder: Path, table: Any, where: str) -> tuple[Path, str]:
+    """The file of a recording, and its sha256."""
+    if not isinstance(table, Mapping) or {FILE, "sha256"} - table.keys():
+        raise DynamoError(f"{where}: the recording must be a table with {FILE!r} and 'sha256'")
+    return find_inside(folder, str(table[FILE]), f"{where}: the recording"), str(table["sha256"])
+
+
+def _find_data(folder: Path, entry: Mapping[str, Any], where: str) -> Spec | StoredData:
+    """The data set of an entry: the spec of a component, or a file of the folder."""
+    kept = _kept(entry)
+    if kept is not None:
+        return StoredData(find_inside(folder, kept[0], f"{where}: the data"), kept[1])
+    return resolved(Spec.of(entry["dataset"]), entry.get("data_paths"), folder)
+
+
+def _kept(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The file of the folder that an entry's data set is kept in, and its sha256; None where a component makes it."""
+    table = entry["dataset"]
+    if not isinstance(table, Mapping) or FILE not in table:
+        return None
+    return str(table[FILE]), str(table.get("sha256"))
+
+
+def find_inside(folder: Path, name: str, where: str) -> Path:
+    """The file of that name; it must lie inside the population's folder, also where it is a link."""
+    path = PurePosixPath(name)
+    inside = Path(os.path.realpath(folder / path)).is_relative_to(os.path.realpath(folder))
+    if path.is_absolute() or ".." in path.parts or not inside:
+        raise DynamoError(f"{where} {name!r} must lie inside the population's folder")
+    return folder / path

@@ -19,11 +19,13 @@ from dynamo.contracts.checks import checked_trajectory
 from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.files import refuse_links
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
 from dynamo.system.devices import device_of, placed, without_tf32
 from dynamo.system.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from dynamo.population.base_model import BaseModel
     from dynamo.population.population import Population
 
 #: What varies by less than this share of its mean square does not vary: what is left is rounding.
@@ -59,6 +61,8 @@ class Recording:
     trajectory: Trajectory
     room: Trajectory = attrs.field(default=attrs.Factory(lambda self: self.trajectory, takes_self=True))
     start: int = 0
+
+    __repr__ = brief
 
     def __attrs_post_init__(self) -> None:
         mask = self.trajectory.mask
@@ -98,6 +102,8 @@ class Live:
     model: DynamicalModel
     inputs: Inputs
     augmentation: Augmentation | None = None
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -158,8 +164,8 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def live(population: "Population", device: torch.device, augmentation: Augmentation | None = None) -> list[Live]:
-    """Every base model as a live source on the unlabelled half of its data set's training examples.
+def live(population: "Population", device: torch.device, augmentation: Augmentation | None = None) -> list[Source]:
+    """Every base model as a live source on the probe inputs of its data set; those that are recordings are read.
 
     Args:
         population: the base models; on another device than their own, copies of them are run.
@@ -167,14 +173,18 @@ def live(population: "Population", device: torch.device, augmentation: Augmentat
         augmentation: see :class:`Live`.
 
     Raises:
-        DynamoError: a model fails on its inputs, or breaks its contract.
+        DynamoError: a model fails on its inputs, or breaks its contract, or inputs of a recording shall be augmented.
     """
-    models = [placed(base.model, device) for base in population]
-    probes = _probes(population)
-    for base, model, probe in zip(population, models, probes, strict=True):
+    sources: list[Source] = []
+    for base, probe in zip(population, _probes(population), strict=True):
+        if base.is_recording and augmentation is None:
+            sources.append(Recording(probe.to(device), base.trajectories.probe.to(device)))
+            continue
+        model = placed(base.model, device)
         with evaluating(model):
             checked_trajectory(model, probe[:8].to(device), where=f"model {base.name!r}")
-    return [Live(model, probe, augmentation) for model, probe in zip(models, probes, strict=True)]
+        sources.append(Live(model, probe, augmentation))
+    return sources
 
 
 def state_variances(trajectory: Trajectory) -> list[float]:
@@ -194,7 +204,7 @@ def record(
     precision: Literal["float32", "float16"] = "float32",
     device: torch.device | None = None,
 ) -> list[Recording]:
-    """Run every base model on the unlabelled half of its data set's training examples (section 4).
+    """Run every base model on the probe inputs of its data set (section 4; :meth:`dynamo.Dataset.probes`).
 
     Args:
         population: the base models; they are run in eval mode, without gradients, and left as they were.
@@ -211,8 +221,8 @@ def record(
     kinds = [(id(probe), base.state_shapes, base.outputs) for base, probe in zip(population, probes, strict=True)]
     rooms, recordings = _Rooms(folder, Counter(kinds)), list[Recording]()
     for number, (base, probe, kind) in enumerate(zip(population, probes, kinds, strict=True)):
-        place, where = partial(rooms.find, kind, base.name, len(probe)), f"model {base.name!r}"
-        room, start = _run(placed(base.model, device), probe, place, precision=precision, where=where)
+        place = partial(rooms.find, kind, base.name, len(probe))
+        room, start = _keep(trajectories_of(base, "probe", probe, device, checked=True), place, precision)
         trajectory = room.trajectory[start : start + len(probe)]
         if not all(bool(state.isfinite().all()) for state in (*trajectory.states, trajectory.outputs)):
             hint = "" if precision == "float32" else " (or some beyond the range of float16: record in float32)"
@@ -245,7 +255,7 @@ def _probes(population: "Population") -> list[Inputs]:
     for base in population:
         dataset = population.dataset(base)
         if id(dataset) not in probes:
-            probes[id(dataset)] = dataset.halves()[1]
+            probes[id(dataset)] = dataset.probes()
     return [probes[id(population.dataset(base))] for base in population]
 
 
@@ -254,7 +264,37 @@ def run(model: DynamicalModel, inputs: Inputs, batch_size: int = 512) -> Traject
 
     What comes back is on the CPU, in memory, in the model's own precision.
     """
-    return _run(model, inputs, lambda like: _Room.of(like, len(inputs)), batch_size)[0].trajectory
+    return _keep(trajectories(model, inputs, batch_size), lambda like: _Room.of(like, len(inputs)))[0].trajectory
+
+
+def trajectories_of(
+    base: "BaseModel",
+    part: Literal["probe", "held_out"],
+    inputs: Inputs,
+    device: torch.device | None = None,
+    batch_size: int = 512,
+    *,
+    checked: bool = False,
+) -> Iterator[Trajectory]:
+    """A base model's trajectories on inputs of its own data set, a batch at a time: as :func:`trajectories` gives them,
+    or read where it is a recording.
+
+    Args:
+        base: the base model.
+        part: which inputs these are: all probe inputs, or all that are held out, in the data set's order.
+        inputs: the inputs themselves.
+        device: where to run the model, and where the trajectories are; where it is, if it is None.
+        batch_size: examples in a batch.
+        checked: whether the first batch of a model that is run is checked.
+    """
+    if not base.is_recording:
+        where = f"model {base.name!r}" if checked else ""
+        yield from trajectories(placed(base.model, device), inputs, batch_size, where)
+        return
+    whole = base.trajectories.probe if part == "probe" else base.trajectories.held_out
+    for start in range(0, len(inputs), batch_size):
+        batch = whole[start : start + batch_size]
+        yield batch if device is None else batch.to(device)
 
 
 @torch.no_grad()
@@ -333,19 +373,16 @@ class _Rooms:
         return room if room.holds(like) else _Room.of(like, rows, store)
 
 
-def _run(
-    model: DynamicalModel,
-    inputs: Inputs,
+def _keep(
+    parts: Iterator[Trajectory],
     place: Callable[[Sequence[Tensor]], _Room],
-    batch_size: int = 512,
     precision: Literal["float32", "float16"] = "float32",
-    where: str = "",
 ) -> tuple[_Room, int]:
-    """Run a model, and keep its trajectories in the room that ``place`` gives for tensors like its own. The room, and
-    where the model's rows start. The first batch is checked where ``where`` names the model.
+    """Keep a base model's trajectories in the room that ``place`` gives for tensors like its own. The room, and where
+    the model's rows start.
     """
     room, first = None, 0
-    for part in trajectories(model, inputs, batch_size, where):
+    for part in parts:
         states = [state.half() if precision == "float16" else state for state in part.states]
         tensors = (*states, part.outputs, part.mask)
         if room is None:

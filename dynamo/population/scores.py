@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from dynamo.contracts.data import Examples
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import at_readout
 from dynamo.population.recording import CONSTANT, trajectories
@@ -30,6 +31,8 @@ class Unexplained:
     _variation: Tensor = attrs.field(factory=lambda: torch.zeros((), dtype=torch.float64))
     _squares: float = 0.0
     _error: float = 0.0
+
+    __repr__ = brief
 
     def add(self, guess: Tensor, target: Tensor) -> None:
         """Further rows ``[n, D]``, wherever they lie; summed up in double precision where the device has it."""
@@ -66,6 +69,8 @@ class Score:
     _count: int = 0
     _unexplained: Unexplained = attrs.field(factory=Unexplained)
 
+    __repr__ = brief
+
     def add(self, outputs: Tensor, targets: Tensor, mask: Tensor) -> None:
         """Further examples: ``[B, K]``, or ``[B, T, K]`` with readout ``every``, and their targets."""
         targets = targets.to(outputs.device)
@@ -100,10 +105,14 @@ def unexplained_share(guess: Tensor, target: Tensor) -> Tensor:
 
 
 def score(model: DynamicalModel, examples: Examples) -> float:
-    """The model's task score on examples, a batch at a time on the model's device; see :class:`Score`."""
-    found, done = Score(model.outputs), 0
+    """The model's task score on examples, a batch at a time on the model's device; see :class:`Score`.
+
+    Raises:
+        InvalidValueError: the examples have no labels.
+    """
+    found, targets, done = Score(model.outputs), examples.labels, 0
     for part in trajectories(model, examples.inputs):
         rows = slice(done, done + len(part.mask))
-        found.add(at_readout(part.outputs, part.mask, model.outputs.readout), examples.targets[rows], part.mask)
+        found.add(at_readout(part.outputs, part.mask, model.outputs.readout), targets[rows], part.mask)
         done = rows.stop
     return found.value

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from dynamo.contracts.errors import DynamoError, PluginError, printable
 from dynamo.contracts.files import one_line, read_bytes, sha256
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.system.storage import read_header, read_tensors, tensors_to_bytes
 
@@ -40,6 +41,8 @@ class Form:
     outputs: OutputSpace
     state_shapes: tuple[tuple[int, ...], ...]
     state: Mapping[str, torch.Tensor]
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, build: Callable[[], DynamicalModel], where: str) -> "Form":

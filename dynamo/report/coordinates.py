@@ -7,6 +7,7 @@ import attrs
 from dynamo.analysis.arrays import Floats
 from dynamo.analysis.geometry.spectrum import Spectrum, placed, spectrum_of_distances
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 from dynamo.fit.distances import DEFAULT, Distances, distances
 from dynamo.fit.embedding import Embedding
 from dynamo.fit.fit import Fit
@@ -33,6 +34,8 @@ class MapCoordinates:
     distances: Distances
     places: Spectrum
     instead: str = ""
+
+    __repr__ = brief
 
     @property
     def kind(self) -> str:

@@ -4,6 +4,8 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
+import attrs
+
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.fit import distributed
 from dynamo.fit.distance_kinds import kind_named
@@ -13,9 +15,10 @@ from dynamo.fit.fit import RUN, Fit
 from dynamo.fit.ranks import Ranks
 from dynamo.population.population import Population
 from dynamo.report.run import EMBEDDING, check_key, write_map
+from dynamo.system.bars import stages_of
 from dynamo.system.devices import find_device
 from dynamo.system.locks import locked
-from dynamo.system.progress import Stages, silent_stages
+from dynamo.system.progress import Setting, Stages
 from dynamo.system.storage import check_writable
 from dynamo.training.checkpoint import CHECKPOINT, remove_checkpoint
 from dynamo.training.options import FitOptions
@@ -33,7 +36,7 @@ def fit_population(
     resume: bool = False,
     colour_by: str | None = None,
     distance: str | None = None,
-    progress: Stages = silent_stages,
+    progress: Stages | Setting = False,
 ) -> Fit:
     """Fit a meta-model to a population; save it, then measure its fidelity, then draw the map.
 
@@ -46,7 +49,9 @@ def fit_population(
         resume: go on from the run folder's checkpoint, or measure and draw the fit that it holds.
         colour_by: the metadata that colours the map; one is chosen where it is None.
         distance: the kind of distance that the map is drawn by; the default where it is None.
-        progress: one stage each for recording, fitting and measuring.
+        progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with each
+            stage (recording, fitting, measuring), and how many steps it has or None, and returns what is called with
+            (step, steps, note).
 
     Returns:
         The fit. Where a launcher has started several processes, it is whole at rank 0 alone, which alone writes.
@@ -64,7 +69,21 @@ def fit_population(
         >>> fit.theta.shape == (len(population), 16)
         True
     """
-    options, ranks = options or FitOptions(), ranks or Ranks()
+    ranks = ranks or Ranks()
+    with stages_of(progress if callable(progress) or not ranks.rank else False) as stages:  # rank 0 alone shows bars
+        return _fit_population(population, options or FitOptions(), out, ranks, resume, colour_by, distance, stages)
+
+
+def _fit_population(
+    population: Population,
+    options: FitOptions,
+    out: Path | str | None,
+    ranks: Ranks,
+    resume: bool,
+    colour_by: str | None,
+    distance: str | None,
+    progress: Stages,
+) -> Fit:
     check_key([base.metadata for base in population], colour_by)
     kind_named(distance or DEFAULT)
     ranks.check(population, options)
@@ -89,6 +108,7 @@ def fit_population(
         else:
             fit = distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted)
             fit.save(run)
+            fit = attrs.evolve(fit, folder=run)
         device = find_device(ranks.device(options))
         try:
             measured = measure_fidelity(fit, population, progress("measuring fidelity", len(population)), device)

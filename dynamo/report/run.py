@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import pyplot as plt
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from dynamo.analysis.geometry.order import sequences, trend
 from dynamo.analysis.geometry.spectrum import Spectrum, spectrum
@@ -17,7 +20,8 @@ from dynamo.contracts.files import write_bytes
 from dynamo.fit.fit import Fit
 from dynamo.population.base_model import MetadataValue
 from dynamo.report.coordinates import MapCoordinates, map_coordinates
-from dynamo.report.plots.map import is_scale, plot_map
+from dynamo.report.plots.map import draw_order, draw_points, is_scale, plot_map
+from dynamo.report.plots.picture import Picture
 from dynamo.system.storage import write_csv
 
 #: The table of the thetas and of the map; of all that a fit leaves, it is written last.
@@ -73,13 +77,40 @@ def over_the_points(fit: Fit, places: Spectrum, label: str | None) -> dict[str, 
     return {"lines": sequences(fit.metadata, label), "trend": trend(places.coordinates, fit.values_of(label))}
 
 
+def draw_map(fit: Fit, by: str | None = None, ax: Axes | None = None, distance: str | None = None) -> Axes:
+    """Draw the map of a fit; see :meth:`dynamo.Fit.plot`."""
+    check_key(fit.metadata, by)
+    key = by or colouring(fit.metadata)
+    drawn = map_coordinates(fit, distance)
+    if ax is None:
+        ax = plt.figure(FigureClass=Picture, layout="constrained").subplots()
+    draw_points(ax, drawn.places, key, fit.values_of(key) if key else None, drawn.kind)
+    order = over_the_points(fit, drawn.places, key)
+    draw_order(ax, drawn.places, order.get("lines", ()), order.get("trend"))
+    for text in ax.findobj(Text):  # names are no formulas
+        assert isinstance(text, Text)
+        text.set_parse_math(False)
+    return ax
+
+
 def write_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write a picture as ``NAME.png`` and ``NAME.svg``."""
     for kind in ("png", "svg"):
-        buffer = io.BytesIO()
-        with rc_context({"svg.hashsalt": name}):  # without it, matplotlib draws the names of parts at random
-            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-        write_bytes(folder / f"{name}.{kind}", buffer.getvalue())
+        write_bytes(folder / f"{name}.{kind}", picture_of(figure, name, kind))
+
+
+def picture_of(figure: Figure, name: str = "picture", kind: str = "png") -> bytes:
+    """A picture as the content of a file.
+
+    Args:
+        figure: what is drawn.
+        name: the same name and figure give the same SVG.
+        kind: png or svg.
+    """
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": name}):  # without it, matplotlib draws the names of parts at random
+        figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
 
 
 def colouring(tables: Sequence[Mapping[str, MetadataValue]]) -> str | None:

@@ -1,23 +1,13 @@
-"""What the command line shows: progress bars and tables."""
+"""What the command line shows: tables and summaries."""
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -25,56 +15,39 @@ from dynamo.contracts.components import Component
 from dynamo.contracts.errors import printable
 from dynamo.contracts.options import type_name
 from dynamo.registry import Owned
+from dynamo.report.answer import collected
+from dynamo.system.bars import terminal_bars
 
 if TYPE_CHECKING:
     from dynamo.fit.fidelity import Fidelity
     from dynamo.fit.fit import Fit
 
-
-@contextmanager
-def progress(quiet: bool = False) -> Iterator["Bars"]:
-    """Progress bars on the error stream; without a terminal, their last state only; ``quiet``, none."""
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    note = TextColumn("{task.fields[note]}", markup=False)
-    with Progress(*columns, note, console=Console(stderr=True), refresh_per_second=4, disable=quiet) as bars:
-        yield Bars(bars)
+#: Progress bars on the error stream.
+progress = terminal_bars
 
 
-@attrs.frozen
-class Bars:
-    """:class:`~dynamo.system.progress.Stages` with a bar for each."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], name: str = "table", most: int | None = None
+) -> None:
+    """Print a table; numbers with three decimals. Where an answer is collected, it goes there instead, whole.
 
-    shown: Progress
-
-    def __call__(self, description: str, total: int | None, /) -> "Bar":
-        """A new bar."""
-        return Bar(self.shown, self.shown.add_task(description, total=total, note=""))
-
-
-@attrs.frozen
-class Bar:
-    """A :class:`~dynamo.system.progress.Progress` that moves a bar."""
-
-    shown: Progress
-    number: TaskID
-
-    def __call__(self, done: int, total: int, note: str | float = "", /) -> None:
-        """Move the bar."""
-        text = f"loss {note:.4f}" if isinstance(note, float) else note
-        self.shown.update(self.number, completed=done, total=total, note=text)
-
-    def remove(self) -> None:
-        """Take the bar away."""
-        self.shown.remove_task(self.number)
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers with three decimals."""
+    Args:
+        columns: their names.
+        rows: a cell for each column.
+        name: of the table in an answer.
+        most: the most rows that are printed; None for all.
+    """
+    answer = collected()
+    if answer is not None:
+        answer.add(name, columns, rows)
+        return
     printed = _table(*columns)
-    for row in rows:
+    for row in rows[:most]:
         cells = (_figure(cell) if isinstance(cell, float) else "" if cell is None else str(cell) for cell in row)
         printed.add_row(*(Text(printable(cell)) for cell in cells))
     _console().print(printed)
+    if most is not None and len(rows) > most:
+        print(f"… {len(rows) - most} more rows")
 
 
 def _figure(value: float) -> str:
@@ -83,30 +56,34 @@ def _figure(value: float) -> str:
 
 def components_table(owned: Sequence[Owned]) -> None:
     """Print components with the plugins that offer them."""
-    printed = _table("kind", "name", "what it is", "options", "plugin")
+    rows = []
     for item in owned:
         part = item.component
         options = ", ".join(field.name for field in attrs.fields(part.options))
-        printed.add_row(part.kind, part.name, Text(part.help), Text(options), Text(item.owner))
-    _console().print(printed)
+        rows.append([part.kind, part.name, part.help, options, item.owner])
+    table(["kind", "name", "what it is", "options", "plugin"], rows, "components")
 
 
 def options_table(component: Component) -> None:
     """Print a component's options."""
     fields = attrs.fields(component.options)
     if not fields:
-        _console().print(Text(f"\n{component} has no options"))
+        print(f"\n{component} has no options")
         return
-    printed = _table("option", "type", "default", "what it sets")
-    for field in fields:
-        cells = (field.name, type_name(field.type), repr(field.default), str(field.metadata.get("help", "")))
-        printed.add_row(*(Text(cell) for cell in cells))
-    _console().print(Text(f"\n{component}"), printed)
+    rows = [
+        (field.name, type_name(field.type), repr(field.default), str(field.metadata.get("help", "")))
+        for field in fields
+    ]
+    print(f"\n{component}")
+    table(["option", "type", "default", "what it sets"], rows, f"options of {component}")
 
 
 def fidelity_table(measured: "Fidelity", shown: int = 40) -> None:
     """Print the fidelity of every model; of more than ``shown``, of those with the least agreement."""
-    models = measured.models
+    answer, models = collected(), measured.models
+    if answer is not None:
+        answer.add("fidelity", *measured.table())
+        return
     if len(models) > shown:
         models = tuple(sorted(models, key=lambda model: (not isnan(model.agreement), model.agreement))[:shown])
     columns = ("model", "hidden R²", "output divergence", "agreement", "base score", "emulator score")
@@ -143,12 +120,22 @@ def summary(
         f"(participation ratio {found.participation_ratio:.2f})",
     ]
     apart = map_coordinates(fit, distance)
+    figures: dict[str, object] = {
+        "models": len(fit.names),
+        "steps": len(fit.history),
+        "components_for_95_percent": found.components_for(),
+        "participation_ratio": found.participation_ratio,
+        "distance": apart.kind,
+        "coloured_by": label,
+        "run": folder,
+    }
     if measured is None:
         lines.append(f"fidelity not measured: `dynamo fit POPULATION --out {folder} --resume` measures it")
     else:
-        hidden, same, base, own = (
-            _figure(measured.mean(name)) for name in ("hidden_r2", "agreement", "base_score", "emulator_score")
-        )
+        means = {name: measured.mean(name) for name in ("hidden_r2", "agreement", "base_score", "emulator_score")}
+        figures |= {f"mean_{name}": value for name, value in means.items()}
+        figures["poor"] = [model.name for model in measured.poor]
+        hidden, same, base, own = map(_figure, means.values())
         lines.append(
             f"on test data, means over models: hidden R² {hidden}, agreement {same}, score {base} (base models), {own} "
             "(their emulators)"
@@ -156,6 +143,7 @@ def summary(
     groups = fit.values_of(label) if label is not None else []
     if is_scale(groups) and apart.places.coordinates.size:
         in_order = order(apart.distances.matrix, groups, permutations=199)
+        figures["order"] = {own.name: {"value": own.value, "p": own.p_value} for own in in_order.measures}
         leading, way, near = (f"{own.value:.2f} (p {own.p_value:.2g})" for own in in_order.measures)
         lines.append(
             f"order of {label}: Spearman {leading} along the leading coordinate, {way} along ways, R² {near} by "
@@ -163,6 +151,7 @@ def summary(
         )
     elif 2 <= len({str(group) for group in groups}) < len(groups):
         agreement = group_agreement(apart.places.coordinates, groups)
+        figures["groups"] = {"ari": agreement.ari, "silhouette": agreement.silhouette}
         lines.append(
             f"groups by {label}: k-means ARI {agreement.ari:.2f}, silhouette {agreement.silhouette:.2f} (distances by "
             f"{apart.kind})"
@@ -172,6 +161,10 @@ def summary(
     files = [("map", "map.png", drawn), ("embeddings", "embedding.csv", ""), ("fidelity", "fidelity.csv", "")]
     lines += [f"{what:<12} {folder / name}{more}" for what, name, more in files if (folder / name).exists()]
     lines.append(f"run folder   {folder}")
+    answer = collected()
+    if answer is not None:
+        answer.figures.update(figures)
+        answer.files.extend(str(folder / name) for _, name, _ in files if (folder / name).exists())
     lines += [] if measured is None else [*_warnings(measured)]
     print("\n".join(map(printable, lines)))
 

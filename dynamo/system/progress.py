@@ -1,6 +1,10 @@
 """How work tells how far it has come. Work says nothing unless it is given somebody to tell."""
 
-from typing import Protocol
+from typing import Literal, Protocol
+
+#: How a user asks for progress without writing any: True for bars on the terminal or in the notebook, "notebook" for
+#: those of a notebook in any case, False for none.
+Setting = bool | Literal["notebook"]
 
 
 class Progress(Protocol):

@@ -1,6 +1,7 @@
 """The contract of data sets."""
 
 import torch
+from torch import Tensor
 
 from dynamo.contracts.data import Dataset, Examples
 from dynamo.contracts.errors import DynamoError
@@ -22,10 +23,11 @@ def check_dataset(dataset: Dataset) -> None:
     claim(isinstance(dataset, Dataset), f"contract: {type(dataset).__name__} is no Dataset")
     for part, examples in (("train", dataset.train), ("test", dataset.test)):
         _check_inputs(examples, dataset.inputs, part)
-        _check_targets(examples, dataset.outputs, part)
+        if examples.targets is not None:
+            _check_targets(examples.targets, examples, dataset.task, part)
     try:
         dataset.check("this one")
-        half, rest = dataset.halves()
+        half, rest = (dataset.train[:0], dataset.probes()) if dataset.only_probes else dataset.halves()
     except DynamoError as error:
         raise AssertionError(f"examples: {error}") from error
     claim(len(half) + len(rest) == len(dataset.train), "halves: they do not make up the training examples")
@@ -63,8 +65,7 @@ def _check_inputs(examples: Examples, space: InputSpace, part: str) -> None:
     claim(space.kind == "real" or whole, f"mask: that of images ({part}) is one real step [B, 1] each")
 
 
-def _check_targets(examples: Examples, space: OutputSpace, part: str) -> None:
-    targets = examples.targets
+def _check_targets(targets: Tensor, examples: Examples, space: OutputSpace, part: str) -> None:
     dtype = torch.int64 if space.kind == "classes" else torch.float32
     claim(targets.dtype == dtype, f"dtype: the targets ({part}) are {targets.dtype}; {space.kind} say {dtype}")
     steps = tuple(examples.inputs.mask.shape[1:]) if space.readout == "every" else ()

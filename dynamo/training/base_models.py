@@ -76,6 +76,20 @@ def jobs(prefix: str, architectures: Sequence[Spec], fractions: Sequence[float],
     return made
 
 
+def check_trains(dataset: Dataset, name: str) -> None:
+    """Check that base models can be trained on a data set.
+
+    Raises:
+        DynamoError: it has no task or no labels, or all its examples serve the meta-model.
+    """
+    try:
+        dataset.halves()
+        for needed in (dataset, dataset.train, dataset.test):
+            _ = needed.task if isinstance(needed, Dataset) else needed.labels
+    except DynamoError as error:
+        raise error.at(f"data set {name!r}") from None
+
+
 def check_jobs(todo: Sequence[Job], dataset: Dataset) -> None:
     """Build every architecture once, so that one that does not fit the data is told before the others are trained.
 
@@ -84,7 +98,7 @@ def check_jobs(todo: Sequence[Job], dataset: Dataset) -> None:
     """
     with torch.random.fork_rng(devices=[]):
         for architecture in {str(job.architecture): job.architecture for job in todo}.values():
-            make("architecture", architecture, DynamicalModel, dataset.inputs, dataset.outputs)
+            make("architecture", architecture, DynamicalModel, dataset.inputs, dataset.task)
 
 
 def train_base_model(
@@ -118,7 +132,7 @@ def train_base_model(
         augment = make("augmentation", options.augmentation, Augmentation, dataset.inputs)
     random = Randomness(device, job.seed)
     with random.drawn():
-        model = make("architecture", job.architecture, DynamicalModel, dataset.inputs, dataset.outputs).to(device)
+        model = make("architecture", job.architecture, DynamicalModel, dataset.inputs, dataset.task).to(device)
     batches = _batches(len(examples), options.batch_size)
     steps = options.epochs * batches
     groups = [{"params": list(model.parameters()), "peak": options.learning_rate}]
@@ -131,7 +145,7 @@ def train_base_model(
             for rows in torch.tensor_split(torch.randperm(len(examples)), batches):
                 batch = examples[rows]
                 inputs = batch.inputs if augment is None else batch.inputs.with_values(augment(batch.inputs.values))
-                inputs, targets = inputs.to(device), batch.targets.to(device)
+                inputs, targets = inputs.to(device), batch.labels.to(device)
                 outputs = model.trajectory(inputs).at_readout(model.outputs.readout)
                 loss = task_loss(outputs, targets, inputs.mask, model.outputs)
                 if not bool(loss.isfinite()):
@@ -168,7 +182,7 @@ def as_base_model(
     """
     known: dict[str, MetadataValue] = {
         "architecture": job.architecture.name,
-        "task": dataset.outputs.group,
+        "task": dataset.task.group,
         "fraction": job.fraction,
         "seed": job.seed,
     }

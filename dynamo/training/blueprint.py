@@ -1,13 +1,15 @@
 """The blueprint of an emulator: what a run folder keeps, from which the same emulator can be built again."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.options import Spec
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
+from dynamo.training.options import SitesRule
 
 
 @attrs.frozen
@@ -24,6 +26,8 @@ class Subject:
     head: int
     state_shapes: tuple[tuple[int, ...], ...]
 
+    __repr__ = brief
+
 
 @attrs.frozen
 class Blueprint:
@@ -35,6 +39,7 @@ class Blueprint:
         theta_dim: d.
         heads: name and output space of each head.
         subjects: the base models.
+        sites: how their sites are paired with the meta-model's.
     """
 
     meta_model: Spec
@@ -44,6 +49,9 @@ class Blueprint:
     theta_dim: int
     heads: tuple[tuple[str, OutputSpace], ...]
     subjects: tuple[Subject, ...]
+    sites: SitesRule = "match"
+
+    __repr__ = brief
 
 
 def group_heads(
@@ -81,6 +89,7 @@ def blueprint_table(blueprint: Blueprint) -> dict[str, Any]:
         "state_map": blueprint.state_map.table(),
         "inputs": blueprint.inputs.table(),
         "theta_dim": blueprint.theta_dim,
+        "sites": blueprint.sites,
         "heads": [{"name": name, "outputs": space.table()} for name, space in blueprint.heads],
         "subjects": [
             {
@@ -111,11 +120,15 @@ def read_blueprint(table: dict[str, Any], where: str) -> Blueprint:
                 Subject(item["name"], item["head"], tuple(tuple(shape) for shape in item["state_shapes"]))
                 for item in table["subjects"]
             ),
+            table.get("sites", "match"),  # as it was before there was a choice
         )
     except DynamoError as error:
         raise error.at(where) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DynamoError(f"{where} does not describe an emulator: {error!r}") from None
+    if made.sites not in get_args(SitesRule):
+        rules = ", ".join(get_args(SitesRule))
+        raise DynamoError(f"{where} does not describe an emulator: sites is {made.sites!r}, none of {rules}")
     names = [subject.name for subject in made.subjects]
     sizes = [made.theta_dim, *(size for subject in made.subjects for shape in subject.state_shapes for size in shape)]
     if not names or not all(isinstance(name, str) for name in [*names, *(name for name, _ in made.heads)]):

@@ -211,8 +211,9 @@ def check_belongs(path: Path | str, content: dict[str, Any], population: Populat
         )
     if content["data"] != population.data_fingerprints:
         raise DynamoError(f"{path} belongs to other data: a data set has changed since; fit into a new folder")
-    mine = attrs.asdict(options)
-    differing = [name for name in mine if mine[name] != content["options"].get(name) and name not in FREE]
+    mine, before = attrs.asdict(options), attrs.asdict(FitOptions())  # an option of a later version had its default
+    before |= content["options"]
+    differing = [name for name in mine if mine[name] != before[name] and name not in FREE]
     if differing:
         raise DynamoError(
             f"{path} was made with other options ({', '.join(differing)}); resume with the same, or fit into a "

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel, Head, MetaModel, RecurrentMetaModel, RecurrentModel, StateMap
+from dynamo.contracts.shown import folded, listed
+from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.registry import make
-from dynamo.training.blueprint import Blueprint
+from dynamo.training.blueprint import Blueprint, Subject
+from dynamo.training.sites import Reading
 
 
 class Emulator(nn.Module):
@@ -28,7 +31,8 @@ class Emulator(nn.Module):
     Attributes:
         meta_model: F̃.
         heads: G̃_k.
-        state_maps: V_n, a list over sites for each base model.
+        readings: for each base model, what its V_n read of the meta-model's states.
+        state_maps: V_n, a list over the base model's sites for each base model.
         thetas: θ_n ``[d]`` for each base model.
     """
 
@@ -36,27 +40,59 @@ class Emulator(nn.Module):
         super().__init__()
         self.blueprint = blueprint
         self.meta_model = make("meta-model", blueprint.meta_model, MetaModel, blueprint.inputs, blueprint.theta_dim)
-        sites = self.meta_model.state_shapes
-        for subject in blueprint.subjects:
-            if len(subject.state_shapes) != len(sites):
-                raise DynamoError(
-                    f"base model {subject.name!r} has states at {len(subject.state_shapes)} sites, the meta-model "
-                    f"{blueprint.meta_model.name!r} at {len(sites)}: choose a meta-model with as many"
-                )
+        readings = [self._new_reading(subject) for subject in blueprint.subjects]
         features = self.meta_model.feature_size
-        self.heads = nn.ModuleList(make("head", blueprint.head, Head, features, space) for _, space in blueprint.heads)
-        self.state_maps = nn.ModuleList()
-        for number, subject in enumerate(blueprint.subjects):
-            maps = nn.ModuleList(
-                make("state-map", blueprint.state_map, StateMap, meta, base)
-                for meta, base in zip(sites, subject.state_shapes, strict=True)
-            )
+        self.heads = nn.ModuleList(
+            NoOutputs(features, space) if space.kind == "none" else make("head", blueprint.head, Head, features, space)
+            for _, space in blueprint.heads
+        )
+        self.readings, self.state_maps = nn.ModuleList(), nn.ModuleList()
+        for number, reading in enumerate(readings):
+            self.readings.append(reading)
+            maps = self.new_maps(number)
             self.state_maps.append(maps if owns(number) else maps.to("meta"))
+            if not owns(number):
+                reading.to("meta")
         self.thetas = nn.ParameterList(torch.zeros(blueprint.theta_dim) for _ in blueprint.subjects)
+
+    def __repr__(self) -> str:
+        plan = self.blueprint
+        heads = listed([f"{name}: {space}" for name, space in plan.heads], 2)
+        numbers = sum(parameter.numel() for parameter in self.parameters())
+        return folded(
+            f"Emulator of {len(plan.subjects)} models: meta-model {plan.meta_model}, θ of {plan.theta_dim} dimensions, "
+            f"heads {heads}; {numbers:,} parameters"
+        )
+
+    def _new_reading(self, subject: Subject) -> Reading:
+        """How the sites of a base model are paired with the meta-model's.
+
+        Raises:
+            DynamoError: they cannot be.
+        """
+        own, sites = len(subject.state_shapes), self.meta_model.state_shapes
+        if self.blueprint.sites == "match" and own != len(sites):
+            raise DynamoError(
+                f"base model {subject.name!r} has states at {own} sites, the meta-model "
+                f"{self.blueprint.meta_model.name!r} at {len(sites)}: choose a meta-model with as many, or pair "
+                "sites by depth (sites = pool) or by weights that are learnt (sites = learned)"
+            )
+        try:
+            return Reading(self.blueprint.sites, own, sites)
+        except DynamoError as error:
+            raise error.at(f"base model {subject.name!r}") from None
+
+    def new_maps(self, number: int) -> nn.ModuleList:
+        """New V_n for a base model, by its number: one for each of its sites."""
+        shapes = self.reading_of(number).shapes, self.blueprint.subjects[number].state_shapes
+        return nn.ModuleList(
+            make("state-map", self.blueprint.state_map, StateMap, meta, base)
+            for meta, base in zip(*shapes, strict=True)
+        )
 
     def place(self, device: torch.device) -> "Emulator":
         """Move what is kept here to a device."""
-        for part in (self.meta_model, self.heads, *self.state_maps, self.thetas):
+        for part in (self.meta_model, self.heads, *self.readings, *self.state_maps, self.thetas):
             if not any(tensor.is_meta for tensor in part.state_dict().values()):
                 part.to(device)
         return self
@@ -64,7 +100,11 @@ class Emulator(nn.Module):
     def number_of(self, name: str) -> int | None:
         """The number of the base model that a parameter or buffer belongs to, by its name; None for what all share."""
         part, _, rest = name.partition(".")
-        return int(rest.partition(".")[0]) if part in ("state_maps", "thetas") else None
+        return int(rest.partition(".")[0]) if part in ("readings", "state_maps", "thetas") else None
+
+    def reading_of(self, number: int) -> Reading:
+        """What the V_n of a base model read of the meta-model's states, by its number."""
+        return cast(Reading, self.readings[number])
 
     def maps_of(self, number: int) -> Sequence[StateMap]:
         """V_n at each site of a base model, by its number."""
@@ -85,6 +125,18 @@ class Emulator(nn.Module):
         return model.eval()
 
 
+class NoOutputs(Head):
+    """The head of base models of which only states are known."""
+
+    def __init__(self, feature_size: int, outputs: OutputSpace) -> None:
+        super().__init__()
+        self.feature_size, self.outputs = feature_size, outputs
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[..., feature_size] -> [..., 0]``."""
+        return features[..., :0]
+
+
 class ModelAt(DynamicalModel):
     """A meta-model held at one θ: a network like any base model. θ is a parameter, so that it can be trained alone."""
 
@@ -92,6 +144,10 @@ class ModelAt(DynamicalModel):
         super().__init__()
         self.meta_model, self.head, self.theta = meta_model, head, nn.Parameter(theta)
         self.inputs, self.outputs, self.state_shapes = meta_model.inputs, head.outputs, meta_model.state_shapes
+
+    def __repr__(self) -> str:
+        kind = f"{type(self.meta_model).__name__} at a theta of {len(self.theta)} dimensions"
+        return folded(f"{type(self).__name__}({kind}: {self.inputs} → {self.outputs})")
 
     def trajectory(self, inputs: Inputs) -> Trajectory:
         """Run at θ."""

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from dynamo.contracts.spaces import OutputSpace
     from dynamo.population.base_model import BaseModel
 
-AUTO = {"classes": "kl", "real": "l2"}
+AUTO = {"classes": "kl", "real": "l2", "none": "l2"}
+
+#: How a base model's sites are paired with the meta-model's. ``match``: with that of the same number. ``pool``: with
+#: the meta-model's states interpolated at the same depth. ``learned``: with a mean of the meta-model's sites whose
+#: weights are learnt, a softmax for each site of each base model.
+SitesRule = Literal["match", "pool", "learned"]
 
 
 @attrs.frozen
@@ -24,6 +29,11 @@ class FitOptions:
 
     meta_model: str = option("gru", "the meta-model F̃, NAME or NAME:OPTION=VALUE,...")
     state_map: str = option("affine", "the state maps V_n")
+    sites: Literal["match", "pool", "learned"] = option(
+        "match",
+        "the meta-model's sites that a base model's are compared with: match (of the same number), pool (interpolated "
+        "at the same depth), or learned (a weighted mean)",
+    )
     head: str = option("linear", "the hidden-to-output maps G̃_k")
     head_by: str = option(
         "output", "what base models share a head: output (equal output spaces), all, or a metadata key"
@@ -78,6 +88,11 @@ class FitOptions:
     checkpoint_every: int = positive(500, "steps between checkpoints", most=10**8)
 
     def __attrs_post_init__(self) -> None:
+        if self.block_outputs and self.sites != "match":
+            raise DynamoError(
+                "block_outputs compares the states of both models as they are, site by site: leave it out, or set "
+                "sites to match"
+            )
         if self.augmentation != "none" and self.recording != "live":
             raise DynamoError(
                 f"recordings are made once, so their inputs cannot be augmented with {self.augmentation!r}: set "

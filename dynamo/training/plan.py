@@ -8,8 +8,10 @@ import attrs
 import torch
 
 from dynamo.contracts.checks import check_divergence_values
+from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError
-from dynamo.contracts.protocols import Divergence
+from dynamo.contracts.protocols import Divergence, MetaModel
+from dynamo.contracts.shown import brief
 from dynamo.population.population import Population
 from dynamo.registry import full_spec
 from dynamo.training.blueprint import Blueprint, Subject, group_heads
@@ -37,6 +39,8 @@ class FitPlan:
     hidden: Sequence[Divergence]
     output: Sequence[Divergence]
 
+    __repr__ = brief
+
     @classmethod
     def of(cls, population: Population, options: FitOptions | None = None) -> "FitPlan":
         """Plan a fit.
@@ -56,6 +60,7 @@ class FitPlan:
             options.theta_dim,
             heads,
             tuple(Subject(base.name, n, base.state_shapes) for base, n in zip(population, numbers, strict=True)),
+            options.sites,
         )
         kinds = [
             (number, base.state_shapes, divergence_texts(options, base.name, group))
@@ -79,8 +84,10 @@ class FitPlan:
             trial = Emulator(attrs.evolve(self.blueprint, subjects=tuple(one_of_each.values())))
         if self.options.block_outputs:
             _check_equal_shapes(self.population, trial.meta_model.state_shapes)
-        for base in self.population:
-            self.population.dataset(base)  # one that is missing or has changed is told now
+        # What is missing, has changed, or is too long for the meta-model is told now.
+        data = {id(self.population.dataset(base)): base for base in reversed(self.population)}
+        for base in data.values():
+            _check_longest(trial.meta_model, base.name, self.population.dataset(base))
 
     def _check_divergences(self) -> None:
         """Check each distinct divergence once, on a few random vectors."""
@@ -120,3 +127,16 @@ def _check_equal_shapes(population: Population, sites: tuple[tuple[int, ...], ..
                 f"{base.state_shapes}, the meta-model's {sites}: give the meta-model the same block structure, "
                 "or leave block_outputs out"
             )
+
+
+@torch.no_grad()
+def _check_longest(meta_model: MetaModel, name: str, data: Dataset) -> None:
+    """Run a meta-model on the longest sequence of some data; it may refuse."""
+    for part in (data.train.inputs, data.test.inputs):
+        if part.is_sequence:
+            row = int(part.mask.sum(1).argmax())
+            longest = part[row : row + 1]
+            try:
+                meta_model.eval().states(longest, torch.zeros(1, meta_model.theta_dim))
+            except DynamoError as error:
+                raise error.at(f"the data of model {name!r}") from None

@@ -12,13 +12,15 @@ from dynamo.population.data_paths import absolute
 from dynamo.population.manifest import EXAMPLES, PopulationWriter
 from dynamo.population.population import Population
 from dynamo.registry import full_spec, make
+from dynamo.system.bars import stages_of
 from dynamo.system.locks import locked
-from dynamo.system.progress import Progress, Stages, silent_stages
+from dynamo.system.progress import Progress, Setting, Stages
 from dynamo.training.base_models import (
     BaseTrainingOptions,
     Job,
     as_base_model,
     check_jobs,
+    check_trains,
     jobs,
     train_base_model,
 )
@@ -36,7 +38,7 @@ def train_population(
     prefix: str | None = None,
     keep_epochs: bool = False,
     skip_existing: bool = False,
-    progress: Stages = silent_stages,
+    progress: Stages | Setting = False,
 ) -> Population:
     """Train every architecture on every fraction of a data set with every seed, and add the networks to a folder.
 
@@ -55,7 +57,8 @@ def train_population(
         prefix: the start of their names; the data set's task where it is None.
         keep_epochs: keep a checkpoint of every epoch as a model of its own.
         skip_existing: leave out networks that the folder has already.
-        progress: a stage for networks, and one for the steps of each.
+        progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with each
+            stage (networks, and the steps of each), see :func:`dynamo.fit_population`.
 
     Returns:
         The networks that were asked for, those that were there already among them.
@@ -77,17 +80,18 @@ def train_population(
     check_metadata(known, "metadata")
     made = make("dataset", data, Dataset)
     made.check(data.name)
-    wanted = jobs(prefix or made.outputs.group, specs, fractions, seeds)
+    check_trains(made, data.name)
+    wanted = jobs(prefix or made.task.group, specs, fractions, seeds)
     epochs: list[int | None] = list(range(1, options.epochs + 1)) if keep_epochs else [None]
     for job in wanted:
         check_name(job.checkpoint_name(epochs[-1]))
-    with locked(folder):
+    with locked(folder), stages_of(progress) as stages:
         writer, fingerprint = PopulationWriter(folder), made.fingerprint()
         writer.check_data(data, fingerprint)
         there = writer.names
         todo = _unfinished(wanted, epochs, there, folder, skip_existing)
         check_jobs(todo, made)
-        overall, tick = progress("models", len(todo)), progress("steps", None)
+        overall, tick = stages("models", len(todo)), stages("steps", None)
         for number, job in enumerate(todo):
             named = partial(_named, tick, job.name)
             for epoch, model in train_base_model(job, made, options, named):

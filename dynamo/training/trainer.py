@@ -13,15 +13,17 @@ from torch import Tensor, nn
 
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.contracts.protocols import Augmentation
+from dynamo.contracts.shown import folded
 from dynamo.contracts.trajectory import Inputs, Trajectory, send
 from dynamo.population.population import Population
 from dynamo.population.recording import Elsewhere, Source, kept_on, live, record, state_variances
 from dynamo.registry import make
 from dynamo.system.allocator import keep_freed_memory
+from dynamo.system.bars import progress_of
 from dynamo.system.devices import fast_products, find_device
 from dynamo.system.interrupts import interrupts
 from dynamo.system.process_group import ProcessGroup, SingleProcess, share_step
-from dynamo.system.progress import Progress, silent
+from dynamo.system.progress import Progress, Setting, silent
 from dynamo.training.batch import Batch, Group
 from dynamo.training.checkpoint import check_belongs, load_optimizer, read_checkpoint, write_checkpoint
 from dynamo.training.emulator import Emulator
@@ -30,6 +32,7 @@ from dynamo.training.optimisation import Annealed, matrices_of
 from dynamo.training.options import FitOptions
 from dynamo.training.plan import FitPlan
 from dynamo.training.randomness import Randomness
+from dynamo.training.sites import read_together
 
 #: The least variance of a model's states that divides its hidden loss, relative to that of the median model.
 LEAST_SCALE = 1e-2
@@ -109,6 +112,13 @@ class Trainer:
         self._unseen: list[tuple[_Taken, float]] = []
         self._looked = perf_counter()
 
+    def __repr__(self) -> str:
+        loss = f", loss {self.history[-1][2]:.4g}" if self.history else ""
+        return folded(
+            f"Trainer(step {self.step} of {self.steps}{loss}; {len(self.population)} models, meta-model "
+            f"{self.options.meta_model}, on {self._device})"
+        )
+
     @property
     def steps(self) -> int:
         """The steps of the whole fit."""
@@ -119,12 +129,13 @@ class Trainer:
         """Where the base models' trajectories come from, in the population's order; see :meth:`record`."""
         return self.record() if self._recordings is None else self._recordings
 
-    def record(self, folder: Path | None = None, progress: Progress = silent) -> Sequence[Source]:
+    def record(self, folder: Path | None = None, progress: Progress | Setting = silent) -> Sequence[Source]:
         """Make the recordings that the options ask for.
 
         Args:
             folder: for recordings on disk.
-            progress: called with (model, models) after each, of the models that this process owns.
+            progress: True, "notebook" or False, see :meth:`run`; or a function that is called with (model, models)
+                after each, of the models that this process owns.
 
         Raises:
             DynamoError: what :func:`dynamo.population.recording.record` finds, or no folder for recordings on disk.
@@ -141,8 +152,8 @@ class Trainer:
             made += live(mine, self._device, augmentation)
         else:
             store = folder if kind == "disk" else None
-            with fast_products(self._device):
-                recorded = record(mine, store, progress, self.options.recording_precision, self._device)
+            with fast_products(self._device), progress_of(progress, "recording base models") as tick:
+                recorded = record(mine, store, tick, self.options.recording_precision, self._device)
             made += kept_on(recorded, self._device) if kind == "device" else recorded
         sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
         for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
@@ -180,16 +191,19 @@ class Trainer:
         return self._scales
 
     def _measure_scales(self) -> list[list[float] | None]:
-        variances = torch.zeros(len(self.population), len(self.emulator.meta_model.state_shapes), dtype=torch.float64)
+        sites = [len(base.state_shapes) for base in self.population]
+        variances = torch.zeros(len(self.population), max(sites), dtype=torch.float64)
         with torch.random.fork_rng(devices=[]):
             for number, source in enumerate(self.recordings):
                 if self._processes.owns(number):
                     rows = torch.arange(min(len(source), 2048))
-                    variances[number] = torch.tensor(state_variances(source.batch(rows)[1]), dtype=torch.float64)
+                    own = state_variances(source.batch(rows)[1])
+                    variances[number, : sites[number]] = torch.tensor(own, dtype=torch.float64)
         self._processes.add(variances)
         least = LEAST_SCALE * variances.masked_fill(variances == 0, nan).nanmedian(dim=0).values
         scales = torch.where(variances > 0, variances.maximum(least), inf)
-        return [own if self._processes.owns(number) else None for number, own in enumerate(scales.tolist())]
+        every = [own[:count] for own, count in zip(scales.tolist(), sites, strict=True)]
+        return [own if self._processes.owns(number) else None for number, own in enumerate(every)]
 
     def draw(self, step: int) -> tuple[list[int], list[Tensor]]:
         """The base models of a step and the rows of data that each sees: a function of the seed and the step alone."""
@@ -204,7 +218,7 @@ class Trainer:
         pass of the meta-model. Models of one kind stand together in the batch and are compared together.
         """
         emulator, device = self.emulator, self._device
-        batch = Batch.read(chosen, rows, self.plan.kinds, self.recordings).to(device)
+        batch = Batch.read(chosen, rows, self.plan.kinds, self.recordings).to(device, emulator.thetas[0].dtype)
         inputs, theta = batch.inputs, batch.spread(list(emulator.thetas))
         if self.options.channels_last and inputs.values.ndim == 4:
             inputs = inputs.with_values(inputs.values.contiguous(memory_format=torch.channels_last))
@@ -222,6 +236,7 @@ class Trainer:
     def _losses_of(self, group: Group, features: Tensor, states: Sequence[Tensor]) -> Tensor:
         """The losses ``[2, K]`` of the K models of a group, from what the meta-model gives for its examples."""
         first = group.numbers[0]
+        states = read_together([self.emulator.reading_of(number) for number in group.numbers], states, group.sizes)
         losses = losses_together(
             (self.plan.hidden[first], self.plan.output[first]),
             [self.emulator.maps_of(number) for number in group.numbers],
@@ -239,18 +254,24 @@ class Trainer:
         """Equation 4 over the chosen models, from their losses ``[K]``."""
         return population_loss(model_loss(hidden, output, self.options.output_weight))
 
-    def run(self, checkpoint: Path | str | None = None, progress: Progress = silent) -> None:
+    def run(self, checkpoint: Path | str | None = None, progress: Progress | Setting = silent) -> None:
         """Train from :attr:`step` to the end.
 
         Args:
             checkpoint: where to save on the way and on Ctrl-C; nothing is saved where it is None.
-            progress: called with (step, steps, loss) after each step; on a GPU, which works ahead, some steps later.
+            progress: True for a bar on the terminal or in the notebook, ``"notebook"`` for one of a notebook in any
+                case, False for none; or a function that is called with (step, steps, loss) after each step; on a GPU,
+                which works ahead, some steps later.
 
         Raises:
             Interrupted: Ctrl-C; the message says where the checkpoint is.
             DynamoError: a loss is not finite; the message names the step, the model and the loss. On a GPU some more
                 steps have been taken then.
         """
+        with progress_of(progress, "fitting") as tick:
+            self._run(checkpoint, tick)
+
+    def _run(self, checkpoint: Path | str | None, progress: Progress) -> None:
         self.emulator.train()
         _ = self.scales
         before, started = self.seconds, perf_counter()

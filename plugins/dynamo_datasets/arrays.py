@@ -41,8 +41,8 @@ def arrays(options: "ArraysOptions") -> Dataset:
     path = expand(options.path)
     found = read(path)
     train, test = (_examples(found, part, options.readout, path) for part in PARTS)
-    inputs, outputs = train.inputs.values, train.targets
-    for name, one, other in (("x", inputs, test.inputs.values), ("y", outputs, test.targets)):
+    inputs, outputs = train.inputs.values, train.labels
+    for name, one, other in (("x", inputs, test.inputs.values), ("y", outputs, test.labels)):
         if one.dtype != other.dtype or (one.is_floating_point() and one.shape[-1] != other.shape[-1]):
             raise DynamoError(f"{path}: {name}_train and {name}_test have not the same type and size of a step")
     if inputs.is_floating_point():
@@ -53,7 +53,7 @@ def arrays(options: "ArraysOptions") -> Dataset:
     if outputs.is_floating_point():
         answer = OutputSpace("real", outputs.shape[-1], options.readout, group)
     else:
-        answer = OutputSpace("classes", options.classes or _above(outputs, test.targets), options.readout, group)
+        answer = OutputSpace("classes", options.classes or _above(outputs, test.labels), options.readout, group)
     dataset = Dataset(space, answer, train, test)
     dataset.check("arrays")
     return dataset

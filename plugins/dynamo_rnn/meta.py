@@ -10,7 +10,8 @@ from dynamo.contracts.errors import InvalidValueError
 from dynamo.contracts.protocols import RecurrentMetaModel
 from dynamo.contracts.spaces import InputSpace
 from dynamo.contracts.trajectory import Inputs
-from dynamo_rnn.sequence import GRUSequence, Packing
+from dynamo_rnn.layer import fast_states, is_fast, plain_states, weights_of
+from dynamo_rnn.sequence import Packing
 
 if TYPE_CHECKING:
     from dynamo_rnn import MetaGRUOptions
@@ -50,33 +51,22 @@ class MetaGRU(RecurrentMetaModel):
 
     def step(self, theta: Tensor, x: Tensor, h: Tensor) -> Tensor:
         """One GRU update on [x; θ]."""
-        return torch.gru_cell(torch.cat([x, theta], dim=-1), h, *self._weights())
+        return torch.gru_cell(torch.cat([x, theta], dim=-1), h, *weights_of(self.rnn))
 
     def states(self, inputs: Inputs, theta: Tensor) -> tuple[Tensor, ...]:
         """The hidden states after each step."""
-        is_plain = theta.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-        return (self.plain_states(inputs.values, theta) if is_plain else self._fast_states(inputs, theta),)
+        return (self._fast_states(inputs, theta) if is_fast(theta) else self.plain_states(inputs.values, theta),)
 
     def plain_states(self, values: Tensor, theta: Tensor) -> Tensor:
         """The hidden states ``[B, T, H]`` as torch's layer gives them for [x_t; θ]: the reference."""
-        x = self.encode(values)
-        x = torch.cat([x, theta[:, None].expand(-1, x.shape[1], -1)], dim=-1)
-        if torch.compiler.is_compiling() or self.training or not torch.is_grad_enabled():
-            return cast(Tensor, self.rnn(x)[0])
-        with torch.backends.cudnn.flags(enabled=False):  # cuDNN has no backward pass in eval mode, where θ alone moves
-            return cast(Tensor, self.rnn(x)[0])
+        return plain_states(self.rnn, self.encode(values), theta)
 
     def _fast_states(self, inputs: Inputs, theta: Tensor) -> Tensor:
         packing, entering = Packing.of(inputs.mask), inputs.values.flatten(0, 1)
         rows = packing.places
         if self.embedding is not None:
             entering, rows = self._words(entering.index_select(0, rows))
-        x = self.encode(entering)
-        weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
-        weight_x, weight_theta = torch.split(weight_ih, [x.shape[1], self.theta_dim], dim=1)
-        table = functional.linear(x, weight_x, bias_ih)
-        bias = functional.linear(theta.index_select(0, packing.order), weight_theta)
-        return cast(Tensor, GRUSequence.apply(table, rows, packing, bias, weight_hh, bias_hh))
+        return fast_states(self.rnn, self.encode(entering), rows, packing, theta)
 
     def _words(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The words whose share of the gates is needed, each once, and which of them each token is: the whole
@@ -86,8 +76,3 @@ class MetaGRU(RecurrentMetaModel):
             return torch.arange(self.inputs.size), tokens
         words, rows = torch.unique(tokens, return_inverse=True)
         return functional.pad(words, (0, -len(words) % 256)), rows
-
-    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        layer = self.rnn
-        weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
-        return cast(tuple[Tensor, Tensor, Tensor, Tensor], weights)

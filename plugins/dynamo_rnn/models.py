@@ -151,7 +151,8 @@ def _check(
         raise WrongTypeError(f"the recurrent layer is a {type(rnn).__name__}; this class takes a {layer.__name__}")
     if not rnn.batch_first or rnn.num_layers != 1 or rnn.bidirectional or rnn.proj_size:
         raise InvalidValueError(
-            "the recurrent layer must be batch-first, with one layer, one direction and no projection"
+            "the recurrent layer must be batch-first, with one layer, one direction and no projection; dynamo.wrap "
+            "takes any module"
         )
     if isinstance(rnn, nn.RNN) and rnn.nonlinearity != "tanh":
         raise InvalidValueError(f"the vanilla RNN must have tanh units, not {rnn.nonlinearity}")

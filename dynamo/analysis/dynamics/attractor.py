@@ -8,6 +8,7 @@ import numpy as np
 from dynamo.analysis.arrays import AnyFloats, Booleans, Floats, Integers
 from dynamo.analysis.dynamics.curve import Curve, principal_curve, straight_line
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 
 Kind = Literal["none", "point", "discrete", "line", "ring", "plane", "cloud"]
 
@@ -84,6 +85,8 @@ class AttractorGeometry:
     curve: Floats
     drift: Floats
     alignment: float
+
+    __repr__ = brief
 
     @property
     def elongation(self) -> float:

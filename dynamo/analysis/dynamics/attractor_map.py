@@ -22,6 +22,7 @@ from dynamo.analysis.rivals.pairs import PairFigures, pair_figures
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief, result_html
 from dynamo.contracts.trajectory import Inputs
 from dynamo.system.progress import Progress, silent
 
@@ -60,6 +61,8 @@ class AttractorAt:
     slow: Floats
     shape: AttractorGeometry
 
+    __repr__ = brief
+
     @property
     def stable(self) -> int:
         """How many fixed points are stable."""
@@ -97,6 +100,9 @@ class AttractorMap:
     scale: float
     chamfer: Floats
     hausdorff: Floats
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     @property
     def bifurcations(self) -> tuple[tuple[int, int], ...]:

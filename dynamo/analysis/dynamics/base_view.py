@@ -15,6 +15,7 @@ from dynamo.analysis.arrays import Floats
 from dynamo.analysis.dynamics.constant_input import recurrent
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import RecurrentModel, StateMap
+from dynamo.contracts.shown import brief
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 
@@ -30,6 +31,8 @@ class BaseView:
 
     maps: tuple[StateMap, ...]
     models: tuple[RecurrentModel, ...]
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, fit: Fit, population: Population, indices: Sequence[int] | None = None) -> "BaseView":

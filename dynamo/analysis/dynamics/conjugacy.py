@@ -17,6 +17,7 @@ from dynamo.analysis.dynamics.transport import Transport
 from dynamo.analysis.table import Table, columns_of, in_words
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel, RecurrentModel, StateMap
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs
 from dynamo.fit.fit import Fit
 from dynamo.population.base_model import BaseModel
@@ -105,6 +106,8 @@ class Conjugacy:
     speed: Floats
     spectra: Floats
 
+    __repr__ = brief
+
     @property
     def ordered(self) -> Floats:
         """The fraction of models with a residual that is smaller at their own centroid than at the others, ``[K]``, of
@@ -185,12 +188,13 @@ def conjugacy(
     names = tuple(str(group) for group in groups)
     if len(names) != len(population):
         raise DynamoError(f"there are {len(population)} base models, and groups of {len(names)}")
+    population.check_runs()
     centroids = {name: fit.theta[[own == name for own in names]].mean(0) for name in sorted(set(names))}
     residuals = np.full((len(names), len(PLACES), len(steps)), np.nan)
     fixed_points, speeds, spectra = np.full((3, len(names), len(PLACES)), np.nan)
     for index, (base, group) in enumerate(zip(population, names, strict=True)):
         dataset = population.dataset(base)
-        inputs = dataset.halves()[1][:examples]
+        inputs = dataset.probes()[:examples]
         pair = _Pair.of(fit, index, base, inputs=inputs, held=held, tokens=dataset.tokens)
         others = [centroid for name, centroid in centroids.items() if name != group]
         for place, thetas in enumerate(([fit.theta[index]], [centroids[group]], others)):
@@ -264,7 +268,7 @@ class _Pair:
     ) -> "_Pair":
         held = held or _usual(inputs, tokens)
         model, state_map = placed(recurrent(base.model), CPU), placed(fit.emulator.maps_of(index)[0], CPU)
-        images = state_map(run(fit.model_at(base.name), inputs).states[0])[inputs.mask]
+        images = state_map(run(recurrent(fit.model_at(base.name)), inputs).states[0])[inputs.mask]
         return cls(
             base=model,
             state_map=state_map,

@@ -13,6 +13,7 @@ from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel, RecurrentModel
 from dynamo.contracts.trajectory import Inputs
 from dynamo.system.devices import device_of
+from dynamo.training.emulator import ModelAt
 
 #: How many pairs of a state and a unit are pulled back at once: enough to keep a processor busy, and to fit its cache.
 ROWS = 1024
@@ -143,11 +144,18 @@ def recurrent(model: DynamicalModel) -> RecurrentModel:
         DynamoError: they are not.
     """
     if not isinstance(model, RecurrentModel):
+        name = type(model.meta_model if isinstance(model, ModelAt) else model).__name__
         raise DynamoError(
-            f"a {type(model).__name__} has no step() and so no fixed points: they take a RecurrentModel, whose "
-            "dynamics are one map iterated, such as gru, rnn, lstm or the meta-model gru"
+            f"a {name} has no step() and so no fixed points: they take a RecurrentModel, whose "
+            "dynamics are one map iterated, such as gru, rnn, lstm or the meta-model gru" + _why(model)
         )
     return model
+
+
+def _why(model: DynamicalModel) -> str:
+    """What a wrapped module says of why it iterates no map."""
+    reason = getattr(model, "why_no_map", "")
+    return f" ({reason})" if reason else ""
 
 
 def input_size(model: RecurrentModel) -> int:

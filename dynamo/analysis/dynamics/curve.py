@@ -4,6 +4,7 @@ import attrs
 import numpy as np
 
 from dynamo.analysis.arrays import Floats
+from dynamo.contracts.shown import brief
 
 MOST_NODES = 24
 ROUNDS = 3
@@ -28,6 +29,8 @@ class Curve:
     turning: float
     arc: Floats
     tangents: Floats
+
+    __repr__ = brief
 
     def reversed(self) -> "Curve":
         """The same curve in the other direction."""

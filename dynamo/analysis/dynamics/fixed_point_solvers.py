@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dynamo.analysis.dynamics.constant_input import ConstantInput
+from dynamo.contracts.shown import brief
 
 #: No step is longer than this fraction of the size of the states: of ‖h‖, or of ‖h‖ or ‖F(x, h)‖ at the start. Longer
 #: ones find fewer points, and lead far out to where the gates of a GRU are shut and every state seems fixed.
@@ -180,6 +181,8 @@ class Method:
     solve: Solve
     iterations: int
     between: Solve | None = None
+
+    __repr__ = brief
 
 
 METHODS: Mapping[str, Method] = {

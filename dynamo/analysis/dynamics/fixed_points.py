@@ -18,6 +18,7 @@ from dynamo.analysis.dynamics.linearisation import Linearisation
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.recording import run
 from dynamo.system.progress import Progress, silent
@@ -58,6 +59,8 @@ class FixedPoints:
     is_outlier: Tensor
     ends: Tensor
     exploded: int
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.states)

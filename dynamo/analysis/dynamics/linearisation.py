@@ -16,6 +16,7 @@ from dynamo.analysis.arrays import Floats
 from dynamo.analysis.dynamics.constant_input import ConstantInput
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 
 Complexes = NDArray[np.complex128]
 
@@ -50,6 +51,8 @@ class Linearisation:
     eigenvalues: Tensor
     right: Tensor
     left: Tensor
+
+    __repr__ = brief
 
     @property
     def time_constants(self) -> Tensor:

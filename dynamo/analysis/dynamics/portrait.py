@@ -10,6 +10,7 @@ from dynamo.analysis.arrays import Floats
 from dynamo.analysis.dynamics.constant_input import ConstantInput
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.recording import run
 
@@ -39,6 +40,8 @@ class Portrait:
     trajectories: tuple[Floats, ...]
     sides: tuple[Floats, Floats]
     flow: Floats
+
+    __repr__ = brief
 
     def coordinates(self, states: ArrayLike | Tensor) -> Floats:
         """Where states ``[..., H]`` are, ``[..., 3]``."""

@@ -13,6 +13,7 @@ from dynamo.analysis.networks.averages import mean_theta
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
@@ -31,6 +32,8 @@ class StateSpace:
     points: FixedPoints
     linearisation: Linearisation | None = None
     portrait: Portrait | None = None
+
+    __repr__ = brief
 
 
 def state_space(

@@ -14,6 +14,7 @@ from dynamo.analysis.arrays import Floats
 from dynamo.analysis.table import Table, in_words
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import StateMap
+from dynamo.contracts.shown import brief, result_html
 from dynamo.fit.fidelity import unexplained
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
@@ -46,6 +47,8 @@ class Inverse:
     matrix: Tensor
     centre: Tensor
     mean: Tensor
+
+    __repr__ = brief
 
     def __call__(self, states: Tensor) -> Tensor:
         """States of the base model ``[..., H']`` to states of the meta-model ``[..., H]``."""
@@ -109,6 +112,9 @@ class Transport:
     inverses: tuple[Inverse, ...]
     carried: Floats
 
+    __repr__ = brief
+    _repr_html_ = result_html
+
     def mean(self, within: bool) -> float:
         """The mean of ``carried`` over pairs of two models of one group, or of two groups; NaN where there are none."""
         names = np.array(self.groups)
@@ -158,15 +164,22 @@ def transport(
     """
     if len(groups) != len(population):
         raise DynamoError(f"there are {len(population)} base models, and groups of {len(groups)}")
+    population.check_runs()
     shapes = fit.emulator.meta_model.state_shapes
     if len(shapes) != 1 or len(shapes[0]) != 1:
         raise DynamoError(f"state maps can be inverted for one site with flat states; this fit's states are {shapes}")
+    for base in population:
+        if len(base.state_shapes) != 1 or len(base.state_shapes[0]) != 1:
+            raise DynamoError(
+                f"state maps can be inverted for one site with flat states; those of base model {base.name!r} are "
+                f"{base.state_shapes}"
+            )
     maps = [placed(fit.emulator.maps_of(index)[0], CPU) for index in range(len(population))]
     runs: dict[int, list[Tensor]] = {}
     inverses, carried = [], np.zeros((len(maps), len(maps)))
     for index, (base, name) in enumerate(zip(population, fit.names, strict=True)):
         dataset = population.dataset(base)
-        inputs = dataset.halves()[1][:examples]
+        inputs = dataset.probes()[:examples]
         if id(dataset) not in runs:
             runs[id(dataset)] = [run(other.model, inputs).states[0] for other in population]
         states = runs[id(dataset)]

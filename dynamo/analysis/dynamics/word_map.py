@@ -17,6 +17,7 @@ from dynamo.analysis.networks.task import task_of
 from dynamo.analysis.table import Table, numbered
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief, result_html
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.system.progress import Progress, part, silent
@@ -71,6 +72,9 @@ class WordMap:
     over_models: Correlation
     over_base_models: Correlation
     over_grid: Correlation
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     def table(self) -> Table:
         """A row for each base model: scores of the task and of words, of the meta-model at its θ_n and its own."""
@@ -197,7 +201,7 @@ def word_map(
     recurrent(fit.model_at(fit.theta[0], task.head))
     tokens = task.dataset.tokens
     known, missing = lists.within(tokens)
-    inputs = task.dataset.halves()[1][:512]
+    inputs = task.dataset.probes()[:512]
     plane = landscape(fit, population, size=size, head=task.head, examples=examples, seed=seed)
     theta = fit.theta.double().numpy()
     count = size * size + len(theta) + len(task.models)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import RecurrentModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import OutputSpace
 
 
@@ -20,6 +21,8 @@ class WordLists:
     positive: tuple[str, ...]
     negative: tuple[str, ...]
     neutral: tuple[str, ...]
+
+    __repr__ = brief
 
     def within(self, tokens: Sequence[str]) -> "tuple[WordLists, tuple[str, ...]]":
         """The words that a vocabulary has, patterns being spelt out, and those that it lacks.
@@ -91,6 +94,8 @@ class WordScore:
     separation: float
     point: tuple[float, ...]
     speed: float
+
+    __repr__ = brief
 
 
 def valence(outputs: Tensor, space: OutputSpace, positive: int = -1) -> Tensor:

@@ -13,6 +13,7 @@ from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_cod
 from dynamo.analysis.geometry.partitions import check_thetas, cluster, silhouettes
 from dynamo.analysis.table import Table, columns_of
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief, result_html
 from dynamo.system.progress import Progress, silent
 
 MEASURES = ("ARI", "AMI", "silhouette", "neighbours")
@@ -71,6 +72,9 @@ class Agreement:
 
     measures: tuple[Measure, ...]
     groups: tuple[GroupDistances, ...]
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     def __getitem__(self, name: str) -> Measure:
         return self.measures[MEASURES.index(name)]

@@ -18,6 +18,7 @@ from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.geometry.spectrum import Spectrum, spectrum
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 from dynamo.fit.fit import Fit
 from dynamo.system.progress import Progress, silent
 
@@ -46,6 +47,8 @@ class Alignment:
     residuals: Floats
     correlations: Floats
     shuffled: Floats
+
+    __repr__ = brief
 
     @property
     def distance(self) -> float:

@@ -23,6 +23,7 @@ from dynamo.analysis.geometry.partitions import (
 )
 from dynamo.analysis.table import Table, columns_of
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 from dynamo.system.progress import Progress, silent
 
 
@@ -56,6 +57,8 @@ class Clusters:
     method: str
     numbers: Integers
     evidence: Evidence | None
+
+    __repr__ = brief
 
     @property
     def count(self) -> int:

@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 from dynamo.analysis.arrays import AnyFloats, Floats, Integers
 from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.analysis.table import Table
+from dynamo.contracts.shown import brief, result_html
 from dynamo.system.progress import Progress, silent
 
 #: The fewest models of a cluster that can be shown.
@@ -49,6 +50,8 @@ class Cut:
     p_value: float
     level: float
 
+    __repr__ = brief
+
     @property
     def counts(self) -> bool:
         """Whether there is more than one cluster."""
@@ -67,6 +70,9 @@ class Evidence:
 
     cuts: tuple[Cut, ...]
     draws: int
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     @property
     def count(self) -> int:

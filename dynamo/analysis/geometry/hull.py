@@ -4,6 +4,7 @@ import attrs
 import numpy as np
 
 from dynamo.analysis.arrays import AnyFloats, Floats
+from dynamo.contracts.shown import brief
 
 #: Points nearer to the hull than this many spreads of the models count as inside.
 TOLERANCE = 1e-6
@@ -22,6 +23,8 @@ class HullDistance:
     distance: float
     spread: float
     weights: Floats
+
+    __repr__ = brief
 
     @property
     def outside(self) -> bool:

@@ -17,6 +17,7 @@ from dynamo.analysis.arrays import AnyFloats, Floats, Integers
 from dynamo.analysis.geometry.spectrum import Spectrum, spectrum_of_distances
 from dynamo.analysis.table import Table, columns_of, in_words
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief, result_html
 from dynamo.system.progress import Progress, silent
 
 MEASURES = ("leading coordinate", "way", "neighbours")
@@ -60,6 +61,8 @@ class Trend:
     r2: float
     p_value: float
 
+    __repr__ = brief
+
     @property
     def is_clear(self) -> bool:
         """Whether chance would hardly give it (p < 0.01)."""
@@ -93,6 +96,9 @@ class Order:
     error: float
     mean_error: float
     trend: Trend
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     def __getitem__(self, name: str) -> OrderMeasure:
         return self.measures[MEASURES.index(name)]

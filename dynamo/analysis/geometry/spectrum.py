@@ -4,6 +4,7 @@ import attrs
 import numpy as np
 
 from dynamo.analysis.arrays import AnyFloats, Floats
+from dynamo.contracts.shown import brief
 from dynamo.fit.distances import principal_coordinates
 
 
@@ -26,6 +27,8 @@ class Spectrum:
     eigenvalues: Floats
     components: Floats
     coordinates: Floats
+
+    __repr__ = brief
 
     @property
     def shares(self) -> Floats:

@@ -19,6 +19,7 @@ from dynamo.analysis.table import Table
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief, result_html
 from dynamo.fit.fit import Fit
 from dynamo.population.base_model import BaseModel, is_written
 from dynamo.population.population import Population
@@ -44,6 +45,8 @@ class Way:
     reason: str = ""
     energy: float | None = None
     length: float | None = None
+
+    __repr__ = brief
 
     @property
     def dip(self) -> float | None:
@@ -76,6 +79,9 @@ class Between:
     alphas: Floats
     ways: tuple[Way, ...]
     base_scores: tuple[Floats, Floats]
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     def table(self) -> Table:
         """The ways: scores at both ends, the least score, the dip, energy and length, why there are no scores."""
@@ -176,7 +182,7 @@ def between(
         points: S, with both ends.
         head: the head that is scored; needed where the models have several. The test data are those of the first of
             the models with that head.
-        shortest: also find the geodesic, on the unlabelled half of the training data.
+        shortest: also find the geodesic, on the probe inputs of the data.
         progress: called with (steps, steps) of the geodesic.
 
     Raises:
@@ -199,7 +205,7 @@ def between(
     straight = mixtures @ fit.theta.double().numpy()
     line, shorter = Way("line", scoring.at(straight)), []
     if shortest:
-        unlabelled = scoring.dataset.halves()[1]
+        unlabelled = scoring.dataset.probes()
         shortest_way = geodesic(fit, straight, unlabelled, head=scoring.head, progress=progress)
         line = attrs.evolve(line, energy=shortest_way.line_energy, length=shortest_way.line_length)
         scores = scoring.at(shortest_way.thetas)
@@ -315,6 +321,8 @@ class _Scoring:
         head = head or groups[0]
         space = fit.model_at(fit.theta[0], head).outputs
         first = next(n for n in [*indices, *range(len(fit.names))] if fit.emulator.group_of(n) == head)
+        for index in indices:
+            population[index].check_runs()
         dataset = population.dataset(population[first])
         check_targets(dataset.test, space)
         return cls(fit, head, dataset, [population[index] for index in indices], indices)
@@ -351,7 +359,7 @@ class _Scoring:
         outputs = torch.stack([run(base.model, test.inputs).at_readout(space.readout) for base in self.models])
         outputs = outputs.softmax(-1) if space.kind == "classes" else outputs
         means = (torch.tensordot(weights, outputs, 1) for weights in torch.as_tensor(mixtures, dtype=outputs.dtype))
-        return [task_score(mean, test.targets, test.inputs.mask, space) for mean in means]
+        return [task_score(mean, test.labels, test.inputs.mask, space) for mean in means]
 
     def _group(self, base: BaseModel) -> str:
         return self.fit.emulator.group_of(self.fit.names.index(base.name))

@@ -14,6 +14,7 @@ from dynamo.analysis.networks.evaluate import check_targets
 from dynamo.analysis.networks.task import answer_count
 from dynamo.contracts.data import Examples
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import at_readout
 from dynamo.fit.fit import Fit
 from dynamo.population.scores import task_loss
@@ -33,6 +34,8 @@ class Descent:
     thetas: Floats
     losses: Floats
     checks: Floats
+
+    __repr__ = brief
 
 
 @attrs.frozen(eq=False)
@@ -83,7 +86,7 @@ class ThetaLoss:
                 torch.tensor([len(piece.rows) for piece in batch])
             )
             inputs = self.examples.inputs[rows].to(theta.device)
-            targets = self.examples.targets[rows].to(theta.device)
+            targets = self.examples.labels[rows].to(theta.device)
             with torch.enable_grad():
                 states = self.model.meta_model.states(inputs, theta[runs.to(theta.device)])
                 outputs = self.model.head(self.model.meta_model.features(states))

@@ -111,7 +111,7 @@ def scores_at(
     check_targets(examples, space)
     return np.array(
         [
-            measure(outputs, examples.targets, examples.inputs.mask, space)
+            measure(outputs, examples.labels, examples.inputs.mask, space)
             for outputs in outputs_at(fit, thetas, examples, head=head, batch_size=batch_size, progress=progress)
         ]
     )
@@ -121,9 +121,9 @@ def check_targets(examples: Examples, space: OutputSpace) -> None:
     """Check that the targets of examples are those of an output space.
 
     Raises:
-        DynamoError: they are not.
+        DynamoError: they are not, or there are none.
     """
-    targets = examples.targets
+    targets = examples.labels
     fits = (
         not targets.is_floating_point() and int(targets.max()) < space.size
         if space.kind == "classes"

@@ -26,6 +26,7 @@ from dynamo.analysis.networks.labels import deal, draw_labels, label_count, stop
 from dynamo.analysis.networks.task import Task, task_of
 from dynamo.analysis.table import Table, numbered
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief, result_html
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.system.progress import Progress, silent
@@ -75,6 +76,8 @@ class MethodScores:
     difference: Estimate | None
     note: str = ""
 
+    __repr__ = brief
+
     def row(self) -> list[object]:
         """The method's row of :meth:`FewLabels.table`."""
         return [self.name, *_cells(self.score), *_cells(self.difference), self.note]
@@ -103,6 +106,9 @@ class FewLabels:
     thetas: Floats
     steps: tuple[int, ...]
     validation: Floats
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     @property
     def learned(self) -> Floats:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dynamo.analysis.arrays import Floats
+from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, at_readout
 from dynamo.fit.fit import Fit
 from dynamo.system.progress import Progress, silent
@@ -34,6 +35,8 @@ class Geodesic:
     length: float
     line_energy: float
     line_length: float
+
+    __repr__ = brief
 
 
 def geodesic(

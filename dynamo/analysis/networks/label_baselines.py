@@ -14,6 +14,7 @@ from dynamo.analysis.networks.task import Task, answer_count, answers
 from dynamo.contracts.data import Examples
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.population.scores import task_loss, task_score
 from dynamo.system.devices import device_of
 from dynamo.system.progress import Progress, silent
@@ -33,6 +34,8 @@ class Baseline:
     name: str
     scores: Floats | None
     note: str = ""
+
+    __repr__ = brief
 
 
 def baselines(
@@ -65,9 +68,7 @@ def baselines(
         points.append(point)
         if not probe_reason:
             states = (on_pool[best][1], on_test[best][1])
-            probes.append(
-                linear_probe(states[0], pool.targets, split, test_states=states[1], test_targets=test.targets)
-            )
+            probes.append(linear_probe(states[0], pool.labels, split, test_states=states[1], test_targets=test.labels))
         progress(draw + 1, draws)
     names = ", ".join(dict.fromkeys(task.names[best] for best in picked))
     return [
@@ -89,7 +90,7 @@ def pick(task: Task, outputs: Sequence[Tensor], rows: Tensor) -> int:
     """
     part = task.labelled[rows]
     ranked = [
-        (_score(task, out[rows], part), -float(task_loss(out[rows], part.targets, part.inputs.mask, task.space)))
+        (_score(task, out[rows], part), -float(task_loss(out[rows], part.labels, part.inputs.mask, task.space)))
         for out in outputs
     ]
     return max(range(len(ranked)), key=ranked.__getitem__)
@@ -171,7 +172,7 @@ def _loss(task: Task, model: DynamicalModel, rows: Tensor, batch_size: int = 512
         # cuDNN has no backward pass for recurrent layers in eval mode; elsewhere the switch does nothing.
         with torch.backends.cudnn.flags(enabled=False):
             outputs = model.trajectory(inputs).at_readout(task.space.readout)
-            targets = task.labelled.targets[some].to(device)
+            targets = task.labelled.labels[some].to(device)
             loss = weight * task_loss(outputs, targets, inputs.mask, task.space)
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
@@ -186,4 +187,4 @@ def _ensemble(task: Task, outputs: Sequence[Tensor]) -> float:
 
 
 def _score(task: Task, outputs: Tensor, examples: Examples) -> float:
-    return task_score(outputs, examples.targets, examples.inputs.mask, task.space)
+    return task_score(outputs, examples.labels, examples.inputs.mask, task.space)

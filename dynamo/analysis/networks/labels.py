@@ -40,7 +40,7 @@ def draw_labels(task: Task, count: int, draws: int, *, balanced: bool, seed: int
     Raises:
         DynamoError: one class only, a class with fewer than two labels in a draw, or a task without classes to balance.
     """
-    targets, generator = task.labelled.targets, torch.Generator().manual_seed(seed)
+    targets, generator = task.labelled.labels, torch.Generator().manual_seed(seed)
     by_class = has_classes(task.space)
     if by_class and len(torch.unique(targets)) == 1:
         raise DynamoError(
@@ -90,7 +90,7 @@ def deal(task: Task, rows: Tensor, folds: int) -> list[tuple[Tensor, Tensor]]:
     if len(rows) < folds:
         raise DynamoError(f"{len(rows)} labels cannot be dealt into {folds} folds")
     if has_classes(task.space):
-        rows = rows[task.labelled.targets[rows].argsort(stable=True)]
+        rows = rows[task.labelled.labels[rows].argsort(stable=True)]
     turn = torch.arange(len(rows)) % folds
     return [(rows[turn != fold], rows[turn == fold]) for fold in range(folds)]
 

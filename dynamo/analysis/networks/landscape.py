@@ -14,6 +14,7 @@ from dynamo.analysis.networks.evaluate import Metric, scores_at
 from dynamo.analysis.networks.task import base_scores, is_accuracy, name_of, sign_of, some, task_of
 from dynamo.analysis.table import Table, numbered
 from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.shown import brief, result_html
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.system.progress import Progress, silent
@@ -35,6 +36,8 @@ class Frame:
     origin: Floats
     axes: Floats
     names: tuple[str, ...]
+
+    __repr__ = brief
 
     def coordinates(self, thetas: AnyFloats) -> Floats:
         """Thetas ``[..., d]`` projected: ``[..., k]``."""
@@ -93,6 +96,9 @@ class Landscape:
     best: tuple[int, ...]
     hull_in_frame: HullDistance
     hull: HullDistance
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     @property
     def relative(self) -> Floats:

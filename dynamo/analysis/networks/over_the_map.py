@@ -11,6 +11,7 @@ import numpy as np
 from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.networks.averages import mean_theta
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 from dynamo.fit.fit import Fit
 from dynamo.system.progress import Progress, silent
 
@@ -32,6 +33,8 @@ class Places:
     thetas: Floats
     groups: tuple[str | None, ...]
     in_order: bool = False
+
+    __repr__ = brief
 
 
 def places_between(fit: Fit, start: str, end: str, *, points: int = 9) -> Places:

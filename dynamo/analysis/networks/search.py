@@ -22,6 +22,7 @@ from dynamo.analysis.networks.task import base_scores, name_of, sign_of, task_of
 from dynamo.analysis.table import Table, numbered
 from dynamo.contracts.data import Examples
 from dynamo.contracts.errors import DynamoError, did_you_mean
+from dynamo.contracts.shown import brief, result_html
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.system.progress import Progress, part, silent
@@ -78,6 +79,9 @@ class Search:
     limit: float
     model_coordinates: Floats
     coordinates: Floats
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     @property
     def theta(self) -> Floats:

@@ -8,6 +8,7 @@ import numpy as np
 from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.geometry.spectrum import spectrum
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 
 #: Scores of many places ``[M, d] -> [M]``; more is better.
 Objective = Callable[[Floats], Floats]
@@ -34,6 +35,8 @@ class Region:
     centre: Floats
     axes: Floats
     limit: float
+
+    __repr__ = brief
 
     @classmethod
     def around(cls, theta: AnyFloats, radius: float = 1.5) -> "Region":

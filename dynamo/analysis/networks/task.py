@@ -10,6 +10,7 @@ from dynamo.analysis.networks.evaluate import Metric, metric_named
 from dynamo.contracts.data import Dataset, Examples
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Inputs, at_readout
 from dynamo.fit.fit import Fit
@@ -29,8 +30,9 @@ class Task:
         dataset: the data set of its base models.
         indices: of the base models that have this head, among the thetas.
         models: these base models.
-        labelled: labelled examples to tune on, in random order: what no base model was trained on of the labelled
-            half, or the whole half where nothing is left.
+        labelled: examples to tune on, in random order: what no base model was trained on of the labelled half, or the
+            whole half where nothing is left. Where the networks were trained elsewhere, all training examples, which
+            may have no labels.
         seen: whether base models were, or may have been, trained on ``labelled``.
     """
 
@@ -41,6 +43,8 @@ class Task:
     models: tuple[BaseModel, ...]
     labelled: Examples
     seen: bool
+
+    __repr__ = brief
 
     @property
     def names(self) -> list[str]:
@@ -67,6 +71,8 @@ def task_of(fit: Fit, population: Population, head: str | None = None) -> Task:
     head = head or fit.emulator.blueprint.heads[0][0]
     indices = tuple(index for index in range(len(fit.names)) if fit.emulator.group_of(index) == head)
     models = tuple(population[index] for index in indices)
+    for base in models:
+        base.check_runs()
     datasets = [population.dataset(base) for base in models]
     for base, dataset in zip(models, datasets, strict=True):
         if dataset is not datasets[0]:
@@ -74,10 +80,10 @@ def task_of(fit: Fit, population: Population, head: str | None = None) -> Task:
                 f"the models {models[0].name!r} and {base.name!r} have the head {head!r} and different data sets: fit "
                 "them with heads of their own (--head-by)"
             )
-    half, _ = datasets[0].halves()
+    half = _shuffled(datasets[0].train) if datasets[0].only_probes else datasets[0].halves()[0]
     used = max(_fraction(base) for base in models)
     rest = half[round(len(half) * used) :]
-    seen = len(rest) == 0
+    seen = len(rest) == 0 or datasets[0].only_probes
     return Task(
         head=head,
         space=space,
@@ -87,6 +93,10 @@ def task_of(fit: Fit, population: Population, head: str | None = None) -> Task:
         labelled=half if seen else rest,
         seen=seen,
     )
+
+
+def _shuffled(examples: Examples) -> Examples:
+    return examples[torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))]
 
 
 def _fraction(base: BaseModel) -> float:
@@ -130,11 +140,12 @@ def base_scores(task: Task, examples: Examples, metric: str | Metric = "score") 
     """A metric of the task's base models themselves on examples.
 
     Raises:
-        DynamoError: an unknown metric.
+        DynamoError: an unknown metric, or examples without labels.
     """
     measure = metric_named(metric) if isinstance(metric, str) else metric
+    targets = examples.labels
     outputs = (answers(base.model, examples.inputs)[0] for base in task.models)
-    return [measure(own, examples.targets, examples.inputs.mask, task.space) for own in outputs]
+    return [measure(own, targets, examples.inputs.mask, task.space) for own in outputs]
 
 
 def sign_of(metric: str | Metric) -> int:

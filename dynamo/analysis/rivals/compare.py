@@ -6,6 +6,7 @@ from time import perf_counter, process_time
 
 import attrs
 import numpy as np
+from torch import Tensor
 
 from dynamo.analysis.arrays import Floats
 from dynamo.analysis.rivals import RIVALS, distance_matrix, rival_named
@@ -13,10 +14,12 @@ from dynamo.analysis.rivals.mds import Kind, Layout, mds
 from dynamo.analysis.rivals.pairs import CLUSTERERS, PairFigures, pair_figures
 from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief, result_html
+from dynamo.contracts.trajectory import Inputs, collate, join
 from dynamo.fit.distances import Distances, NoiseFloor
 from dynamo.fit.fit import Fit
-from dynamo.fit.probes import draw_probes
-from dynamo.population.base_model import MetadataValue
+from dynamo.fit.probes import drawn_rows
+from dynamo.population.base_model import BaseModel, MetadataValue
 from dynamo.population.population import Population
 from dynamo.population.recording import Recording, run
 from dynamo.system.progress import Progress, Stages, silent, silent_stages
@@ -58,6 +61,8 @@ class MethodResult:
     cpu_seconds: float | None = None
     growth: tuple[tuple[int, float], ...] = ()
 
+    __repr__ = brief
+
     @property
     def exponent(self) -> float | None:
         """b of seconds ∝ models^b, by least squares on logarithms; None with fewer than two times of 10 ms or more,
@@ -91,6 +96,9 @@ class Comparison:
     recording_seconds: float
     fit_seconds: float | None
     own: Distances
+
+    __repr__ = brief
+    _repr_html_ = result_html
 
     def table(self) -> Table:
         """A row for each method: its figures; None for what it lacks."""
@@ -217,19 +225,41 @@ def compare(
 
 
 def common_recordings(population: Population, examples: int | None, seed: int = 0) -> list[Recording]:
-    """Every model on the same inputs, so that models of different data sets can be compared.
+    """Every model on the same inputs, so that models of different data sets can be compared. A model that is a
+    recording cannot be run on the inputs of others: where there is one, and several data sets, each model is given on
+    inputs of its own, and only measures that do not compare example by example can be used.
 
     Args:
         population: the base models.
-        examples: how many, drawn in equal numbers from the unlabelled halves of the population's data sets; None for
-            all of them.
+        examples: how many, drawn in equal numbers from the probe inputs of the population's data sets, or, of models on
+            inputs of their own, from those of each; None for all of them.
         seed: of the draw.
 
     Raises:
         DynamoError: fewer examples than data sets.
     """
-    inputs = draw_probes(population, examples, seed)
-    return [Recording(inputs, run(base.model, inputs)) for base in population]
+    drawn = drawn_rows(population, examples, seed)
+    if len(drawn) > 1 and any(base.is_recording for base in population):
+        return [_own_recording(population, base, examples, seed) for base in population]
+    inputs = collate([dataset.probes()[rows] for dataset, rows in drawn])
+    return [
+        _read(base, inputs, drawn[0][1]) if base.is_recording else Recording(inputs, run(base.model, inputs))
+        for base in population
+    ]
+
+
+def _own_recording(population: Population, base: BaseModel, examples: int | None, seed: int) -> Recording:
+    """A model on probe inputs of its own data set."""
+    alone = population.select([other is base for other in population])
+    ((dataset, rows),) = drawn_rows(alone, examples, seed)
+    inputs = collate([dataset.probes()[rows]])
+    return _read(base, inputs, rows) if base.is_recording else Recording(inputs, run(base.model, inputs))
+
+
+def _read(base: BaseModel, inputs: Inputs, rows: Tensor) -> Recording:
+    """A recorded model on some rows of its probe inputs."""
+    trajectory = base.trajectories.probe[rows]
+    return Recording(inputs, join([trajectory], min(inputs.mask.shape[1], trajectory.mask.shape[1])))
 
 
 def _cells(figures: PairFigures | None) -> list[object]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from dynamo.analysis.arrays import Floats
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 from dynamo.fit.distances import principal_coordinates as principal_coordinates
 
 #: ``classical``: Torgerson's, by eigenvectors; of Euclidean distances it gives the principal components. ``metric``:
@@ -35,6 +36,8 @@ class Layout:
     coordinates: Floats
     stress: float
     non_euclidean: float
+
+    __repr__ = brief
 
 
 def mds(distances: ArrayLike, components: int = 2, kind: Kind = "classical") -> Layout:

@@ -16,6 +16,7 @@ from dynamo.analysis.arrays import Booleans, Floats
 from dynamo.analysis.geometry.kmeans import kmeans
 from dynamo.analysis.rivals.mds import checked, principal_coordinates
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 
 Numbers = NDArray[np.intp]
 Short = NDArray[np.int32]
@@ -73,6 +74,8 @@ class PairFigures:
     ari: Mapping[str, float]
     ari_p: Mapping[str, float]
     spreads: Mapping[str, Spread]
+
+    __repr__ = brief
 
 
 def pair_figures(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamo.analysis.arrays import Floats
+from dynamo.contracts.shown import brief
 
 #: What is kept of one model.
 Prepared = tuple[NDArray[Any], ...]
@@ -40,6 +41,8 @@ class Rival:
     source: str
     reads: Literal["states", "sequences", "answers"] = "states"
     most_positions: int | None = None
+
+    __repr__ = brief
 
     def distance(self, one: Prepared, other: Prepared) -> float:
         """The distance of two prepared models; between equals it is 0, whatever a root or an arccosine makes of

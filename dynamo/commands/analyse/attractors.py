@@ -12,6 +12,7 @@ from dynamo.commands._shared import (
     input_option,
     keep,
     on_a_run,
+    say_file,
     seed_option,
     starts_option,
 )
@@ -52,7 +53,7 @@ def command(
     from dynamo.analysis.dynamics.attractor_map import attractors_over_the_map
     from dynamo.analysis.dynamics.base_view import BaseView
     from dynamo.analysis.networks.over_the_map import places_at, places_between, places_by
-    from dynamo.analysis.networks.task import task_of
+    from dynamo.contracts.trajectory import collate
     from dynamo.report import terminal
     from dynamo.report.plots.attractor import plot_attractors
     from dynamo.report.plots.over_the_map import plot_over_the_map
@@ -63,12 +64,15 @@ def command(
         places = places_between(fit, *between, points=points)
     else:
         places = places_by(fit, by) if by is not None else places_at(fit, at)
-    task, folder = task_of(fit, models, head), run.folder
-    inputs, tokens = task.dataset.halves()[1][:512], task.dataset.tokens
-    view = BaseView.of(fit, models, task.indices) if seen else None
+    fit.model_at(fit.theta[0], head)  # a head that is not there, or not said, is told
+    head = head or fit.emulator.group_of(0)
+    indices = [number for number in range(len(models)) if fit.emulator.group_of(number) == head]
+    view = BaseView.of(fit, models, indices) if seen else None
+    datasets = list({id(data): data for data in (models.dataset(models[number]) for number in indices)}.values())
+    inputs, tokens, folder = collate([data.probes() for data in datasets])[:512], datasets[0].tokens, run.folder
     with terminal.progress() as stages:
         result = attractors_over_the_map(
-            lambda theta: fit.model_at(theta.tolist(), task.head),
+            lambda theta: fit.model_at(theta.tolist(), head),
             places,
             inputs,
             tokens=tokens,
@@ -78,4 +82,6 @@ def command(
         )
     keep(folder, "attractors", result.table(), plot_over_the_map(result))
     write_figure(plot_attractors(result), folder, "points")
-    click.echo(f"points   {folder / 'points'}.png\n{result.describe()}".rstrip())
+    say_file("points", folder / "points.png")
+    if result.describe():
+        click.echo(result.describe())

@@ -11,6 +11,7 @@ from dynamo.commands._shared import (
     input_option,
     keep,
     on_a_run,
+    say_file,
     seed_option,
 )
 
@@ -64,4 +65,5 @@ def command(
     title = f"{'base model' if base else 'meta-model at'} {at}, input held at {held}"
     keep(folder, "fixed-points", points.table(near), plot_fixed_points(result.portrait, points, near, title))
     write_bytes(folder / "fixed-points.html", turning_page(result.portrait, points, near, title).encode())
-    click.echo(f"to turn  {folder / 'fixed-points.html'}\n{told}")
+    say_file("to turn", folder / "fixed-points.html")
+    click.echo(told)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dynamo.analysis.dynamics.fixed_points import FixedPoints
 from dynamo.analysis.dynamics.linearisation import Linearisation
 from dynamo.analysis.dynamics.portrait import Portrait
+from dynamo.contracts.errors import DynamoError
 from dynamo.report.plots.map import COLOURS, MARKS
 from dynamo.report.plots.picture import LINE, Picture, as_text
 
@@ -54,7 +55,7 @@ def kinds_of(points: FixedPoints, linearisation: Linearisation) -> dict[str, NDA
     kinds = {"stable": fixed & stable, "marginal": fixed & ~stable & (unstable == 0)}
     for number in range(1, KINDS):
         kinds[f"{number} unstable direction{'s' * (number > 1)}"] = fixed & (unstable == number)
-    kinds[f"{KINDS} or more"] = fixed & (unstable >= KINDS)
+    kinds[f"{KINDS} or more unstable directions"] = fixed & (unstable >= KINDS)
     kinds["slow point"] = ~fixed
     return {name: chosen & shown for name, chosen in kinds.items() if (chosen & shown).any()}
 
@@ -62,7 +63,7 @@ def kinds_of(points: FixedPoints, linearisation: Linearisation) -> dict[str, NDA
 def style_of(kind: str) -> tuple[str, str]:
     """Colour and mark of a kind of point."""
     names = ["stable", "1 unstable direction", "2 unstable directions", "3 unstable directions", "marginal"]
-    names += [f"{KINDS} or more", "slow point"]
+    names += [f"{KINDS} or more unstable directions", "slow point"]
     number = names.index(kind)
     return (COLOURS[7], "x") if kind == "slow point" else (COLOURS[number], MARKS[number])
 
@@ -130,3 +131,42 @@ def turning_page(portrait: Portrait, points: FixedPoints, linearisation: Lineari
     content = {"title": title, "kinds": kinds, "lines": lines, "axes": axes}
     page = Template(files("dynamo.report.plots").joinpath("turning.html").read_text(encoding="utf-8"))
     return page.substitute(content=json.dumps(content, ensure_ascii=False).replace("<", "\\u003c"))
+
+
+def read_turning_page(page: str, where: str) -> dict[str, Any]:
+    """What :func:`turning_page` has written, read back: ``kinds`` (each with ``name`` and ``places``), ``lines``, the
+    names of the ``axes`` and the ``title``.
+
+    Args:
+        page: its text.
+        where: what it is called in messages.
+
+    Raises:
+        DynamoError: it is no such page.
+    """
+    lines = [line for line in page.splitlines() if line.startswith(_CONTENT)]
+    try:
+        content = json.loads(lines[0].removeprefix(_CONTENT).removesuffix(";"))
+        kinds = [{"name": str(kind["name"]), "places": _places(kind["places"])} for kind in content["kinds"]]
+        read = {
+            "title": str(content["title"]),
+            "kinds": kinds,
+            "lines": [_places(line) for line in content["lines"]],
+            "axes": [str(name) for name in content["axes"]],
+        }
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DynamoError(f"{where} is no page of fixed points ({error!r})") from None
+    if len(read["axes"]) != 3 or not any(kind["places"] for kind in kinds):
+        raise DynamoError(f"{where} is no page of fixed points: it must have three axes and a point")
+    return read
+
+
+#: How the line of a page begins that holds its content.
+_CONTENT = "const content = "
+
+
+def _places(found: Any) -> list[list[float]]:
+    places = np.asarray(found, dtype=np.float64).reshape(-1, 3)
+    if not np.isfinite(places).all():
+        raise ValueError("a place is not finite")
+    return [[float(value) for value in place] for place in places]

@@ -1,0 +1,1 @@
+"""Populations from files that others have written: one file for each kind of source, see ``dynamo import``."""

@@ -1,0 +1,359 @@
+"""A report as one web page that needs nothing else: no server, no network, no other file.
+
+The page states in its own policy what it may do: run the one script and use the one style that are in it, by their
+digests, and show pictures that it carries. So nothing that comes with a run, such as a name, can make it do more.
+"""
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+
+from dynamo.analysis.table import Table
+from dynamo.report.charts import chart
+from dynamo.report.content import Content
+from dynamo.report.markup import Markup, element, together
+from dynamo.report.network import Network
+from dynamo.report.page_data import page_data
+from dynamo.report.section import Section
+from dynamo.version import __version__
+
+#: The programs of the page, in the order in which they build on one another.
+SCRIPTS = (
+    "data.js",
+    "colours.js",
+    "camera.js",
+    "map.js",
+    "lasso.js",
+    "network.js",
+    "place.js",
+    "words.js",
+    "paint.js",
+    "play.js",
+    "space.js",
+    "table.js",
+    "main.js",
+)
+
+#: Rows of an analysis' table that the page shows.
+ROWS = 12
+
+#: Above so many models their table is laid out only when it is seen.
+MANY = 200
+
+
+def html(content: Content) -> str:
+    """The page of a report."""
+    spaces = [section.space for section in content.sections if section.space is not None]
+    script, style = _own(*SCRIPTS), _own("style.css")
+    data = json.dumps(page_data(content, spaces), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_policy(script, style)),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", name="referrer", content="no-referrer"),
+        element("title", f"{content.title}: {content.run.resolve().name}"),
+        element("style", style),
+    )
+    body = element(
+        "body",
+        _header(content),
+        element("main", *_main(content)),
+        element("footer", element("p", f"Made by dynamo {__version__}. This page is one file and asks for nothing.")),
+        # In a JSON text a "<" can only stand in a string, where this is another way to write it.
+        element("script", Markup(data.replace("<", "\\u003c")), type="application/json", id="data"),
+        element("script", script, type="module"),
+    )
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _own(*names: str) -> Markup:
+    """Files of the page itself, one after the other."""
+    folder = files("dynamo.report").joinpath("page")
+    return Markup("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
+
+
+def _policy(script: str, style: str) -> str:
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {_digest(script)}",
+            f"style-src {_digest(style)}",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _header(content: Content) -> Markup:
+    entries = [("compared", "What"), ("map-part", "Map"), ("network", "Network")]
+    entries += [(section.name, _SHORT.get(section.name, section.name.capitalize())) for section in content.sections]
+    entries.append(("models", "Models"))
+    links = [element("li", element("a", text, href=f"#{name}")) for name, text in entries]
+    return element(
+        "header",
+        element("h1", content.title),
+        element("p", content.lead, class_="lead"),
+        element("nav", element("ul", *links), aria_label="contents"),
+    )
+
+
+#: Short names of sections for the list of contents.
+_SHORT = {"few-labels": "Few labels", "fixed-points": "Fixed points", "embed": "New models", "compare": "Rivals"}
+
+
+def _main(content: Content) -> list[Markup]:
+    spaces = 0
+    parts = [_section(content.compared), _map(content)]
+    for section in content.sections:
+        parts.append(_section(section, spaces))
+        spaces += section.space is not None
+    parts.append(_models(content))
+    return parts
+
+
+def _section(section: Section, space: int = 0) -> Markup:
+    parts: list[Markup] = []
+    if section.chart:
+        parts.append(element("figure", chart(section.chart, " ".join(section.told)), class_="chart"))
+    if section.space is not None:
+        canvas = element(
+            "canvas",
+            tabindex="0",
+            data_space=str(space),
+            role="img",
+            aria_label="fixed and slow points in three dimensions; arrow keys turn, + and - zoom",
+        )
+        told = element("figcaption", f"{section.space['title']}. Drag, or use the arrow keys, to turn.")
+        parts.append(element("figure", canvas, element("ul", class_="legend"), told, class_="space"))
+    if section.picture:
+        parts.append(element("figure", _picture(section.picture, section.title), class_="picture"))
+    parts += [_table(table, caption, folded=number > 0) for number, (caption, table) in enumerate(section.tables)]
+    words = element("div", element("h2", section.title), _reading(section), class_="words")
+    return element("section", words, element("div", *parts, class_="shown"), id=section.name, class_="part")
+
+
+def _reading(section: Section) -> Markup:
+    told = [element("p", text) for text in section.told]
+    return together(element("p", section.reading, class_="reading"), *told, *map(_caution, section.cautions))
+
+
+def _caution(text: str) -> Markup:
+    return element("p", element("b", "Be careful. "), text, class_="caution")
+
+
+def _picture(content: bytes, told: str) -> Markup:
+    return element("img", src=f"data:image/png;base64,{base64.b64encode(content).decode()}", alt=told)
+
+
+def _table(table: Table, caption: str, *, folded: bool = False) -> Markup:
+    columns, rows = table
+    head = element("tr", *(element("th", column, scope="col") for column in columns))
+    body = [element("tr", _head_of_row(row[0]), *map(_cell, row[1:])) for row in rows[:ROWS] if row]
+    drawn = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
+    parts = [element("div", drawn, class_="scroll", tabindex="0", role="region", aria_label=caption)]
+    if len(rows) > ROWS:
+        parts.append(element("p", f"… {len(rows) - ROWS} more rows in the run folder.", class_="more"))
+    if folded:
+        return element("details", element("summary", caption[:1].upper() + caption[1:]), *parts)
+    return together(*parts)
+
+
+def _head_of_row(value: object) -> Markup:
+    return element("th", element("bdi", written(value)), scope="row")
+
+
+def _cell(value: object) -> Markup:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return element("td", element("bdi", written(value)), class_="number" if number else False)
+
+
+def written(value: object) -> str:
+    """A cell of a table as a text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        small = value != 0 and abs(value) < 1e-3
+        return "" if value != value else f"{value:.3g}" if small or abs(value) >= 1e4 else f"{value:.3f}"
+    return "" if value is None else str(value)
+
+
+def _button(text: str, name: str, told: str, **attributes: str | bool) -> Markup:
+    return element("button", text, type="button", id=name, title=told, **attributes)
+
+
+def _map(content: Content) -> Markup:
+    sides = element(
+        "div",
+        _button("2-D", "flat", "the first two coordinates", aria_pressed="true"),
+        _button("3-D", "turnable", "the first three, to be turned", aria_pressed="false"),
+        class_="group",
+        id="sides",
+        role="group",
+        aria_label="dimensions",
+    )
+    tools = element(
+        "div",
+        _button("Look", "look", "click on a network or anywhere between; drag to move or turn", aria_pressed="true"),
+        _button("Lasso", "lasso", "draw around networks to get their names and a table", aria_pressed="false"),
+        class_="group",
+        id="tools",
+        role="group",
+        aria_label="what the pointer does",
+    )
+    zoom = element(
+        "div",
+        _button("−", "farther", "zoom out", aria_label="zoom out"),
+        _button("+", "nearer", "zoom in (also Ctrl and the wheel)", aria_label="zoom in"),
+        _button("Reset", "whole", "show the whole map"),
+        class_="group",
+    )
+    colour = element("label", "Colour ", element("select", element("option", "none", value=""), id="colour"))
+    same, none = element("option", "as colour", value="same"), element("option", "none", value="")
+    shape = element("label", "Shape ", element("select", same, none, id="shape"))
+    canvas = element(
+        "canvas",
+        id="map",
+        tabindex="0",
+        role="application",
+        data_tool="look",
+        aria_label="Map of the networks. Arrow keys go from network to network, Enter goes there, the space bar adds "
+        "it to the selection, Escape clears.",
+        aria_describedby="tip",
+    )
+    selection = element(
+        "div",
+        element("p", element("b", id="selection-count"), " "),
+        element("ul", id="selection-names"),
+        element(
+            "p",
+            _button("Save as CSV", "download", "names, metadata, fidelity, coordinates and thetas"),
+            " ",
+            _button("Clear", "unselect", "select none"),
+        ),
+        id="selection",
+        hidden=True,
+    )
+    still = str(content.run / "map.png")
+    noscript = element("noscript", element("p", f"The map needs JavaScript. {still} is a picture of it."))
+    return element(
+        "section",
+        element("h2", content.map.title),
+        _reading(content.map),
+        element(
+            "div",
+            element(
+                "div",
+                element("div", sides, tools, zoom, colour, shape, class_="controls"),
+                element("div", canvas, element("div", id="tip", role="status", hidden=True), class_="stage"),
+                noscript,
+                element("ul", id="legend", class_="legend"),
+                selection,
+            ),
+            _network(content),
+            class_="explorer",
+        ),
+        id="map-part",
+    )
+
+
+def _network(content: Content) -> Markup:
+    """The panel in which the network runs."""
+    network = content.network
+    if not isinstance(network, Network):
+        return element("div", element("p", network, class_="reading"), id="network")
+    tokens, known, grey = network.table["kind"] == "tokens", bool(network.words), network.table["paint"]
+    if tokens:
+        asked, rows = ("Type a sentence", "2") if known else ("Type token ids", "1")
+        hint = "Words that it does not know are read as <unk>." if known else ""
+    elif grey:
+        asked, rows, hint = "Draw, or change the numbers", "8", "With Shift the pointer wipes."
+        hint = hint if network.table["kind"] == "image" else f"Each row is a step. {hint}"
+    else:
+        asked, rows, hint = "Paste a sequence", "8", "One step a line."
+    told = "the sequence as a picture; the numbers beside it can be edited"
+    paint = element("canvas", id="paint", role="img", aria_label=told) if grey else ""
+    area = element("textarea", id="input", rows=rows, spellcheck="false")
+    python = element(
+        "details",
+        element("summary", "The same in Python"),
+        element("p", "from dynamo import Fit", class_="code"),
+        element("pre", id="python"),
+    )
+    typed = element(
+        "div", element("label", asked, for_="input"), area, element("p", hint, class_="more"), class_="typed"
+    )
+    return element(
+        "div",
+        element("h3", "The network, running here"),
+        element(
+            "p", "Click anywhere on the map: the network at that place answers, in this page alone.", class_="reading"
+        ),
+        element("p", id="where", aria_live="polite"),
+        element("label", "Head ", element("select", id="head")),
+        element("div", paint, typed, class_="ask"),
+        element(
+            "p",
+            _button("Another example", "example", "an input that the run has kept"),
+            " ",
+            _button("Clear", "clear", "begin anew"),
+        ),
+        element("p", id="answer-problem", role="alert"),
+        element("div", id="answer", aria_live="polite"),
+        python,
+        element("p", _weights(network), class_="more"),
+        _caution(
+            "Coordinates are those of distances. A place between the models gets the mean θ of the nearest: "
+            "that network is made up by the map, and no trained one stands behind it."
+        ),
+        id="network",
+    )
+
+
+def _weights(network: Network) -> str:
+    size = f"{network.size / 1e6:.1f} MB" if network.size >= 1e5 else f"{network.size / 1e3:.0f} kB"
+    kind = "the run's inputs" if network.examples else "made-up inputs"
+    told = (
+        f"Its weights: {network.bits} bits each, {size}. On {kind} the outputs differ from the fit's own by at most "
+        f"{network.error:.1g}."
+    )
+    if network.left_out:
+        told += f" {network.left_out:,} words, those with the highest ids, were left out for want of room."
+    return told
+
+
+def _models(content: Content) -> Markup:
+    columns, rows = content.models_table()
+    head = element("tr", *(element("th", element("button", name, type="button"), scope="col") for name in columns))
+    body = [
+        element(
+            "tr",
+            element("th", element("button", element("bdi", written(row[0])), type="button"), scope="row"),
+            *map(_cell, row[1:]),
+            data_model=str(number),
+        )
+        for number, row in enumerate(rows)
+    ]
+    table = element(
+        "table",
+        element("caption", "A press on a name shows the network on the map, one on a head sorts."),
+        element("thead", head),
+        element("tbody", *body),
+        id="models-table",
+        data_sortable=True,
+    )
+    return element(
+        "section",
+        element("h2", "The networks"),
+        element("p", "Their metadata, and how well each is imitated on test data.", class_="reading"),
+        element("div", table, class_="scroll tall", tabindex="0", role="region", aria_label="the networks"),
+        id="models",
+        class_="many" if len(rows) > MANY else False,
+    )
