@@ -33,6 +33,7 @@ FITS = {
     "muon": {"meta_model": f"gru:{SIZES}", "optimizer": "muon", "scale_hidden": True, "models_per_step": 2},
     "mingru": {"meta_model": f"mingru:{SIZES},layers=2"},
     "live": {"meta_model": f"gru:{SIZES}", "recording": "live"},
+    "there": {"meta_model": f"gru:{SIZES}", "recording": "device", "optimizer": "muon", "models_per_step": 2},
     "half": {"meta_model": f"gru:{SIZES}", "recording_precision": "float16"},
     "block-outputs": {"meta_model": "gru:hidden_size=4,embedding_size=5", "block_outputs": True},
     "resnet": {"meta_model": "resnet:layers=1+1+1,width=4", **PAPER_CNN},
@@ -151,6 +152,20 @@ def test_a_fit_goes_on_from_its_checkpoint(device, tmp_path):
     torch.testing.assert_close(torch.tensor(second.history), torch.tensor(whole.history), rtol=1e-4, atol=1e-5)
     for one, other in zip(second.emulator.thetas, whole.emulator.thetas, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_recordings_are_kept_on_the_device_where_that_is_asked(device):
+    trainer = trainer_for("there", device.name)
+    with device.used():
+        recordings = trainer.record()
+    kept = [recording.trajectory for recording in recordings]
+    assert {part.device.type for trajectory in kept for part in (*trajectory.states, trajectory.outputs)} == {
+        device.name
+    }
+    assert len({id(recording.room) for recording in recordings}) == 1
+    wanted = record(population())
+    for own, other in zip(kept, wanted, strict=True):
+        torch.testing.assert_close(own.states[0].cpu(), other.trajectory.states[0], rtol=0, atol=2e-5)
 
 
 def test_recordings_are_made_on_the_device_and_kept_on_the_cpu(device):

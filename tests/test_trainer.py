@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamo import Augmentation, DynamoError, FitOptions, Population, Trainer
+from dynamo import Augmentation, DynamicalModel, DynamoError, FitOptions, Population, Trainer
 from dynamo.contracts.errors import Interrupted
 from dynamo.contracts.trajectory import Trajectory
 from dynamo.population.recording import Recording, live, state_variances
@@ -105,6 +105,52 @@ def test_gradient_of_the_whole_objective_against_finite_differences(scale_hidden
                 parameter -= sign * 1e-6 * direction
             slope = (values[0] - values[1]) / 2e-6
             assert float((found[name] * direction).sum()) == pytest.approx(slope, rel=1e-6, abs=1e-8), name
+
+
+@pytest.mark.parametrize("part", ["states", "outputs"])
+def test_a_fit_in_double_precision_has_double_targets(part):
+    """What single precision would round away changes the losses."""
+    trainer = in_float64(Trainer(population(), SMALL))
+    chosen, rows = [0, 1], [torch.tensor([1, 5]), torch.tensor([0, 7])]
+    before = torch.stack(trainer.losses(chosen, rows))
+    for recording in trainer.recordings:
+        target = recording.trajectory.states[0] if part == "states" else recording.trajectory.outputs
+        target.mul_(1 + 1e-10)
+    change = (torch.stack(trainer.losses(chosen, rows)) - before).abs()[int(part == "outputs")]
+    assert bool((change > 0).all())
+    assert bool((change < 1e-8).all())
+
+
+class Double(DynamicalModel):
+    """A model whose states and outputs are in double precision, of the same values."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        for name in ("inputs", "outputs", "state_shapes"):
+            setattr(self, name, getattr(model, name))
+
+    def trajectory(self, inputs):
+        found = self.model.trajectory(inputs)
+        return Trajectory(tuple(state.double() for state in found.states), found.outputs.double(), found.mask)
+
+
+@pytest.mark.parametrize("recording", ["memory", "device", "disk", "live"])
+@pytest.mark.parametrize("doubled", [{0, 1, 2}, {0}])
+def test_base_models_in_double_precision_are_fitted_in_single(recording, doubled, tmp_path):
+    models = list(population())
+    mixed = [
+        attrs.evolve(base, model=Double(base.model)) if number in doubled else base
+        for number, base in enumerate(models)
+    ]
+    histories = []
+    for bases in (models, mixed):
+        trainer = Trainer(Population(bases), small(recording=recording))
+        if recording == "disk":
+            trainer.record(tmp_path / str(len(histories)))
+        trainer.run()
+        histories.append(trainer.history)
+    assert histories[0] == histories[1]
 
 
 def test_only_the_chosen_models_thetas_and_maps_have_gradients():

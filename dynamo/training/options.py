@@ -75,9 +75,9 @@ class FitOptions:
     device: str = option("cpu", "where the meta-model is trained: cpu, cuda, cuda:1, mps")
     precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 = autocast of the meta-model's passes")
     channels_last: bool = option(False, "keep the weights and images of convolutions with channels last in memory")
-    recording: Literal["memory", "disk", "live"] = option(
+    recording: Literal["memory", "device", "disk", "live"] = option(
         "memory",
-        "base models' trajectories: made once and kept in memory, or on disk, or live: run on every batch",
+        "base models' trajectories: made once, kept in memory, on the device or on disk, or live: run on every batch",
     )
     recording_precision: Literal["float32", "float16"] = option(
         "float32", "of recorded states; float16 halves the room they take"
