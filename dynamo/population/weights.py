@@ -119,7 +119,7 @@ def _nothing() -> None:
     return None
 
 
-def check_finite(model: DynamicalModel, name: str) -> None:
+def check_finite(model: torch.nn.Module, name: str) -> None:
     """Raise a clear error where a weight is NaN or infinite."""
     for key, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):

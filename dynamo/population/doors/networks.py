@@ -21,6 +21,7 @@ from dynamo.population.population import Population
 from dynamo.population.recorded import Trajectories
 from dynamo.population.recording import run
 from dynamo.population.stored_data import StoredData, data_to_bytes
+from dynamo.population.weights import check_finite
 from dynamo.population.wrapping.model import Time
 from dynamo.population.wrapping.wrap import wrap
 from dynamo.system.bars import stages_of
@@ -204,6 +205,7 @@ class _Import:
             return self._named(source, model, known, dataset, self.builder.spec)
         built = self.builder(source, tensors, known, answers.readout if space is None else space.readout)
         built.eval().requires_grad_(False)
+        check_finite(built, source.name)
         try:
             model = self._wrapped(built, kind)
         except DynamoError as error:
