@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from dynamo import Augmentation, DynamicalModel, DynamoError, FitOptions, Population, Trainer
+from dynamo import (
+    Augmentation,
+    BaseModel,
+    Dataset,
+    DynamicalModel,
+    DynamoError,
+    FitOptions,
+    Population,
+    Trainer,
+)
 from dynamo.contracts.errors import Interrupted
 from dynamo.contracts.trajectory import Trajectory
 from dynamo.population.recording import Recording, live, state_variances
@@ -470,6 +479,27 @@ def test_block_outputs_compare_states_as_they_are():
         torch.testing.assert_close(found[place], (errors.mean() + answers[place]) / 2)
     with pytest.raises(DynamoError, match="block_outputs compares states as they are"):
         Trainer(population(), small(block_outputs=True))
+
+
+def test_the_output_loss_may_count_the_readout_step_alone():
+    """Of models that answer at the end; those that answer at every step are as before."""
+    base = base_model("m", dataset(), hidden=6)
+    base.model.outputs = attrs.evolve(base.outputs, readout="every")
+    data = Dataset.of_probes(base.inputs, dataset().train.inputs)
+    models = [Population([BaseModel("m", base.model, data)]), Population([base_model("m", dataset(), hidden=6)])]
+    for own, matters in zip(models, (False, True), strict=True):
+        plain, last = (Trainer(own, small(models_per_step=1, output_steps=steps)) for steps in ("all", "readout"))
+        chosen, rows = plain.draw(0)
+        (hidden, output), (same_hidden, found) = plain.losses(chosen, rows), last.losses(chosen, rows)
+        torch.testing.assert_close(hidden, same_hidden)
+        inputs, done = plain.recordings[0].batch(rows[0])
+        theta = plain.emulator.thetas[0].expand(len(inputs), -1)
+        features = plain.emulator.meta_model.features(plain.emulator.meta_model.states(inputs, theta))
+        distance = plain.plan.output[0](plain.emulator.head_of(0)(features), done.outputs)
+        ends = done.mask.sum(1) - 1
+        wanted = distance[torch.arange(len(ends)), ends].mean() if matters else output[0]
+        torch.testing.assert_close(found[0], wanted)
+        assert (abs((found - output).item()) > 1e-4) == matters
 
 
 def test_wall_time_is_counted_and_goes_on_after_a_resume(tmp_path):

@@ -45,6 +45,11 @@ class FitOptions:
         "auto", "distance between outputs; auto: kl for classes, l2 for real outputs; SELECTOR=NAME;... as above"
     )
     theta_dim: int = positive(16, "d, the size of a model embedding", most=2**16)
+    output_steps: Literal["all", "readout"] = option(
+        "all",
+        "the steps whose outputs count in the output loss: all (equation 1), or the readout step, which is the last "
+        "one of models that answer there",
+    )
     output_weight: float = at_least(0, 1.0, "λ, the weight of the output loss")
     block_outputs: bool = option(
         False, "count the states themselves, without V_n, among the outputs: b_t of equation 5; needs equal shapes"

@@ -247,6 +247,7 @@ class Trainer:
             group.sizes,
             [self.scales[number] for number in group.numbers],
             self.options.block_outputs,
+            "every" if self.options.output_steps == "all" else self.population[first].outputs.readout,
         )
         return torch.stack(losses)
 
