@@ -76,8 +76,7 @@ class Batch:
         """
         inputs, steps = self.inputs.to(device), self.inputs.mask.shape[1]
         groups = [
-            attrs.evolve(group, targets=_sent(join([group.targets], steps), device, precision))
-            for group in self.groups
+            attrs.evolve(group, targets=_sent(join([group.targets], steps), device, precision)) for group in self.groups
         ]
         return Batch(inputs, groups, self.order)
 
