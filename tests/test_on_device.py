@@ -47,6 +47,12 @@ FITS = {
 }
 
 
+def quick(cases, *names):
+    """The cases as parameters: these ones, and those that are left to `make test-slow` and `make test-gpu`."""
+    assert set(names) <= set(cases)
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in cases]
+
+
 def population(images: bool = False, count: int = 3) -> Population:
     space, architecture = (IMAGES, "cifar-resnet:depth=8,width=4") if images else (TOKENS, "gru:hidden_size=4")
 
@@ -88,7 +94,7 @@ def close(device, found, wanted):
 
 
 @pytest.mark.usefixtures("_double")
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("name", quick(FITS, "gru", "muon", "live", "there", "resnet-muon"))
 def test_a_fit_is_that_of_the_cpu(device, name):
     told = []
     cpu, there = trainer_for(name, "cpu"), trainer_for(name, device.name)
@@ -283,7 +289,7 @@ def _alike(one: str, other: str) -> bool:
     return (isnan(first) and isnan(second)) or first == pytest.approx(second, rel=1e-2, abs=2e-2)
 
 
-@pytest.mark.parametrize("command", SEARCHING)
+@pytest.mark.parametrize("command", quick(SEARCHING, "fixed-points", "embed"))
 def test_a_command_that_searches_runs_on_the_device(device, run, tmp_path, command):
     with device.used():
         assert ask(run, SEARCHING[command], tmp_path / "there", device.name) == 0
