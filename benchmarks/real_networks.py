@@ -20,8 +20,6 @@ FOLDER is your own checkout; nothing of it is kept here. What is reported:
 import argparse
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
@@ -32,10 +30,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from dynamo import Fit, Population, Trainer, measure_fidelity, preset
+from dynamo import Fit, Population, Trainer, import_networks, measure_fidelity, preset
 
-#: So many inputs, steps of each, and steps of a fit.
-INPUTS, STEPS, FIT = 200, 40, 400
+#: So many inputs, steps of each, and a small fit.
+INPUTS, STEPS = 120, 30
+FIT = {"steps": 200, "meta_model": "gru:hidden_size=64", "batch_size": 128}
 #: How sparrow uses them: a value for a whole sequence, or one for each residue.
 WHOLE = ("asphericity", "prefactor", "re", "rg", "scaled_re", "scaled_rg", "scaling_exponent")
 CLASSES = ("dssp", "mitochondrial_targeting", "nuclear_export_signal", "nuclear_import_signal", "phosphorylation",
@@ -80,9 +79,9 @@ def spectrograms(features: int) -> np.ndarray:
 
 
 def proteins() -> tuple[np.ndarray, np.ndarray]:
-    """One-hot sequences of 20 to 40 residues and their mask; each has a composition of its own."""
+    """One-hot sequences of 15 to 30 residues and their mask; each has a composition of its own."""
     rng = np.random.default_rng(0)
-    values, lengths = np.zeros((INPUTS, STEPS, 20), np.float32), rng.integers(20, STEPS + 1, INPUTS)
+    values, lengths = np.zeros((INPUTS, STEPS, 20), np.float32), rng.integers(15, STEPS + 1, INPUTS)
     for row, length in zip(values, lengths, strict=True):
         row[np.arange(length), rng.choice(20, length, p=rng.dirichlet(np.full(20, 0.5)))] = 1
     return values, np.arange(STEPS) < lengths[:, None]
@@ -90,7 +89,7 @@ def proteins() -> tuple[np.ndarray, np.ndarray]:
 
 def fitted(population: Population, seed: int, **options: Any) -> Fit:
     """A small fit."""
-    trainer = Trainer(population, preset("laptop", steps=FIT, seed=seed, **options))
+    trainer = Trainer(population, preset("laptop", seed=seed, **FIT, **options))
     trainer.run()
     return Fit.of(trainer)
 
@@ -142,10 +141,11 @@ def sparrow(folder: Path, out: Path, seeds: int) -> dict[str, Any]:
             task = path.parent.name
             kind = "classes" if task in CLASSES else "real"
             table.writerow([path.stem, task, kind, "last" if task in WHOLE else "every"])
-    command = [sys.executable, "-m", "dynamo.cli", "import", networks, "--data", out / "probes.npz", "--metadata",
-               out / "tasks.csv", "--out", out / "sparrow"]  # fmt: skip
-    subprocess.run(list(map(str, command)), check=True)
-    population = Population.load(out / "sparrow")
+    # dynamo import sparrow/data/networks --out sparrow --data probes.npz --metadata tasks.csv
+    probes, table_of_tasks = str(out / "probes.npz"), out / "tasks.csv"
+    found = import_networks(networks, out / "sparrow", probes, metadata=table_of_tasks)
+    population = found.population
+    print("sparrow", len(population), "imported,", len(found.left_out), "left out", flush=True)
     tasks = [str(base.metadata["task"]) for base in population]
     rows: dict[str, Any] = {"networks": len(population)}
     for steps in ("all", "readout"):

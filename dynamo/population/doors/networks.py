@@ -11,6 +11,7 @@ from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import sha256
 from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.population.base_model import BaseModel, MetadataValue
 from dynamo.population.doors.building import OwnModule, Recognised, Registered
 from dynamo.population.doors.probing import Answers, Probes
@@ -45,6 +46,8 @@ class Imported:
     population: Population
     left_out: Mapping[str, str]
     already: int
+
+    __repr__ = brief
 
 
 def import_networks(
@@ -130,7 +133,7 @@ def import_networks(
         writer = PopulationWriter(out)
         there = {str(entry["name"]): entry for entry in writer.entries}
         already = sum(one.name in there for one in sources)
-        tick = stages("networks", len(sources))
+        tick, is_alike = stages("networks", len(sources)), False
         for number, one in enumerate(sources):
             try:
                 table = work.source_table(one)
@@ -148,7 +151,9 @@ def import_networks(
                 left_out[one.name] = str(error)
             else:
                 if one.name not in there:
-                    _check_alike(base, writer)
+                    if not is_alike:
+                        _check_alike(base, writer)
+                        is_alike = True  # all that come after it share its inputs and data
                     writer.add(base, source=table)
             tick(number + 1, len(sources), one.name)
         if not writer.names:

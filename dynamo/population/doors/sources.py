@@ -68,14 +68,12 @@ class Source:
                 dict.
         """
         if not self.path.is_dir():
-            own, rest = read_state(self.path)
-            return own, _told(rest)
+            state, rest = read_state(self.path)
+            return state, _told(rest)
         tensors: dict[str, Tensor] = {}
-        step: dict[str, MetadataValue] = {} if self.step is None else {"step": self.step}
         for path in self.files[1:]:
-            own, _ = read_state(path)
-            tensors.update(own)
-        return tensors, step
+            tensors.update(read_state(path)[0])
+        return tensors, {} if self.step is None else {"step": self.step}
 
 
 def sources_in(folder: Path, *, folders: bool = True) -> list[Source]:
