@@ -12,7 +12,7 @@ DEMO ?= demo
 help:
 	@echo "make demo       train a small population on handwritten digits and report on its map (in ./$(DEMO))"
 	@echo "make test       style, types, import rules, docs and the test suite"
-	@echo "make test-slow  the tests that train for minutes"
+	@echo "make test-slow  the tests that take long"
 	@echo "make test-gpu   the tests that need a GPU of NVIDIA (about two minutes)"
 	@echo "make docs       build the docs as a site, in build/docs"
 	@echo "make format     put the code into the house style"

@@ -6,7 +6,8 @@
 throughput  examples a second of the fit and of Algorithm 1 in plain PyTorch on the same device, with batches of 128:
             8, 32 and 128 GRUs, 8 residual networks; how long a step takes, and how much of it the device works.
 quality     seconds until the trainer is as faithful as a whole fit by the plain form (see time_to_quality.py).
-batches     a step with batches sent ahead through pinned memory, and with batches that the CPU waits for.
+batches     a step with batches sent ahead through pinned memory, with batches that the CPU waits for, and with
+            recordings that are kept on the device.
 paper       a step of Tables 1 and 2 at full size: time, memory, hours of the whole fit; float32, bfloat16.
 maps        one population fitted on the CPU, on the device, and there in bfloat16: are the maps alike?
 
@@ -281,14 +282,16 @@ def waiting_send(tensor: Tensor, device: Any) -> Tensor:
 
 def batches(clock: Clock, quick: bool) -> Iterator[dict[str, Any]]:
     held = there(random_population(8, 8 * BATCH), clock.device)
-    for name, sends in (("sent ahead", trajectory.send), ("waited for", waiting_send)):
+    ways = (("sent ahead", trajectory.send, "memory"), ("waited for", waiting_send, "memory"),
+            ("read there", trajectory.send, "device"))  # fmt: skip
+    for name, sends, kept in ways:
         with (
             mock.patch.object(trajectory, "send", sends),
             mock.patch.object(batch, "send", sends),
             mock.patch.object(objective, "send", sends),
             mock.patch.object(trainer, "send", sends),
         ):
-            fit = Trainer(held, options("laptop", clock.device, batch_size=8 * BATCH))
+            fit = Trainer(held, options("laptop", clock.device, batch_size=8 * BATCH, recording=kept))
             with running(fit) as step:
                 yield {"batches": name, "ms": clock.step_time(step, clock.left / 4)}
 

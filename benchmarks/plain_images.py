@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from dynamo import Inputs, Population, Trainer
 from dynamo.population.scores import unexplained_share
+from dynamo.system.allocator import keep_freed_memory
 from dynamo.training import optimisation
 from dynamo_resnet.residual import ResidualNetwork, run_shifted, stages
 
@@ -24,6 +25,7 @@ class Plain(nn.Module):
 
     def __init__(self, population: Population, optimizer: str, rate: float, steps: int, seed: int) -> None:
         super().__init__()
+        keep_freed_memory()  # as the trainer does
         torch.manual_seed(seed)
         self.population, self.rate, self.steps = population, rate, steps
         self.probes = population.dataset(population[0]).halves()[1].values

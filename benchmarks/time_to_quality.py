@@ -32,6 +32,7 @@ from dynamo import FitOptions, Inputs, Population, Trainer
 from dynamo.analysis.geometry.kmeans import kmeans
 from dynamo.contracts.trajectory import at_readout
 from dynamo.population.scores import unexplained_share
+from dynamo.system.allocator import keep_freed_memory
 from dynamo.training.optimisation import cosine_7_32
 from dynamo.training.presets import PRESETS
 
@@ -53,6 +54,7 @@ class Plain(nn.Module):
 
     def __init__(self, population: Population, hidden: int, rate: float, steps: int, seed: int) -> None:
         super().__init__()
+        keep_freed_memory()  # as the trainer does
         torch.manual_seed(seed)
         self.population, self.rate, self.steps = population, rate, steps
         self.probes = population.dataset(population[0]).halves()[1]

@@ -25,7 +25,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["deflist", "dollarmath", "attrs_inline"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.header"]  # the benchmarks and the changelog are read on their own too
+# The benchmarks and the changelog are read on their own too; an attribute `names` may have namesakes.
+suppress_warnings = ["myst.header", "ref.python"]
 
 html_theme = "furo"
 html_title = "DYNAMO"

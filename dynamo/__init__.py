@@ -29,6 +29,7 @@ _WHERE = {
     "FitOptions": "dynamo.training.options",
     "Head": "dynamo.contracts.protocols",
     "hookimpl": "dynamo.contracts.hookspecs",
+    "import_networks": "dynamo.population.doors.networks",
     "Inputs": "dynamo.contracts.trajectory",
     "InputSpace": "dynamo.contracts.spaces",
     "MapEstimator": "dynamo.report.estimator",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from dynamo.fit.fit import Fit as Fit
     from dynamo.fit.ranks import Ranks as Ranks
     from dynamo.population.base_model import BaseModel as BaseModel
+    from dynamo.population.doors.networks import import_networks as import_networks
     from dynamo.population.population import Population as Population
     from dynamo.population.recording import record as record
     from dynamo.population.wrapping.wrap import wrap as wrap

@@ -37,7 +37,12 @@ def save_run(root, spec, count=8, meta_model="gru:hidden_size=12,embedding_size=
     Population([BaseModel(m.name, m.model, spec, m.metadata, m.architecture) for m in made]).save(root / "population")
     models = Population.load(root / "population")
     options = FitOptions(
-        meta_model=meta_model, head=head, state_map=state_map, theta_dim=4, models_per_step=None, steps=3
+        meta_model=meta_model,
+        head=head,
+        state_map=state_map,
+        theta_dim=4,
+        models_per_step=None if count < 100 else 8,
+        steps=3,
     )
     trainer = Trainer(models, options)
     trainer.run()

@@ -127,8 +127,7 @@ def test_states_agree_with_brute_force_on_sequences_of_different_lengths():
 def test_combined_weighs_states_outputs_and_activity_by_their_medians(louder):
     fit, models = fitted(5)
     for number in range(5):
-        layer = fit.emulator.maps_of(number)[0].map
-        layer.weight.data = fit.emulator.maps_of(0)[0].map.weight.data * louder**number
+        fit.emulator.maps_of(number)[0].map.weight.data *= louder**number
     probes = draw_probes(models, 8)
     upper, squared = np.triu_indices(5, 1), 0
     for kind, least in (("states", 0), ("outputs", 0), ("activity", 0.1)):

@@ -49,6 +49,20 @@ def test_all_points_of_a_cube_are_found_and_nothing_else(size):
     assert not found.is_outlier.any()
 
 
+@pytest.mark.parametrize("method", ["newton", "nearest", "gradient", "lbfgs"])
+@pytest.mark.parametrize(("size", "count"), [(2, 3), (3, 3), (4, 9)])
+def test_every_method_finds_all_points_of_the_problems_of_another_program(size, count, method):
+    """From the grid of 3 ** n starts that this program takes."""
+    model = known.Rolled(size)
+    wanted = model.points()
+    assert len(wanted) == count
+    assert float((model.step(None, wanted) - wanted).abs().max()) < 2e-9
+    grid = torch.cartesian_prod(*[torch.linspace(-1, 1, 3, dtype=torch.float64)] * size)
+    found = find_fixed_points(model, torch.zeros(1), grid, method=method)
+    assert_same_points(found.states[found.is_fixed], wanted, atol=2e-3)
+    assert not found.is_outlier[found.is_fixed].any()
+
+
 def test_midpoints_find_saddles_that_starts_at_the_attractors_cannot():
     model = known.Cube(3)
     points = model.points()

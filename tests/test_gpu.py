@@ -115,7 +115,8 @@ def test_what_is_measured_is_exact_though_torch_lets_cudnn_round(images):
     models = population(images)
     wanted, found = record(models), record(models, device=torch.device("cuda"))
     for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one.trajectory.states[-1], other.trajectory.states[-1], rtol=1e-5, atol=2e-6)
+        # cuDNN's own sigmoid and tanh move these states by 3.5e-6; weights rounded to TF32 do so by 1.1e-3.
+        torch.testing.assert_close(one.trajectory.states[-1], other.trajectory.states[-1], rtol=0, atol=2e-5)
     assert torch.backends.cudnn.allow_tf32
     trainer = trainer_for("resnet" if images else "gru", "cpu")
     trainer.run()

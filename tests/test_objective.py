@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dynamo.contracts.protocols import Divergence, StateMap
-from dynamo.contracts.trajectory import Trajectory, join
+from dynamo.contracts.trajectory import Trajectory, at_readout, join
 from dynamo.registry import make
 from dynamo.training.objective import (
     block_output_loss,
@@ -15,6 +15,7 @@ from dynamo.training.objective import (
     model_loss,
     output_loss,
     population_loss,
+    readout_mask,
 )
 
 
@@ -35,6 +36,13 @@ def test_padded_steps_reach_neither_value_nor_gradient():
     loss.backward()
     assert loss.item() == pytest.approx(1.5)
     assert values.grad.tolist() == [[0.5, 0.0], [0.5, 0.0]]
+
+
+def test_the_readout_step_is_the_last_that_is_real_or_observed():
+    mask = torch.tensor([[True, True, False], [True, False, True], [True, False, False]])
+    wanted = torch.tensor([[False, True, False], [False, False, True], [True, False, False]])
+    assert torch.equal(readout_mask(mask, "last"), wanted)
+    assert readout_mask(mask, "every") is mask
 
 
 def test_equation_1_against_a_loop():
@@ -90,8 +98,9 @@ def test_equation_5_by_hand():
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (3, 1, 4), (5,)])
 @pytest.mark.parametrize("block_outputs", [False, True])
+@pytest.mark.parametrize("readout", ["every", "last"])
 @pytest.mark.parametrize("kind", ["affine", "linear", "mlp:hidden_size=3"])
-def test_losses_together_are_those_of_each_model_alone(kind, sizes, block_outputs):
+def test_losses_together_are_those_of_each_model_alone(kind, sizes, block_outputs, readout):
     """Values and gradients, for two sites, models with equal and with different numbers of examples."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
@@ -114,11 +123,14 @@ def test_losses_together_are_those_of_each_model_alone(kind, sizes, block_output
         own = [torch.split(state, sizes)[number] for state in meta]
         hidden = hidden_loss(distances[0], maps[number], own, base.states, base.mask, scales[number])
         output = output_loss(distances[1], head(own[0]), base.outputs, base.mask)
+        if readout == "last":
+            answers = at_readout(head(own[0]), base.mask, "last"), at_readout(base.outputs, base.mask, "last")
+            output = distances[1](*answers).mean()
         if block_outputs:
             output = block_output_loss(distances[0], own, base.states, base.mask, output)
         wanted.append(torch.stack([hidden, output]))
     joined = join(bases, steps)
-    losses = losses_together(distances, maps, head, meta, meta[0], joined, sizes, scales, block_outputs)
+    losses = losses_together(distances, maps, head, meta, meta[0], joined, sizes, scales, block_outputs, readout)
     found = torch.stack(losses, dim=1)
     torch.testing.assert_close(found, torch.stack(wanted))
     leaves = [*meta, *head.parameters(), *(p for pair in maps for part in pair for p in part.parameters())]

@@ -33,6 +33,7 @@ FITS = {
     "muon": {"meta_model": f"gru:{SIZES}", "optimizer": "muon", "scale_hidden": True, "models_per_step": 2},
     "mingru": {"meta_model": f"mingru:{SIZES},layers=2"},
     "live": {"meta_model": f"gru:{SIZES}", "recording": "live"},
+    "there": {"meta_model": f"gru:{SIZES}", "recording": "device", "optimizer": "muon", "models_per_step": 2},
     "half": {"meta_model": f"gru:{SIZES}", "recording_precision": "float16"},
     "block-outputs": {"meta_model": "gru:hidden_size=4,embedding_size=5", "block_outputs": True},
     "resnet": {"meta_model": "resnet:layers=1+1+1,width=4", **PAPER_CNN},
@@ -44,6 +45,12 @@ FITS = {
         "channels_last": True,
     },
 }
+
+
+def quick(cases, *names):
+    """The cases as parameters: these ones, and those that are left to `make test-slow` and `make test-gpu`."""
+    assert set(names) <= set(cases)
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in cases]
 
 
 def population(images: bool = False, count: int = 3) -> Population:
@@ -87,7 +94,7 @@ def close(device, found, wanted):
 
 
 @pytest.mark.usefixtures("_double")
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("name", quick(FITS, "gru", "muon", "live", "there", "resnet-muon"))
 def test_a_fit_is_that_of_the_cpu(device, name):
     told = []
     cpu, there = trainer_for(name, "cpu"), trainer_for(name, device.name)
@@ -151,6 +158,20 @@ def test_a_fit_goes_on_from_its_checkpoint(device, tmp_path):
     torch.testing.assert_close(torch.tensor(second.history), torch.tensor(whole.history), rtol=1e-4, atol=1e-5)
     for one, other in zip(second.emulator.thetas, whole.emulator.thetas, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_recordings_are_kept_on_the_device_where_that_is_asked(device):
+    trainer = trainer_for("there", device.name)
+    with device.used():
+        recordings = trainer.record()
+    kept = [recording.trajectory for recording in recordings]
+    assert {part.device.type for trajectory in kept for part in (*trajectory.states, trajectory.outputs)} == {
+        device.name
+    }
+    assert len({id(recording.room) for recording in recordings}) == 1
+    wanted = record(population())
+    for own, other in zip(kept, wanted, strict=True):
+        torch.testing.assert_close(own.states[0].cpu(), other.trajectory.states[0], rtol=0, atol=2e-5)
 
 
 def test_recordings_are_made_on_the_device_and_kept_on_the_cpu(device):
@@ -268,7 +289,7 @@ def _alike(one: str, other: str) -> bool:
     return (isnan(first) and isnan(second)) or first == pytest.approx(second, rel=1e-2, abs=2e-2)
 
 
-@pytest.mark.parametrize("command", SEARCHING)
+@pytest.mark.parametrize("command", quick(SEARCHING, "fixed-points", "embed"))
 def test_a_command_that_searches_runs_on_the_device(device, run, tmp_path, command):
     with device.used():
         assert ask(run, SEARCHING[command], tmp_path / "there", device.name) == 0

@@ -92,6 +92,9 @@ class Calls:
     def __reduce__(self):
         return self.told
 
+    def __repr__(self):
+        return f"a call of {self.told[0].__name__}"
+
 
 @pytest.mark.parametrize(
     "item",
@@ -114,7 +117,7 @@ class Calls:
         10**400,
         b"ok",
     ],
-    ids=repr,
+    ids=lambda item: repr(item)[:40],
 )
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_plain_values_are_read_and_all_else_is_refused(item, protocol, capsys):

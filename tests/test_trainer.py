@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from dynamo import Augmentation, DynamoError, FitOptions, Population, Trainer
+from dynamo import (
+    Augmentation,
+    BaseModel,
+    Dataset,
+    DynamicalModel,
+    DynamoError,
+    FitOptions,
+    Population,
+    Trainer,
+)
 from dynamo.contracts.errors import Interrupted
 from dynamo.contracts.trajectory import Trajectory
 from dynamo.population.recording import Recording, live, state_variances
@@ -105,6 +114,52 @@ def test_gradient_of_the_whole_objective_against_finite_differences(scale_hidden
                 parameter -= sign * 1e-6 * direction
             slope = (values[0] - values[1]) / 2e-6
             assert float((found[name] * direction).sum()) == pytest.approx(slope, rel=1e-6, abs=1e-8), name
+
+
+@pytest.mark.parametrize("part", ["states", "outputs"])
+def test_a_fit_in_double_precision_has_double_targets(part):
+    """What single precision would round away changes the losses."""
+    trainer = in_float64(Trainer(population(), SMALL))
+    chosen, rows = [0, 1], [torch.tensor([1, 5]), torch.tensor([0, 7])]
+    before = torch.stack(trainer.losses(chosen, rows))
+    for recording in trainer.recordings:
+        target = recording.trajectory.states[0] if part == "states" else recording.trajectory.outputs
+        target.mul_(1 + 1e-10)
+    change = (torch.stack(trainer.losses(chosen, rows)) - before).abs()[int(part == "outputs")]
+    assert bool((change > 0).all())
+    assert bool((change < 1e-8).all())
+
+
+class Double(DynamicalModel):
+    """A model whose states and outputs are in double precision, of the same values."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        for name in ("inputs", "outputs", "state_shapes"):
+            setattr(self, name, getattr(model, name))
+
+    def trajectory(self, inputs):
+        found = self.model.trajectory(inputs)
+        return Trajectory(tuple(state.double() for state in found.states), found.outputs.double(), found.mask)
+
+
+@pytest.mark.parametrize("recording", ["memory", "device", "disk", "live"])
+@pytest.mark.parametrize("doubled", [{0, 1, 2}, {0}])
+def test_base_models_in_double_precision_are_fitted_in_single(recording, doubled, tmp_path):
+    models = list(population())
+    mixed = [
+        attrs.evolve(base, model=Double(base.model)) if number in doubled else base
+        for number, base in enumerate(models)
+    ]
+    histories = []
+    for bases in (models, mixed):
+        trainer = Trainer(Population(bases), small(recording=recording))
+        if recording == "disk":
+            trainer.record(tmp_path / str(len(histories)))
+        trainer.run()
+        histories.append(trainer.history)
+    assert histories[0] == histories[1]
 
 
 def test_only_the_chosen_models_thetas_and_maps_have_gradients():
@@ -424,6 +479,27 @@ def test_block_outputs_compare_states_as_they_are():
         torch.testing.assert_close(found[place], (errors.mean() + answers[place]) / 2)
     with pytest.raises(DynamoError, match="block_outputs compares states as they are"):
         Trainer(population(), small(block_outputs=True))
+
+
+def test_the_output_loss_may_count_the_readout_step_alone():
+    """Of models that answer at the end; those that answer at every step are as before."""
+    base = base_model("m", dataset(), hidden=6)
+    base.model.outputs = attrs.evolve(base.outputs, readout="every")
+    data = Dataset.of_probes(base.inputs, dataset().train.inputs)
+    models = [Population([BaseModel("m", base.model, data)]), Population([base_model("m", dataset(), hidden=6)])]
+    for own, matters in zip(models, (False, True), strict=True):
+        plain, last = (Trainer(own, small(models_per_step=1, output_steps=steps)) for steps in ("all", "readout"))
+        chosen, rows = plain.draw(0)
+        (hidden, output), (same_hidden, found) = plain.losses(chosen, rows), last.losses(chosen, rows)
+        torch.testing.assert_close(hidden, same_hidden)
+        inputs, done = plain.recordings[0].batch(rows[0])
+        theta = plain.emulator.thetas[0].expand(len(inputs), -1)
+        features = plain.emulator.meta_model.features(plain.emulator.meta_model.states(inputs, theta))
+        distance = plain.plan.output[0](plain.emulator.head_of(0)(features), done.outputs)
+        ends = done.mask.sum(1) - 1
+        wanted = distance[torch.arange(len(ends)), ends].mean() if matters else output[0]
+        torch.testing.assert_close(found[0], wanted)
+        assert (abs((found - output).item()) > 1e-4) == matters
 
 
 def test_wall_time_is_counted_and_goes_on_after_a_resume(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from dynamo import Dataset, Examples, Fit, FitOptions, Inputs, OutputSpace, Population, Trainer, measure_fidelity
 from dynamo.fit import fidelity as module
 from dynamo.fit.fidelity import agreement, read_fidelity, unexplained, write_fidelity
-from dynamo.population import scores
+from dynamo.population import recording, scores
 from dynamo.population.base_model import BaseModel
 from dynamo.population.recording import run, state_variances
 from dynamo.population.scores import Score, Unexplained, score, task_score, unexplained_share
@@ -86,13 +86,14 @@ def test_fidelity_and_scores_hold_one_batch_at_a_time(monkeypatch):
     fit = Fit.of(Trainer(models, FitOptions(meta_model="gru:hidden_size=8", theta_dim=2, steps=1, batch_size=4)))
     sizes = []
 
-    def sized(model, inputs, batch_size=512):
-        for part in module_trajectories(model, inputs, batch_size):
+    def sized(model, inputs, batch_size=512, where=""):
+        for part in module_trajectories(model, inputs, batch_size, where):
             sizes.append(part.states[0].shape[0])
             yield part
 
     module_trajectories = module.trajectories
     monkeypatch.setattr(module, "trajectories", sized)
+    monkeypatch.setattr(recording, "trajectories", sized)
     monkeypatch.setattr(scores, "trajectories", sized)
     measure_fidelity(fit, models)
     score(models[0].model, data.test)

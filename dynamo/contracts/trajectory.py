@@ -108,6 +108,7 @@ class Trajectory:
     __repr__ = brief
 
     def __getitem__(self, rows: Tensor | slice) -> "Trajectory":
+        rows = send(rows, self.mask.device) if isinstance(rows, Tensor) else rows
         return Trajectory(tuple(state[rows] for state in self.states), self.outputs[rows], self.mask[rows])
 
     def to(self, device: torch.device | str) -> "Trajectory":

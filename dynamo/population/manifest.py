@@ -92,10 +92,15 @@ class PopulationWriter:
                     "it: restore it, or choose another folder"
                 )
 
-    def add(self, *models: BaseModel) -> None:
-        """Write the models' weights or recordings, then the manifest that names them."""
+    def add(self, *models: BaseModel, source: Mapping[str, Any] | None = None) -> None:
+        """Write the models' weights or recordings, then the manifest that names them.
+
+        Args:
+            models: the models.
+            source: what they were made of, for whoever reads the manifest.
+        """
         for base in models:
-            self.entries.append(self._write(base))
+            self.entries.append({**self._write(base), "source": None if source is None else dict(source)})
             self.names.add(base.name)
         write_toml(self.folder / MANIFEST, {"format": FORMAT, "dynamo": __version__, "models": self.entries})
 

@@ -147,14 +147,7 @@ def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[In
     else:
         batches = [source.batch(some) for source, some in zip(sources, rows, strict=True)]
         inputs, trajectories = collate([part for part, _ in batches]), [part for _, part in batches]
-    return inputs, _at_most_single(join(trajectories, inputs.mask.shape[1]))
-
-
-def _at_most_single(trajectory: Trajectory) -> Trajectory:
-    """A trajectory in single precision, where it is in double: that of the meta-model."""
-    if trajectory.outputs.dtype != torch.float64:
-        return trajectory
-    return Trajectory(tuple(state.float() for state in trajectory.states), trajectory.outputs.float(), trajectory.mask)
+    return inputs, join(trajectories, inputs.mask.shape[1])
 
 
 @contextmanager
@@ -239,6 +232,21 @@ def record(
         recordings.append(Recording(probe, trajectory, room.trajectory, start))
         progress(number + 1, len(population))
     return recordings
+
+
+def kept_on(recordings: Sequence[Recording], device: torch.device) -> list[Recording]:
+    """The recordings in the memory of a device, rooms and all; their inputs stay where they are."""
+    rooms: dict[int, Trajectory] = {}
+    moved = []
+    for recording in recordings:
+        room = recording.room
+        if id(room) not in rooms:
+            states = tuple(state.to(device) for state in room.states)
+            rooms[id(room)] = Trajectory(states, room.outputs.to(device), room.mask.to(device))
+        room = rooms[id(room)]
+        own = room[recording.start : recording.start + len(recording)]
+        moved.append(Recording(recording.inputs, own, room, recording.start))
+    return moved
 
 
 def _probes(population: "Population") -> list[Inputs]:

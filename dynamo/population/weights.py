@@ -119,7 +119,7 @@ def _nothing() -> None:
     return None
 
 
-def check_finite(model: DynamicalModel, name: str) -> None:
+def check_finite(model: torch.nn.Module, name: str) -> None:
     """Raise a clear error where a weight is NaN or infinite."""
     for key, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -128,7 +128,9 @@ def check_finite(model: DynamicalModel, name: str) -> None:
             )
 
 
-def load_module(build: Callable[[], M], tensors: Mapping[str, torch.Tensor], where: str) -> M:
+def load_module(
+    build: Callable[[], M], tensors: Mapping[str, torch.Tensor], where: str, named: "Naming | None" = None
+) -> M:
     """Build a module and load a state dict strictly.
 
     It is built without memory first, so that sizes that the weights do not have are refused before room is made for
@@ -139,18 +141,44 @@ def load_module(build: Callable[[], M], tensors: Mapping[str, torch.Tensor], whe
         build: makes the module.
         tensors: its state dict.
         where: what it belongs to, for messages.
+        named: gives the tensors the names that they have in the module; :func:`named_alike` where it is None.
 
     Raises:
         DynamoError: it cannot be built, names or shapes differ, all of them named, or numbers cannot be converted.
     """
-    expected = _built_without_memory(build, where, max(MOST_PARTS, 16 * len(tensors))).state_dict()
-    tensors = named_alike(expected, tensors)
-    check_shapes(expected, tensors, where)
-    converted = {key: _converted(tensors[key], tensor.dtype, f"{where}: {key}") for key, tensor in expected.items()}
+    shell = _built_without_memory(build, where, max(MOST_PARTS, 16 * len(tensors)))
+    converted = _fitting(shell, tensors, where, named)
     module = _built(build, where)
-    check_shapes(module.state_dict(), tensors, where)
+    check_shapes(module.state_dict(), converted, where)
+    return _filled(module, converted, where)
+
+
+def fill_module(module: M, tensors: Mapping[str, torch.Tensor], where: str, named: "Naming | None" = None) -> M:
+    """Load a state dict into a module that is built already, as :func:`load_module` does.
+
+    Raises:
+        DynamoError: names or shapes differ, all of them named, or numbers cannot be converted.
+    """
+    return _filled(module, _fitting(module, tensors, where, named), where)
+
+
+#: What gives the tensors of a file the names that they have in a module.
+Naming = Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]]
+
+
+def _fitting(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: str, named: Naming | None
+) -> dict[str, torch.Tensor]:
+    """Tensors under the names and in the types of numbers that a module has, all of the right shapes."""
+    expected = module.state_dict()
+    tensors = named_alike(expected, tensors) if named is None else named(module, tensors)
+    check_shapes(expected, tensors, where)
+    return {key: _converted(tensors[key], tensor.dtype, f"{where}: {key}") for key, tensor in expected.items()}
+
+
+def _filled(module: M, tensors: Mapping[str, torch.Tensor], where: str) -> M:
     try:
-        module.load_state_dict(converted)
+        module.load_state_dict(tensors)
     except Exception as error:
         raise DynamoError(f"{where}: the weights cannot be loaded ({one_line(error)})") from None
     return module

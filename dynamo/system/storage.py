@@ -196,20 +196,36 @@ def read_tensors(path: Path, digest: str | None = None, *, within: Path | None =
     Raises:
         DynamoError: missing, truncated, changed, outside, or no file of plain tensors.
     """
+    return read_state(path, digest, within=within)[0]
+
+
+def read_state(
+    path: Path, digest: str | None = None, *, within: Path | None = None
+) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
+    """What :func:`read_tensors` gives, and what else lies beside the state dict in a training checkpoint.
+
+    Args:
+        path: the file.
+        digest: its sha256, where it is known.
+        within: the folder that it must lie in, also where it is a link.
+
+    Raises:
+        DynamoError: missing, truncated, changed, outside, or no file of plain tensors.
+    """
     content = read_bytes(path, digest, within=within)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load
 
-            return load(content)
+            return load(content), {}
         loaded = load_plain(content)
     except Exception as error:
         raise DynamoError(f"{path} holds no readable tensors: {one_line(error)}") from None
     if _is_state(loaded):
-        return dict(loaded)
+        return dict(loaded), {}
     wrapped = [key for key in _WRAPPERS if isinstance(loaded, dict) and _is_state(loaded.get(key))]
     if len(wrapped) == 1:
-        return dict(loaded[wrapped[0]])
+        return dict(loaded[wrapped[0]]), {key: value for key, value in loaded.items() if key != wrapped[0]}
     which = f"several of them ({', '.join(wrapped)})" if wrapped else "no state dict"
     raise DynamoError(f"{path} holds {which}: save the model's state_dict() alone")
 

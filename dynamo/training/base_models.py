@@ -15,6 +15,7 @@ from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.population.base_model import BaseModel, MetadataValue
 from dynamo.population.scores import score, task_loss
 from dynamo.registry import make
+from dynamo.system.allocator import keep_freed_memory
 from dynamo.system.devices import find_device
 from dynamo.system.progress import Progress, silent
 from dynamo.training.optimisation import Annealed
@@ -120,6 +121,7 @@ def train_base_model(
     Raises:
         DynamoError: the fraction leaves no examples, or the loss is not finite.
     """
+    keep_freed_memory()
     half, _ = dataset.halves()
     examples = half[: round(len(half) * job.fraction)]
     if len(examples) == 0:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join, send
-from dynamo.population.recording import Source, read_together, widened
+from dynamo.population.recording import Source, read_together
 
 
 @attrs.frozen(eq=False)
@@ -70,13 +70,13 @@ class Batch:
             groups.append(Group(numbers, [len(part) for part in own], targets))
         return cls(collate(inputs), groups, order)
 
-    def to(self, device: torch.device) -> "Batch":
-        """The batch on a device, its targets padded to the length of its inputs; what is kept in half precision is
-        widened there.
+    def to(self, device: torch.device, precision: torch.dtype) -> "Batch":
+        """The batch on a device, its targets in a precision, that of the emulator, and padded to the length of its
+        inputs.
         """
         inputs, steps = self.inputs.to(device), self.inputs.mask.shape[1]
         groups = [
-            attrs.evolve(group, targets=widened(join([group.targets], steps).to(device))) for group in self.groups
+            attrs.evolve(group, targets=_sent(join([group.targets], steps), device, precision)) for group in self.groups
         ]
         return Batch(inputs, groups, self.order)
 
@@ -96,5 +96,17 @@ class Batch:
 
     def restore(self, values: Tensor) -> Tensor:
         """Values ``[..., K]`` of the models in the order of the batch, in the order in which they were drawn."""
+        if self.order == sorted(self.order):
+            return values
         back = torch.tensor(sorted(range(len(self.order)), key=self.order.__getitem__))
         return values.index_select(-1, send(back, values.device))
+
+
+def _sent(targets: Trajectory, device: torch.device, precision: torch.dtype) -> Trajectory:
+    """Targets on a device in a precision: narrowed before they go there, or widened when they are there."""
+
+    def there(tensor: Tensor) -> Tensor:
+        is_wider = tensor.dtype.itemsize > precision.itemsize
+        return send(tensor.to(precision) if is_wider else tensor, device).to(precision)
+
+    return Trajectory(tuple(map(there, targets.states)), there(targets.outputs), send(targets.mask, device))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dynamo.contracts.protocols import Divergence, Head, StateMap
+from dynamo.contracts.spaces import Readout
 from dynamo.contracts.trajectory import Trajectory, send
 
 
@@ -27,6 +28,19 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def _over_time(values: Tensor, mask: Tensor) -> Tensor:
     """Each example's mean over its real steps, ``[B]``."""
     return values.masked_fill(~mask, 0).sum(1) / mask.sum(1)
+
+
+def readout_mask(mask: Tensor, readout: Readout) -> Tensor:
+    """The steps whose outputs answer the task, ``[B, T]``: all real ones, or the last of them alone.
+
+    Args:
+        mask: ``[B, T]``, True on real steps, at least one per example; it may have holes.
+        readout: ``every`` or ``last``.
+    """
+    if readout == "every":
+        return mask
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    return steps == (mask * steps).amax(1, keepdim=True)
 
 
 def output_loss(divergence: Divergence, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -91,6 +105,7 @@ def losses_together(
     sizes: Sequence[int],
     scales: Sequence[Sequence[float] | None],
     block_outputs: bool = False,
+    readout: Readout = "every",
 ) -> tuple[Tensor, Tensor]:
     """The hidden and the output losses of several models that share a head, their divergences and the shapes of their
     states, ``[K]`` each: what :func:`hidden_loss`, :func:`output_loss` and :func:`block_output_loss` give one by one.
@@ -105,16 +120,18 @@ def losses_together(
         sizes: how many examples each model has.
         scales: see :func:`hidden_loss`; for every model or for none.
         block_outputs: whether the output losses are those of equation 5.
+        readout: the steps whose outputs count: all (equation 1), or the last real one of each example.
     """
     hidden_divergence, output_divergence = divergences
 
-    def means(values: Tensor) -> Tensor:
-        rows = _over_time(values, bases.mask)
+    def means(values: Tensor, mask: Tensor = bases.mask) -> Tensor:
+        rows = _over_time(values, mask)
         if len(set(sizes)) == 1:
             return rows.view(len(sizes), -1).mean(1)
         return torch.stack([part.mean() for part in torch.split(rows, list(sizes))])
 
-    hidden, outputs = [], [means(output_divergence(head(features), bases.outputs))]
+    answering = readout_mask(bases.mask, readout)
+    hidden, outputs = [], [means(output_divergence(head(features), bases.outputs), answering)]
     for site, (states, wanted) in enumerate(zip(meta_states, bases.states, strict=True)):
         mapped = _mapped([maps[site] for maps in state_maps], states, sizes)
         hidden.append(means(hidden_divergence(mapped.flatten(2), wanted.flatten(2))))

@@ -45,6 +45,11 @@ class FitOptions:
         "auto", "distance between outputs; auto: kl for classes, l2 for real outputs; SELECTOR=NAME;... as above"
     )
     theta_dim: int = positive(16, "d, the size of a model embedding", most=2**16)
+    output_steps: Literal["all", "readout"] = option(
+        "all",
+        "the steps whose outputs count in the output loss: all (equation 1), or the readout step, which is the last "
+        "one of models that answer there",
+    )
     output_weight: float = at_least(0, 1.0, "λ, the weight of the output loss")
     block_outputs: bool = option(
         False, "count the states themselves, without V_n, among the outputs: b_t of equation 5; needs equal shapes"
@@ -75,9 +80,9 @@ class FitOptions:
     device: str = option("cpu", "where the meta-model is trained: cpu, cuda, cuda:1, mps")
     precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 = autocast of the meta-model's passes")
     channels_last: bool = option(False, "keep the weights and images of convolutions with channels last in memory")
-    recording: Literal["memory", "disk", "live"] = option(
+    recording: Literal["memory", "device", "disk", "live"] = option(
         "memory",
-        "base models' trajectories: made once and kept in memory, or on disk, or live: run on every batch",
+        "base models' trajectories: made once, kept in memory, on the device or on disk, or live: run on every batch",
     )
     recording_precision: Literal["float32", "float16"] = option(
         "float32", "of recorded states; float16 halves the room they take"

@@ -85,9 +85,12 @@ class FitPlan:
         if self.options.block_outputs:
             _check_equal_shapes(self.population, trial.meta_model.state_shapes)
         # What is missing, has changed, or is too long for the meta-model is told now.
-        data = {id(self.population.dataset(base)): base for base in reversed(self.population)}
-        for base in data.values():
-            _check_longest(trial.meta_model, base.name, self.population.dataset(base))
+        seen: set[int] = set()
+        for base in self.population:
+            data = self.population.dataset(base)
+            if id(data) not in seen:
+                _check_longest(trial.meta_model, base.name, data)
+            seen.add(id(data))
 
     def _check_divergences(self) -> None:
         """Check each distinct divergence once, on a few random vectors."""

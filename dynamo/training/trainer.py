@@ -16,8 +16,9 @@ from dynamo.contracts.protocols import Augmentation
 from dynamo.contracts.shown import folded
 from dynamo.contracts.trajectory import Inputs, Trajectory, send
 from dynamo.population.population import Population
-from dynamo.population.recording import Elsewhere, Source, live, record, state_variances
+from dynamo.population.recording import Elsewhere, Source, kept_on, live, record, state_variances
 from dynamo.registry import make
+from dynamo.system.allocator import keep_freed_memory
 from dynamo.system.bars import progress_of
 from dynamo.system.devices import fast_products, find_device
 from dynamo.system.interrupts import interrupts
@@ -91,6 +92,7 @@ class Trainer:
         recordings: Sequence[Source] | None = None,
         processes: ProcessGroup | None = None,
     ) -> None:
+        keep_freed_memory()
         self.plan = FitPlan.of(population, options)
         self.population, self.options = population, self.plan.options
         self._processes = processes or SingleProcess()
@@ -151,7 +153,8 @@ class Trainer:
         else:
             store = folder if kind == "disk" else None
             with fast_products(self._device), progress_of(progress, "recording base models") as tick:
-                made += record(mine, store, tick, self.options.recording_precision, self._device)
+                recorded = record(mine, store, tick, self.options.recording_precision, self._device)
+            made += kept_on(recorded, self._device) if kind == "device" else recorded
         sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
         for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
             sources[number] = source
@@ -215,7 +218,7 @@ class Trainer:
         pass of the meta-model. Models of one kind stand together in the batch and are compared together.
         """
         emulator, device = self.emulator, self._device
-        batch = Batch.read(chosen, rows, self.plan.kinds, self.recordings).to(device)
+        batch = Batch.read(chosen, rows, self.plan.kinds, self.recordings).to(device, emulator.thetas[0].dtype)
         inputs, theta = batch.inputs, batch.spread(list(emulator.thetas))
         if self.options.channels_last and inputs.values.ndim == 4:
             inputs = inputs.with_values(inputs.values.contiguous(memory_format=torch.channels_last))
@@ -244,6 +247,7 @@ class Trainer:
             group.sizes,
             [self.scales[number] for number in group.numbers],
             self.options.block_outputs,
+            "every" if self.options.output_steps == "all" else self.population[first].outputs.readout,
         )
         return torch.stack(losses)
 
@@ -353,6 +357,7 @@ class Trainer:
 
     def save(self, path: Path | str) -> None:
         """Write a checkpoint, whole or not at all; all processes call this, and each writes what is its own."""
+        self._look(silent)
         content = {
             "step": self.step,
             "population": self.population.fingerprint,

@@ -37,12 +37,14 @@ def consensus(population: Population, *, models: int = 40, examples: int = 512, 
     numbers = np.unique(np.linspace(0, len(population) - 1, min(models, len(population))).round().astype(int))
     chosen, ran = [population[int(number)] for number in numbers], []
     for done, base in enumerate(chosen, start=1):
-        ran.append(run(base.model, population.dataset(base).test.inputs[:examples]))
+        test = population.dataset(base).test.inputs[:examples]
+        ran.append(base.trajectories.held_out[:examples] if base.is_recording else run(base.model, test))
         progress(done, len(chosen))
     pairs = [
         agreement(ran[one], ran[other], chosen[one].outputs)
         for one, other in combinations(range(len(chosen)), 2)
         if chosen[one].outputs == chosen[other].outputs
+        and chosen[one].outputs.kind != "none"
         and population.dataset(chosen[one]) is population.dataset(chosen[other])
     ]
     found = np.array(pairs, dtype=np.float64)

@@ -1,0 +1,186 @@
+"""Networks that others trained and published: do they come in unchanged, and is their map one that repeats itself?
+
+    madmom   CPJKU/madmom_models at 4829057: `onsets/2013`, eight tanh RNNs of three layers of 25 units on 236 inputs,
+             and eight bidirectional ones on 266. Read from their own `.npz` files by the 20 lines of `Madmom`, on
+             made-up spectrograms: noise with onsets that decay, and its increments, as these networks get them.
+    sparrow  idptools/sparrow: 29 bidirectional LSTMs of one to four layers in folders that are named after tasks, on
+             made-up sequences of amino acids of different compositions. Imported by one command.
+
+    python benchmarks/real_networks.py --madmom FOLDER --sparrow FOLDER --out real
+
+FOLDER is your own checkout; nothing of it is kept here. What is reported:
+
+    hidden R²   on held-out inputs, the mean over networks
+    map         Spearman correlation of the distances of all pairs of networks between the fits of two seeds
+    same task   of networks whose task another one has too, the share whose nearest network has it, by θ, by the default
+                distance and by outputs; with the output loss over all steps and over the readout step alone. Chance is
+                the mean share of such networks among all others.
+"""
+
+import argparse
+import csv
+import json
+from collections.abc import Iterable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from dynamo import Fit, Population, Trainer, import_networks, measure_fidelity, preset
+
+#: So many inputs, steps of each, and a small fit.
+INPUTS, STEPS = 120, 30
+FIT = {"steps": 200, "meta_model": "gru:hidden_size=64", "batch_size": 128}
+#: How sparrow uses them: a value for a whole sequence, or one for each residue.
+WHOLE = ("asphericity", "prefactor", "re", "rg", "scaled_re", "scaled_rg", "scaling_exponent")
+CLASSES = ("dssp", "mitochondrial_targeting", "nuclear_export_signal", "nuclear_import_signal", "phosphorylation",
+           "transactivation_domains", "transmembrane")  # fmt: skip
+
+
+class Madmom(nn.Module):
+    """A network of tanh layers from its file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        file = np.load(path, allow_pickle=False)
+        part = {key: torch.from_numpy(file[key]) for key in file.files if file[key].dtype.kind == "f"}
+        both = "layer_0_reverse_weights" in part
+        features, units = part["layer_0_weights"].shape
+        self.rnn = nn.RNN(features, units, 3, batch_first=True, bidirectional=both)
+        self.head = nn.Linear(*part["layer_3_weights"].shape)
+        state = {"head.weight": part["layer_3_weights"].T, "head.bias": part["layer_3_bias"][0]}
+        for layer in range(3):
+            for way in ("", "_reverse")[: 1 + both]:
+                old, new = f"layer_{layer}{way}_", f"l{layer}{way}"
+                state[f"rnn.weight_ih_{new}"] = part[f"{old}weights"].T
+                state[f"rnn.weight_hh_{new}"] = part[f"{old}recurrent_weights"].T
+                state[f"rnn.bias_ih_{new}"] = part[f"{old}bias"][0]
+                state[f"rnn.bias_hh_{new}"] = torch.zeros(units)
+        self.load_state_dict(state)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rnn(x)[0])
+
+
+def spectrograms(features: int) -> np.ndarray:
+    """Logarithmic magnitudes of noise with onsets that decay, and how much they rise: ``[B, T, features]``."""
+    rng, bands = np.random.default_rng(0), features // 2
+    played = (rng.random((INPUTS, STEPS, 1)) < 0.15) * rng.gamma(2, 1.5, size=(INPUTS, STEPS, bands))
+    level = np.zeros((INPUTS, STEPS, bands))
+    for step in range(STEPS):
+        level[:, step] = np.maximum(0.7 * level[:, step - 1] if step else 0, played[:, step])
+    level = np.log10(1 + level + 0.1 * rng.random(level.shape))
+    rise = np.maximum(np.diff(level, axis=1, prepend=0), 0)
+    return np.concatenate([level, rise], axis=2).astype(np.float32)
+
+
+def proteins() -> tuple[np.ndarray, np.ndarray]:
+    """One-hot sequences of 15 to 30 residues and their mask; each has a composition of its own."""
+    rng = np.random.default_rng(0)
+    values, lengths = np.zeros((INPUTS, STEPS, 20), np.float32), rng.integers(15, STEPS + 1, INPUTS)
+    for row, length in zip(values, lengths, strict=True):
+        row[np.arange(length), rng.choice(20, length, p=rng.dirichlet(np.full(20, 0.5)))] = 1
+    return values, np.arange(STEPS) < lengths[:, None]
+
+
+def fitted(population: Population, seed: int, **options: Any) -> Fit:
+    """A small fit."""
+    trainer = Trainer(population, preset("laptop", seed=seed, **FIT, **options))
+    trainer.run()
+    return Fit.of(trainer)
+
+
+def pairs(matrix: np.ndarray) -> np.ndarray:
+    return matrix[np.triu_indices(len(matrix), 1)]
+
+
+def repeats(fits: Iterable[Fit], kind: str) -> float:
+    """The least Spearman correlation of distances between two fits."""
+    found = [pairs(fit.distances(kind).matrix) for fit in fits]
+    return min(float(spearmanr(one, other).statistic) for one, other in combinations(found, 2))
+
+
+def madmom(folder: Path, seeds: int) -> dict[str, Any]:
+    rows = {}
+    for name in ("rnn", "brnn"):
+        files = sorted((folder / "onsets/2013").glob(f"onsets_{name}_*.npz"))
+        networks = {path.stem: Madmom(path) for path in files}
+        features = networks[files[0].stem].rnn.input_size
+        population = Population.of(networks, spectrograms(features))
+        fits = [fitted(population, seed) for seed in range(seeds)]
+        rows[name] = {
+            "networks": len(networks),
+            "hidden r2": [measure_fidelity(fit, population).mean("hidden_r2") for fit in fits],
+            **{f"map {kind}": repeats(fits, kind) for kind in ("theta", "combined")},
+        }
+        print("madmom", name, rows[name], flush=True)
+    return rows
+
+
+def same_task(matrix: np.ndarray, tasks: list[str]) -> tuple[float, float]:
+    """The share of networks whose nearest one has their task, and what chance would give."""
+    matrix, names = matrix + np.diag(np.full(len(matrix), np.inf)), np.array(tasks)
+    shared = [row for row, task in enumerate(tasks) if tasks.count(task) > 1]
+    hits = [names[matrix[row].argmin()] == names[row] for row in shared]
+    chance = [(tasks.count(tasks[row]) - 1) / (len(tasks) - 1) for row in shared]
+    return float(np.mean(hits)), float(np.mean(chance))
+
+
+def sparrow(folder: Path, out: Path, seeds: int) -> dict[str, Any]:
+    networks = folder / "sparrow/data/networks"
+    values, mask = proteins()
+    np.savez(out / "probes.npz", inputs=values, mask=mask)
+    with (out / "tasks.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["name", "task", "outputs", "readout"])
+        for path in sorted(networks.rglob("*.pt")):
+            task = path.parent.name
+            kind = "classes" if task in CLASSES else "real"
+            table.writerow([path.stem, task, kind, "last" if task in WHOLE else "every"])
+    # dynamo import sparrow/data/networks --out sparrow --data probes.npz --metadata tasks.csv
+    probes, table_of_tasks = str(out / "probes.npz"), out / "tasks.csv"
+    found = import_networks(networks, out / "sparrow", probes, metadata=table_of_tasks)
+    population = found.population
+    print("sparrow", len(population), "imported,", len(found.left_out), "left out", flush=True)
+    tasks = [str(base.metadata["task"]) for base in population]
+    rows: dict[str, Any] = {"networks": len(population)}
+    for steps in ("all", "readout"):
+        fits = [fitted(population, seed, output_steps=steps) for seed in range(seeds)]
+        measured = [measure_fidelity(fit, population) for fit in fits]
+        rows[steps] = {
+            "hidden r2": [one.mean("hidden_r2") for one in measured],
+            "agreement": [one.mean("agreement") for one in measured],
+            **{f"map {kind}": repeats(fits, kind) for kind in ("theta", "combined")},
+            **{
+                f"same task {kind}": [same_task(fit.distances(kind).matrix, tasks)[0] for fit in fits]
+                for kind in ("theta", "combined", "outputs")
+            },
+            "chance": same_task(fits[0].distances("theta").matrix, tasks)[1],
+        }
+        print("sparrow", steps, rows[steps], flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--madmom", type=Path, default=None)
+    parser.add_argument("--sparrow", type=Path, default=None)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    found = {}
+    if arguments.madmom is not None:
+        found["madmom"] = madmom(arguments.madmom, arguments.seeds)
+    if arguments.sparrow is not None:
+        found["sparrow"] = sparrow(arguments.sparrow, arguments.out, arguments.seeds)
+    (arguments.out / "real_networks.json").write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
