@@ -152,6 +152,18 @@ def test_blocks_that_are_not_run_say_why_and_are_counted():
     assert sum("no-run-page" not in page.read_text() for page in PAGES for b in blocks(page) if b.reason) == NOT_RUN
 
 
+@pytest.mark.parametrize(
+    ("page", "mark", "most"),
+    [("own-models", "five lines", 5), ("recordings", "few lines", 5), ("new-parts", "few lines", 40)],
+)
+def test_what_people_come_for_takes_few_lines(page, mark, most):
+    """From what they have to a map; an import is one command."""
+    text = (DOCS / "how-to" / f"{page}.md").read_text().split(f"<!-- {mark} -->")[1]
+    code = BLOCK.search(text)["code"]
+    assert "fit_population(" in code
+    assert len([line for line in code.splitlines() if line.strip()]) <= most
+
+
 # What is documented. --------------------------------------------------------------------------------------------------
 
 

@@ -170,6 +170,19 @@ def test_a_registered_data_set_says_what_the_outputs_are(here):
     assert [base.outputs for base in again] == [base.outputs for base in trained]
 
 
+def test_a_data_set_of_arrays_may_lie_in_another_folder(here):
+    Path("data").mkdir()
+    x, y = probes().numpy(), np.arange(30) % 2
+    np.savez("data/a.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    found = import_networks("nets", "made", "arrays:path=data/a.npz", **module())
+    assert found.left_out == {}
+    assert len(found.population.dataset(found.population[0]).test) == 30
+    torch.save(Reader().state_dict(), "nets/c.pt")
+    np.savez("data/b.npz", x_train=x + 1, y_train=y, x_test=x, y_test=y)
+    with pytest.raises(DynamoError, match="made holds a population with other inputs or data"):
+        import_networks("nets", "made", "arrays:path=data/b.npz", **module())
+
+
 def test_labels_in_the_file_of_probes_become_a_task(here):
     labels = np.arange(30) % 2
     np.savez("labelled.npz", inputs=probes().numpy(), labels=labels)

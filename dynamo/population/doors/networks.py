@@ -252,7 +252,7 @@ def _check_alike(base: BaseModel, writer: PopulationWriter) -> None:
         content = base.data.content() if isinstance(base.data, StoredData) else data_to_bytes(base.data)
         same = sha256(content) == kept
     elif same:
-        same = not kept and isinstance(base.data, Spec) and Spec.of(entry["dataset"]).name == base.data.name
+        same = not kept and isinstance(base.data, Spec) and entry.get("data_fingerprint") == base.data_fingerprint
     if not same:
         raise DynamoError(
             f"{writer.folder} holds a population with other inputs or data: choose another folder, or give the same "

@@ -1,5 +1,6 @@
 """What imported networks are probed with: a registered data set, or a file of inputs."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +20,9 @@ from dynamo.population.examples import examples_of, fitting
 from dynamo.population.wrapping.batches import MASKS, TARGETS, VALUES
 from dynamo.population.wrapping.wrap import Kind
 from dynamo.registry import full_spec, make
+
+#: How the spec of a data set with options begins; a letter and a colon alone are a drive.
+_SPEC = re.compile(r"[a-z0-9][a-z0-9-]+:")
 
 
 @attrs.define
@@ -88,7 +92,7 @@ class Probes:
         """
         if not 0 < held_out < 1:
             raise InvalidValueError(f"held_out, a part of the inputs, is {held_out}: give a number between 0 and 1")
-        if data.endswith(".npz") and ":" not in data.split("/")[-1].partition(".npz")[0]:
+        if data.endswith(".npz") and not _SPEC.match(data):
             return cls(None, held_out, seed, _read(Path(data)), None)
         spec = absolute(full_spec("dataset", data))
         made = make("dataset", spec, Dataset)
