@@ -2,7 +2,7 @@
 const canvas = byId("map");
 const seen = camera(models.places);
 const state = { colour: null, shape: null, tool: "look", near: null, chosen: null, place: null, selected: new Set(), loop: [] };
-const listeners = { place: () => {}, selected: () => {} };
+const listeners = { place: () => {}, selected: () => {}, drawn: () => {} };
 let coloured = encoding(null), shaped = encoding(null), screen = [], waiting = false;
 
 function redraw() {
@@ -25,6 +25,7 @@ function draw() {
   for (const index of order) drawModel(pen, index, size);
   drawPlace(pen);
   drawLoop(pen);
+  listeners.drawn(pen);
 }
 
 function drawFrame(pen) {
