@@ -54,7 +54,6 @@ class Behind:
     Attributes:
         panel: the panel.
         network: what the page's programs must know of the network, see :func:`~dynamo.report.network.asked_of`.
-        told: what else they must know.
         scripts: its programs by the names of those of the page that they replace, or come before.
         style: its style, after that of the page.
         footer: what the page says of itself.
@@ -62,7 +61,6 @@ class Behind:
 
     panel: Markup
     network: Mapping[str, Any]
-    told: Mapping[str, Any]
     scripts: Mapping[str, str]
     style: str
     footer: str
@@ -84,7 +82,7 @@ def written_page(content: Content, behind: Behind | None = None) -> tuple[str, s
     if behind is not None:
         script = Markup("\n".join(behind.scripts.get(name, _own(name)) for name in SCRIPTS))
         style, footer = Markup(f"{style}\n{behind.style}"), behind.footer
-        table = {**table, "network": behind.network, "behind": behind.told}
+        table = {**table, "network": behind.network}
     policy = _policy(script, style, asks=behind is not None)
     data = json.dumps(table, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     head = element(
@@ -100,7 +98,7 @@ def written_page(content: Content, behind: Behind | None = None) -> tuple[str, s
     body = element(
         "body",
         _header(content),
-        element("main", *_main(content, behind.panel if behind else network_panel(content.network))),
+        element("main", *_main(content, behind)),
         element("footer", element("p", footer)),
         # In a JSON text a "<" can only stand in a string, where this is another way to write it.
         element("script", Markup(data.replace("<", "\\u003c")), type="application/json", id="data"),
@@ -150,9 +148,9 @@ def _header(content: Content) -> Markup:
 _SHORT = {"few-labels": "Few labels", "fixed-points": "Fixed points", "embed": "New models", "compare": "Rivals"}
 
 
-def _main(content: Content, panel: Markup) -> list[Markup]:
+def _main(content: Content, behind: Behind | None) -> list[Markup]:
     spaces = 0
-    parts = [_section(content.compared), _map(content, panel)]
+    parts = [_section(content.compared), _map(content, behind)]
     for section in content.sections:
         parts.append(_section(section, spaces))
         spaces += section.space is not None
@@ -222,7 +220,7 @@ def written(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _map(content: Content, panel: Markup) -> Markup:
+def _map(content: Content, behind: Behind | None) -> Markup:
     sides = element(
         "div",
         button("2-D", "flat", "the first two coordinates", aria_pressed="true"),
@@ -232,10 +230,12 @@ def _map(content: Content, panel: Markup) -> Markup:
         role="group",
         aria_label="dimensions",
     )
+    walk = button("Walk", "walk", "drag over the map; the network answers along the way", aria_pressed="false")
     tools = element(
         "div",
         button("Look", "look", "click on a network or anywhere between; drag to move or turn", aria_pressed="true"),
         button("Lasso", "lasso", "draw around networks to get their names and a table", aria_pressed="false"),
+        walk if behind is not None else "",
         class_="group",
         id="tools",
         role="group",
@@ -290,7 +290,7 @@ def _map(content: Content, panel: Markup) -> Markup:
                 element("ul", id="legend", class_="legend"),
                 selection,
             ),
-            panel,
+            network_panel(content.network) if behind is None else behind.panel,
             class_="explorer",
         ),
         id="map-part",

@@ -185,7 +185,7 @@ class Explorer:
 
     @property
     def axes(self) -> tuple[Floats, Floats] | None:
-        """The mean ``[S]`` and the principal directions ``[3, S]`` of the states, at the last site, of some emulators on
+        """The mean ``[S]`` and the principal directions ``[3, S]`` of states, at the last site, of some emulators on
         the inputs that the run has kept: the same for every θ. None where states are no vectors over time.
         """
         if not self._has_axes:

@@ -15,6 +15,11 @@ function describePlace(shares, theta, head) {
     shares.filter(({ share }) => share >= 0.005).forEach(({ index, share }, rank) => told.append(rank ? ", " : "", make("b", models.names[index]), ` ${Math.round(100 * share)} %`));
     told.append(".");
   }
+  writePython(theta, head);
+}
+
+/** The line of Python that gives the network at a θ. */
+function writePython(theta, head) {
   const several = data.network.heads.length > 1 ? `, head=${JSON.stringify(head)}` : "";
   byId("python").textContent = `Fit.load(${JSON.stringify(data.run)}).model_at([${theta.map(value => Number(value.toPrecision(9))).join(", ")}]${several})`;
 }

@@ -186,6 +186,7 @@ function listenToPointer() {
     moved += Math.hypot(right, down);
     from = point;
     if (state.tool === "lasso") state.loop.push(point);
+    else if (state.tool === "walk" && seen.flat) choose(null, seen.placeAt(...point));
     else if (moved > 4 && seen.flat) seen.shift = [seen.shift[0] + right, seen.shift[1] + down];
     else if (moved > 4) seen.turnBy(right / 150, down / 150);
     redraw();
