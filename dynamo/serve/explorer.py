@@ -50,6 +50,9 @@ class Explorer:
     points: Points
     _scores: dict[tuple[str, str], float] = attrs.field(factory=dict, init=False)
     _examples: dict[str, Examples | str] = attrs.field(factory=dict, init=False)
+    _asked: tuple[tuple[str, bytes], dict[str, dict[str, Any]]] = attrs.field(
+        factory=lambda: (("", b""), {}), init=False
+    )
     _axes: tuple[Floats, Floats] | None = attrs.field(default=None, init=False)
     _has_axes: bool = attrs.field(default=False, init=False)
 
@@ -111,8 +114,13 @@ class Explorer:
         theta, head = self.at(table)
         inputs = read_inputs(table, self.fit.emulator.blueprint.inputs)
         rows = [self._row("here", theta, head, inputs)]
+        key = (head, inputs.values.numpy().tobytes())
+        if key != self._asked[0]:  # while the reader moves, the input stays, and the models beside answer as before
+            self._asked = (key, {})
         for name in read_names(table, "beside", BESIDE):
-            rows.append(self._row(name, name, head, inputs))
+            if name not in self._asked[1]:
+                self._asked[1][name] = self._row(name, name, head, inputs)
+            rows.append(dict(self._asked[1][name]))
         told = {"head": head, "rows": rows, "warn": self._warning(self.theta_of(theta))}
         if table.get("score") is True:
             told["scored"] = self._score(head, [theta, *(row["name"] for row in rows[1:])], rows)

@@ -11,8 +11,8 @@ import attrs
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: The most bytes of a request.
-LARGEST = 4 * 2**20
+#: The most bytes of a request; and of one that is read to its end, so that a browser hears that it is too large.
+LARGEST, DROPPED = 4 * 2**20, 64 * 2**20
 
 #: Names of this machine that a request may be addressed to where the server listens on the loopback.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -76,7 +76,7 @@ class Guard:
         if scope["method"] == "POST" and kind != "application/json":
             return _refused(415, "send JSON, with the content type application/json")
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or len(length) > 18 or int(length) > LARGEST:
+        if not length.isdecimal() or len(length) > 18 or int(length) > DROPPED:
             return _refused(413, _too_large())
         return None
 
@@ -123,18 +123,23 @@ def _refused(status: int, message: str) -> Response:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """A request's content; None where it is too large, whatever its headers say."""
-    parts, size = [], 0
+    """A request's content; None where it is too large, whatever its headers say. Nothing too large is kept."""
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":
             return b""
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > LARGEST:
+        part = message.get("body", b"")
+        size += len(part)
+        if size <= LARGEST:
+            parts.append(part)
+        else:
+            parts.clear()
+        if size > DROPPED:
             return None
         if not message.get("more_body", False):
-            return b"".join(parts)
+            return b"".join(parts) if size <= LARGEST else None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
