@@ -115,6 +115,9 @@ def test_a_point_is_named_kept_exported_and_loaded(served, sentences):
     torch.testing.assert_close(scope["model"](ids), wanted, atol=1e-6, rtol=0)
     torch.testing.assert_close(tensors["theta"], torch.tensor(theta))
     assert served.ask("/api/points/half%20%3Cway%3E", method="DELETE")[0] == 200
+    served.ask("/api/points", {"name": "a/../b/file", "theta": theta})
+    assert load(served.ask("/api/points/a%2F..%2Fb%2Ffile/file")[1])["theta"].tolist() == theta
+    assert served.ask("/api/points/a%2F..%2Fb%2Ffile", method="DELETE")[0] == 200
     assert served.ask("/api/points")[1]["points"] == []
 
 
