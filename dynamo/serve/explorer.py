@@ -261,7 +261,7 @@ class Explorer:
             "from dynamo import Fit\n\n"
             f"tensors = load_file({file_name(name)!r})\n"
             f"model = Fit.load({self.run_path!r}).model_at(tensors['theta'], head={point.head!r})\n"
-            "model.load_state_dict(tensors)  # the same network, also if the run is fitted anew\n"
+            "model.load_state_dict(tensors)  # the weights of the file\n"
         )
 
 

@@ -144,23 +144,27 @@ function pathChart(rows) {
   const space = "http://www.w3.org/2000/svg", wide = 640, tall = 300, box = make("figure"), chart = document.createElementNS(space, "svg");
   const all = rows.flatMap(({ path }) => path), palette = style.dark ? DARK : LIGHT;
   const bounds = [0, 1].map(k => [Math.min(...all.map(state => state[k])), Math.max(...all.map(state => state[k]))]);
-  const at = state => [0, 1].map(k => 12 + (state[k] - bounds[k][0]) / (bounds[k][1] - bounds[k][0] || 1) * ((k ? tall : wide - 220) - 24));
+  const at = state => [0, 1].map(k => 12 + (state[k] - bounds[k][0]) / (bounds[k][1] - bounds[k][0] || 1) * ((k ? tall : wide) - 24));
   for (const [name, value] of Object.entries({ viewBox: `0 0 ${wide} ${tall}`, role: "img", "aria-label": `the path of the state here, beside ${rows.length - 1} models; ${rows[0].path.length} steps` }))
     chart.setAttribute(name, value);
-  const add = (tag, attributes, text) => {
+  const add = (tag, attributes) => {
     const part = document.createElementNS(space, tag);
     for (const [name, value] of Object.entries(attributes)) part.setAttribute(name, value);
-    if (text) part.textContent = text;
     chart.append(part);
   };
-  [...rows].reverse().forEach(({ name, path }, reversed) => {
+  [...rows].reverse().forEach(({ path }, reversed) => {
     const number = rows.length - 1 - reversed, colour = palette[number % palette.length], spots = path.map(at).map(([x, y]) => [x, tall - y]);
     add("polyline", { points: spots.map(spot => spot.join(",")).join(" "), fill: "none", stroke: colour, "stroke-width": number ? 1.2 : 2.6, opacity: number ? 0.7 : 1 });
     const [x, y] = spots[spots.length - 1];
     add("circle", { cx: x, cy: y, r: number ? 3 : 5, fill: colour });
-    add("text", { x: wide - 210, y: 20 + 26 * number, fill: colour }, name.length > 24 ? `${name.slice(0, 23)}…` : name);
   });
-  box.append(chart, make("figcaption", "The path of the state, step by step; a dot is its end. The axes are the same for every θ."));
+  const legend = make("ul", undefined, { class: "legend" });
+  legend.append(...rows.map(({ name }, number) => {
+    const row = make("li");
+    row.append(markPicture(0, palette[number % palette.length]), make("bdi", name));
+    return row;
+  }));
+  box.append(chart, legend, make("figcaption", "The path of the state, step by step; a dot is its end. The axes are the same for every θ."));
   box.id = "path";
   return box;
 }
