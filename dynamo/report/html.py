@@ -7,14 +7,18 @@ digests, and show pictures that it carries. So nothing that comes with a run, su
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
+
+import attrs
 
 from dynamo.analysis.table import Table
 from dynamo.report.charts import chart
 from dynamo.report.content import Content
 from dynamo.report.markup import Markup, element, together
-from dynamo.report.network import Network
 from dynamo.report.page_data import page_data
+from dynamo.report.panel import button, caution, network_panel
 from dynamo.report.section import Section
 from dynamo.version import __version__
 
@@ -29,6 +33,7 @@ SCRIPTS = (
     "place.js",
     "words.js",
     "paint.js",
+    "answer.js",
     "play.js",
     "space.js",
     "table.js",
@@ -42,15 +47,48 @@ ROWS = 12
 MANY = 200
 
 
-def html(content: Content) -> str:
-    """The page of a report."""
+@attrs.frozen(eq=False)
+class Behind:
+    """A server behind the page, whose panel takes that of the network that runs in the page.
+
+    Attributes:
+        panel: the panel.
+        network: what the page's programs must know of the network, see :func:`~dynamo.report.network.asked_of`.
+        scripts: its programs by the names of those of the page that they replace, or come before.
+        style: its style, after that of the page.
+        footer: what the page says of itself.
+    """
+
+    panel: Markup
+    network: Mapping[str, Any]
+    scripts: Mapping[str, str]
+    style: str
+    footer: str
+
+
+def html(content: Content, behind: Behind | None = None) -> str:
+    """The page of a report, with a server behind it or without."""
+    return written_page(content, behind)[0]
+
+
+def written_page(content: Content, behind: Behind | None = None) -> tuple[str, str]:
+    """The page, and its policy, which a server says in a header too."""
     spaces = [section.space for section in content.sections if section.space is not None]
     script, style = _own(*SCRIPTS), _own("style.css")
-    data = json.dumps(page_data(content, spaces), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    table, footer = (
+        page_data(content, spaces),
+        f"Made by dynamo {__version__}. This page is one file and asks for nothing.",
+    )
+    if behind is not None:
+        script = Markup("\n".join(behind.scripts.get(name, _own(name)) for name in SCRIPTS))
+        style, footer = Markup(f"{style}\n{behind.style}"), behind.footer
+        table = {**table, "network": behind.network}
+    policy = _policy(script, style, asks=behind is not None)
+    data = json.dumps(table, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_policy(script, style)),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="no-referrer"),
@@ -60,13 +98,13 @@ def html(content: Content) -> str:
     body = element(
         "body",
         _header(content),
-        element("main", *_main(content)),
-        element("footer", element("p", f"Made by dynamo {__version__}. This page is one file and asks for nothing.")),
+        element("main", *_main(content, behind)),
+        element("footer", element("p", footer)),
         # In a JSON text a "<" can only stand in a string, where this is another way to write it.
         element("script", Markup(data.replace("<", "\\u003c")), type="application/json", id="data"),
         element("script", script, type="module"),
     )
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n", policy
 
 
 def _own(*names: str) -> Markup:
@@ -75,13 +113,14 @@ def _own(*names: str) -> Markup:
     return Markup("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
 
 
-def _policy(script: str, style: str) -> str:
+def _policy(script: str, style: str, *, asks: bool) -> str:
     return "; ".join(
         [
             "default-src 'none'",
             f"script-src {_digest(script)}",
             f"style-src {_digest(style)}",
             "img-src data:",
+            *(["connect-src 'self'"] if asks else []),
             "base-uri 'none'",
             "form-action 'none'",
         ]
@@ -109,9 +148,9 @@ def _header(content: Content) -> Markup:
 _SHORT = {"few-labels": "Few labels", "fixed-points": "Fixed points", "embed": "New models", "compare": "Rivals"}
 
 
-def _main(content: Content) -> list[Markup]:
+def _main(content: Content, behind: Behind | None) -> list[Markup]:
     spaces = 0
-    parts = [_section(content.compared), _map(content)]
+    parts = [_section(content.compared), _map(content, behind)]
     for section in content.sections:
         parts.append(_section(section, spaces))
         spaces += section.space is not None
@@ -142,11 +181,7 @@ def _section(section: Section, space: int = 0) -> Markup:
 
 def _reading(section: Section) -> Markup:
     told = [element("p", text) for text in section.told]
-    return together(element("p", section.reading, class_="reading"), *told, *map(_caution, section.cautions))
-
-
-def _caution(text: str) -> Markup:
-    return element("p", element("b", "Be careful. "), text, class_="caution")
+    return together(element("p", section.reading, class_="reading"), *told, *map(caution, section.cautions))
 
 
 def _picture(content: bytes, told: str) -> Markup:
@@ -185,24 +220,22 @@ def written(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _button(text: str, name: str, told: str, **attributes: str | bool) -> Markup:
-    return element("button", text, type="button", id=name, title=told, **attributes)
-
-
-def _map(content: Content) -> Markup:
+def _map(content: Content, behind: Behind | None) -> Markup:
     sides = element(
         "div",
-        _button("2-D", "flat", "the first two coordinates", aria_pressed="true"),
-        _button("3-D", "turnable", "the first three, to be turned", aria_pressed="false"),
+        button("2-D", "flat", "the first two coordinates", aria_pressed="true"),
+        button("3-D", "turnable", "the first three, to be turned", aria_pressed="false"),
         class_="group",
         id="sides",
         role="group",
         aria_label="dimensions",
     )
+    walk = button("Walk", "walk", "drag over the map; the network answers along the way", aria_pressed="false")
     tools = element(
         "div",
-        _button("Look", "look", "click on a network or anywhere between; drag to move or turn", aria_pressed="true"),
-        _button("Lasso", "lasso", "draw around networks to get their names and a table", aria_pressed="false"),
+        button("Look", "look", "click on a network or anywhere between; drag to move or turn", aria_pressed="true"),
+        button("Lasso", "lasso", "draw around networks to get their names and a table", aria_pressed="false"),
+        walk if behind is not None else "",
         class_="group",
         id="tools",
         role="group",
@@ -210,9 +243,9 @@ def _map(content: Content) -> Markup:
     )
     zoom = element(
         "div",
-        _button("−", "farther", "zoom out", aria_label="zoom out"),
-        _button("+", "nearer", "zoom in (also Ctrl and the wheel)", aria_label="zoom in"),
-        _button("Reset", "whole", "show the whole map"),
+        button("−", "farther", "zoom out", aria_label="zoom out"),
+        button("+", "nearer", "zoom in (also Ctrl and the wheel)", aria_label="zoom in"),
+        button("Reset", "whole", "show the whole map"),
         class_="group",
     )
     colour = element("label", "Colour ", element("select", element("option", "none", value=""), id="colour"))
@@ -234,9 +267,9 @@ def _map(content: Content) -> Markup:
         element("ul", id="selection-names"),
         element(
             "p",
-            _button("Save as CSV", "download", "names, metadata, fidelity, coordinates and thetas"),
+            button("Save as CSV", "download", "names, metadata, fidelity, coordinates and thetas"),
             " ",
-            _button("Clear", "unselect", "select none"),
+            button("Clear", "unselect", "select none"),
         ),
         id="selection",
         hidden=True,
@@ -257,76 +290,11 @@ def _map(content: Content) -> Markup:
                 element("ul", id="legend", class_="legend"),
                 selection,
             ),
-            _network(content),
+            network_panel(content.network) if behind is None else behind.panel,
             class_="explorer",
         ),
         id="map-part",
     )
-
-
-def _network(content: Content) -> Markup:
-    """The panel in which the network runs."""
-    network = content.network
-    if not isinstance(network, Network):
-        return element("div", element("p", network, class_="reading"), id="network")
-    tokens, known, grey = network.table["kind"] == "tokens", bool(network.words), network.table["paint"]
-    if tokens:
-        asked, rows = ("Type a sentence", "2") if known else ("Type token ids", "1")
-        hint = "Words that it does not know are read as <unk>." if known else ""
-    elif grey:
-        asked, rows, hint = "Draw, or change the numbers", "8", "With Shift the pointer wipes."
-        hint = hint if network.table["kind"] == "image" else f"Each row is a step. {hint}"
-    else:
-        asked, rows, hint = "Paste a sequence", "8", "One step a line."
-    told = "the sequence as a picture; the numbers beside it can be edited"
-    paint = element("canvas", id="paint", role="img", aria_label=told) if grey else ""
-    area = element("textarea", id="input", rows=rows, spellcheck="false")
-    python = element(
-        "details",
-        element("summary", "The same in Python"),
-        element("p", "from dynamo import Fit", class_="code"),
-        element("pre", id="python"),
-    )
-    typed = element(
-        "div", element("label", asked, for_="input"), area, element("p", hint, class_="more"), class_="typed"
-    )
-    return element(
-        "div",
-        element("h3", "The network, running here"),
-        element(
-            "p", "Click anywhere on the map: the network at that place answers, in this page alone.", class_="reading"
-        ),
-        element("p", id="where", aria_live="polite"),
-        element("label", "Head ", element("select", id="head")),
-        element("div", paint, typed, class_="ask"),
-        element(
-            "p",
-            _button("Another example", "example", "an input that the run has kept"),
-            " ",
-            _button("Clear", "clear", "begin anew"),
-        ),
-        element("p", id="answer-problem", role="alert"),
-        element("div", id="answer", aria_live="polite"),
-        python,
-        element("p", _weights(network), class_="more"),
-        _caution(
-            "Coordinates are those of distances. A place between the models gets the mean θ of the nearest: "
-            "that network is made up by the map, and no trained one stands behind it."
-        ),
-        id="network",
-    )
-
-
-def _weights(network: Network) -> str:
-    size = f"{network.size / 1e6:.1f} MB" if network.size >= 1e5 else f"{network.size / 1e3:.0f} kB"
-    kind = "the run's inputs" if network.examples else "made-up inputs"
-    told = (
-        f"Its weights: {network.bits} bits each, {size}. On {kind} the outputs differ from the fit's own by at most "
-        f"{network.error:.1g}."
-    )
-    if network.left_out:
-        told += f" {network.left_out:,} words, those with the highest ids, were left out for want of room."
-    return told
 
 
 def _models(content: Content) -> Markup:

@@ -127,8 +127,22 @@ def network_of(fit: Fit, words: Sequence[str] = ()) -> Network | str:
     return "The network is not in this page: what a page would run differs from the fit's own emulator."
 
 
-def _table(fit: Fit, weights: Mapping[str, NDArray[Any]], probes: Sequence[NDArray[Any]]) -> dict[str, Any]:
-    """What the page must know beside weights, words and examples."""
+def asked_of(fit: Fit, words: Sequence[str] = ()) -> dict[str, Any]:
+    """What a page must know of a fit to ask its network, wherever that runs: kinds of inputs and of outputs, the words
+    behind token ids, and inputs to begin with.
+
+    Args:
+        fit: the fit.
+        words: those behind its token ids, where they are known.
+    """
+    space, probes = fit.emulator.blueprint.inputs, _some(fit.probes, EXAMPLES)
+    known = list(words) if len(words) == space.size else []
+    shown = {"words": [printable(word) for word in known], "examples": _examples(probes, known, space.size)}
+    return {**_asked(fit, probes), **shown}
+
+
+def _asked(fit: Fit, probes: Sequence[NDArray[Any]]) -> dict[str, Any]:
+    """The kinds of inputs and outputs, and the range of what can be painted."""
     blueprint, space = fit.emulator.blueprint, fit.emulator.blueprint.inputs
     heads = [
         {"name": printable(name), "kind": outputs.kind, "readout": outputs.readout} for name, outputs in blueprint.heads
@@ -136,10 +150,18 @@ def _table(fit: Fit, weights: Mapping[str, NDArray[Any]], probes: Sequence[NDArr
     table: dict[str, Any] = {"kind": space.kind, "heads": heads}
     if space.kind == "image":
         low, high = (float(f"{bound(probes):.4g}") for bound in (_least, _greatest))
-        return {**table, **image_table(fit, weights), "size": space.shape[2], "paint": True, "low": low, "high": high}
-    sizes = {"hidden": weights["weight_hh"].shape[1], "entering": weights["weight_ih"].shape[1] - blueprint.theta_dim}
+        return {**table, "shape": list(space.shape), "size": space.shape[2], "paint": True, "low": low, "high": high}
     grey = space.kind == "real" and _is_grey(probes, space.size)
-    return {**table, **sizes, "size": space.size, "paint": grey, "low": 0.0, "high": 1.0}
+    return {**table, "size": space.size, "paint": grey, "low": 0.0, "high": 1.0}
+
+
+def _table(fit: Fit, weights: Mapping[str, NDArray[Any]], probes: Sequence[NDArray[Any]]) -> dict[str, Any]:
+    """What the page must know beside weights, words and examples."""
+    blueprint, table = fit.emulator.blueprint, _asked(fit, probes)
+    if blueprint.inputs.kind == "image":
+        return {**table, **image_table(fit, weights)}
+    sizes = {"hidden": weights["weight_hh"].shape[1], "entering": weights["weight_ih"].shape[1] - blueprint.theta_dim}
+    return {**table, **sizes}
 
 
 def run(weights: Mapping[str, NDArray[Any]], theta: Floats, steps: NDArray[Any], head: int = 0) -> NDArray[np.float64]:

@@ -27,10 +27,8 @@ function controls() {
     const button = byId(flat ? "flat" : "turnable");
     button.addEventListener("click", () => { seen.flat = flat; press("sides", button); redraw(); });
   }
-  for (const tool of ["look", "lasso"]) {
-    const button = byId(tool);
-    button.addEventListener("click", () => { state.tool = tool; canvas.dataset.tool = tool; press("tools", button); });
-  }
+  for (const button of byId("tools").querySelectorAll("button"))
+    button.addEventListener("click", () => { state.tool = button.id; canvas.dataset.tool = button.id; press("tools", button); });
   byId("nearer").addEventListener("click", () => { seen.zoomBy(1.3); redraw(); });
   byId("farther").addEventListener("click", () => { seen.zoomBy(1 / 1.3); redraw(); });
   byId("whole").addEventListener("click", () => { seen.reset(); redraw(); });

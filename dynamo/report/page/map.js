@@ -2,7 +2,7 @@
 const canvas = byId("map");
 const seen = camera(models.places);
 const state = { colour: null, shape: null, tool: "look", near: null, chosen: null, place: null, selected: new Set(), loop: [] };
-const listeners = { place: () => {}, selected: () => {} };
+const listeners = { place: () => {}, selected: () => {}, drawn: () => {} };
 let coloured = encoding(null), shaped = encoding(null), screen = [], waiting = false;
 
 function redraw() {
@@ -25,6 +25,7 @@ function draw() {
   for (const index of order) drawModel(pen, index, size);
   drawPlace(pen);
   drawLoop(pen);
+  listeners.drawn(pen);
 }
 
 function drawFrame(pen) {
@@ -185,6 +186,7 @@ function listenToPointer() {
     moved += Math.hypot(right, down);
     from = point;
     if (state.tool === "lasso") state.loop.push(point);
+    else if (state.tool === "walk" && seen.flat) choose(null, seen.placeAt(...point));
     else if (moved > 4 && seen.flat) seen.shift = [seen.shift[0] + right, seen.shift[1] + down];
     else if (moved > 4) seen.turnBy(right / 150, down / 150);
     redraw();

@@ -1,0 +1,129 @@
+"""What a job does, in its own process."""
+
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+
+from dynamo.analysis.dynamics.linearisation import Linearisation
+from dynamo.analysis.dynamics.state_space import StateSpace, state_space
+from dynamo.contracts.errors import DynamoError, printable
+from dynamo.fit.embedding import EmbedOptions, embed
+from dynamo.fit.fit import Fit
+from dynamo.population.population import Population
+from dynamo.report.coordinates import with_new_models
+from dynamo.system.progress import Progress
+
+#: Starts of a search for fixed points, and inputs whose states they are.
+STARTS, INPUTS = 256, 64
+
+
+@attrs.frozen
+class Work:
+    """What is to be done; it goes to another process.
+
+    Attributes:
+        kind: ``fixed-points`` or ``embed``.
+        run: the run folder.
+        theta: where, for fixed points.
+        head: that reads the states.
+        held: the constant input: ``zeros`` or ``mean``.
+        population: the folder of new models.
+    """
+
+    kind: str
+    run: Path
+    theta: tuple[float, ...] = ()
+    head: str = ""
+    held: str = "zeros"
+    population: Path | None = None
+
+
+def work(asked: Work, told: Connection) -> None:
+    """Do it, and tell: ``("progress", done, total, note)``, at last ``("done", result)`` or ``("failed", why)``."""
+    torch.set_num_threads(1)  # answers come first
+
+    def progress(done: int, total: int, note: str | float = "", /) -> None:
+        told.send(("progress", int(done), int(total), note if isinstance(note, str) else f"loss {note:.4g}"))
+
+    try:
+        told.send(("done", KINDS[asked.kind](asked, progress)))
+    except DynamoError as error:
+        told.send(("failed", printable(str(error))))
+    except Exception as error:  # a fault of ours, which the browser should see rather than a job without an end
+        told.send(("failed", printable(f"{type(error).__name__}: {error}")[:500]))
+    finally:
+        told.close()
+
+
+def _fixed_points(asked: Work, progress: Progress) -> dict[str, Any]:
+    """Fixed and slow points as the report's page draws them."""
+    fit = Fit.load(asked.run)
+    if fit.probes is None:
+        raise DynamoError("this run has kept no inputs, from whose states the search could start")
+    model = fit.model_at(list(asked.theta), asked.head)
+    inputs = fit.probes[:INPUTS]
+    found = state_space(model, inputs, asked.held, starts=STARTS, progress=progress)
+    told = found.points.describe(found.linearisation)
+    if found.linearisation is None or found.portrait is None:
+        return {"told": told, "space": None}
+    return {"told": told, "space": _space(found, found.linearisation)}
+
+
+def _space(found: StateSpace, near: Linearisation) -> dict[str, Any]:
+    points, portrait = found.points, found.portrait
+    assert portrait is not None
+    inside, stable = ~points.is_outlier, near.is_stable
+    sorts = {
+        "stable fixed points": inside & points.is_fixed & stable,
+        "unstable fixed points": inside & points.is_fixed & ~stable,
+        "slow points": inside & ~points.is_fixed,
+    }
+    places = portrait.coordinates(points.states)
+    kinds = [
+        {"name": name, "places": places[which.numpy()].round(5).tolist()}
+        for name, which in sorts.items()
+        if bool(which.any())
+    ]
+    axes = [f"component {number + 1} ({share:.0%})" for number, share in enumerate(portrait.shares)]
+    return {"kinds": kinds, "lines": [line.round(5).tolist() for line in portrait.trajectories], "axes": axes}
+
+
+def _embed(asked: Work, progress: Progress) -> dict[str, Any]:
+    """New models on the map: θ, where they lie, and whether they are foreign."""
+    fit = Fit.load(asked.run)
+    assert asked.population is not None
+    new = embed(fit, Population.load(asked.population), options=EmbedOptions(), progress=progress)
+    _, places = with_new_models(fit, new)
+    flat = np.zeros((len(new.names), 2))
+    flat[:, : places.shape[1]] = places[:, :2]
+    return {
+        "models": [
+            {
+                "name": printable(name),
+                "theta": theta,
+                "head": new.placed.emulator.group_of(number),
+                "place": place,
+                "foreign": bool(foreign),
+                "figures": [None if value != value else value for value in figures],
+            }
+            for number, (name, theta, place, foreign, figures) in enumerate(
+                zip(
+                    new.names,
+                    new.theta.tolist(),
+                    flat.tolist(),
+                    new.is_foreign.tolist(),
+                    new.figures.tolist(),
+                    strict=True,
+                )
+            )
+        ]
+    }
+
+
+#: The kinds of work by name.
+KINDS: dict[str, Callable[[Work, Progress], dict[str, Any]]] = {"fixed-points": _fixed_points, "embed": _embed}
