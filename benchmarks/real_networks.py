@@ -34,7 +34,7 @@ from dynamo import Fit, Population, Trainer, import_networks, measure_fidelity, 
 
 #: So many inputs, steps of each, and a small fit.
 INPUTS, STEPS = 120, 30
-FIT = {"steps": 200, "meta_model": "gru:hidden_size=64", "batch_size": 128}
+FIT: dict[str, Any] = {"steps": 200, "meta_model": "gru:hidden_size=64", "batch_size": 128}
 #: How sparrow uses them: a value for a whole sequence, or one for each residue.
 WHOLE = ("asphericity", "prefactor", "re", "rg", "scaled_re", "scaled_rg", "scaling_exponent")
 CLASSES = ("dssp", "mitochondrial_targeting", "nuclear_export_signal", "nuclear_import_signal", "phosphorylation",
@@ -171,7 +171,10 @@ def main() -> None:
     parser.add_argument("--sparrow", type=Path, default=None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=200, help="of each fit")
+    parser.add_argument("--units", type=int, default=64, help="of the meta-model")
     arguments = parser.parse_args()
+    FIT.update(steps=arguments.steps, meta_model=f"gru:hidden_size={arguments.units}")
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     found = {}
