@@ -116,6 +116,7 @@ def test_walk_over_the_map(running, visit):
     page.mouse.down()
     for step in range(4):
         page.mouse.move(box["x"] + 120 + 60 * step, box["y"] + 110 + 50 * step, steps=3)
+        settled(page)
         thetas.append(theta_of(page))
     page.mouse.up()
     settled(page)
