@@ -86,7 +86,7 @@ def draw_evidence(axes: Axes, evidence: Evidence, shown: int = 12) -> None:
         axes.annotate(told, (0.5, row - 0.34), xycoords=("axes fraction", "data"), ha="center", fontsize="small")
     axes.set_ylim(min(len(evidence.cuts), shown) - 0.5, -0.7)
     axes.set_title(f"one cluster: p = {evidence.p_value:.2g}", fontsize="medium")
-    axes.set_xlabel("place along the widest coordinate, in standard deviations")
+    axes.set_xlabel("along the widest coordinate (s.d.)")
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
 
