@@ -71,7 +71,7 @@ def all_commands():
 
 def test_every_command_is_tested_and_has_the_option():
     found = all_commands()
-    assert set(found) == set(CALLS)
+    assert set(found) == set(CALLS) | {"serve"}  # which has no end
     for command in found.values():
         assert sum("--json" in parameter.opts for parameter in command.params) == 1
 

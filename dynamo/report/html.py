@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from dynamo.analysis.table import Table
+from dynamo.contracts.shown import brief
 from dynamo.report.charts import chart
 from dynamo.report.content import Content
 from dynamo.report.markup import Markup, element, together
@@ -64,6 +65,8 @@ class Behind:
     scripts: Mapping[str, str]
     style: str
     footer: str
+
+    __repr__ = brief
 
 
 def html(content: Content, behind: Behind | None = None) -> str:

@@ -108,21 +108,21 @@ class App:
 
     async def all_jobs(self, request: Request) -> Response:
         """GET /api/jobs: the jobs, without their results."""
-        return JSONResponse({"jobs": [{**job.table(), "result": None} for job in self.jobs.all()]})
+        return JSONResponse({"jobs": [{**job.answer(), "result": None} for job in self.jobs.all()]})
 
     async def start(self, request: Request) -> Response:
         """POST /api/jobs: begin ``fixed-points`` at a θ, or ``embed`` with a ``folder`` under the uploads."""
         table = read_json(await request.body())
         job = await self._in_turn(lambda: self.jobs.start(self._work(table)))
-        return JSONResponse(job.table(), status_code=202)
+        return JSONResponse(job.answer(), status_code=202)
 
     async def job(self, request: Request) -> Response:
         """GET /api/jobs/KEY: how far it is, and its result."""
-        return JSONResponse(self.jobs.get(request.path_params["key"]).table())
+        return JSONResponse(self.jobs.get(request.path_params["key"]).answer())
 
     async def cancel(self, request: Request) -> Response:
         """DELETE /api/jobs/KEY: stop it."""
-        return JSONResponse(self.jobs.cancel(request.path_params["key"]).table())
+        return JSONResponse(self.jobs.cancel(request.path_params["key"]).answer())
 
     def _work(self, table: Mapping[str, Any]) -> Work:
         """The work that is asked for.

@@ -11,6 +11,8 @@ import attrs
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dynamo.contracts.shown import brief
+
 #: The most bytes of a request; and of one that is read to its end, so that a browser hears that it is too large.
 LARGEST, DROPPED = 4 * 2**20, 64 * 2**20
 
@@ -42,6 +44,8 @@ class Guard:
     host: str
     port: int
     token: str
+
+    __repr__ = brief
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request, or pass it on."""

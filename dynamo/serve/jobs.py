@@ -12,6 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.shown import brief
 from dynamo.serve.work import Work, work
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -44,7 +45,9 @@ class Job:
     result: Mapping[str, Any] | None = None
     process: Any = attrs.field(default=None, repr=False)
 
-    def table(self) -> dict[str, Any]:
+    __repr__ = brief
+
+    def answer(self) -> dict[str, Any]:
         """For the browser."""
         return {
             "job": self.key,

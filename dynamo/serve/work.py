@@ -12,6 +12,7 @@ import torch
 from dynamo.analysis.dynamics.linearisation import Linearisation
 from dynamo.analysis.dynamics.state_space import StateSpace, state_space
 from dynamo.contracts.errors import DynamoError, printable
+from dynamo.contracts.shown import brief
 from dynamo.fit.embedding import EmbedOptions, embed
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
@@ -41,6 +42,8 @@ class Work:
     head: str = ""
     held: str = "zeros"
     population: Path | None = None
+
+    __repr__ = brief
 
 
 def work(asked: Work, told: Connection) -> None:

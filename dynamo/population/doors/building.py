@@ -19,6 +19,7 @@ from dynamo.contracts.errors import DynamoError, did_you_mean, printable
 from dynamo.contracts.files import one_line, read_bytes, sha256
 from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import DynamicalModel
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace, Readout
 from dynamo.population.base_model import MetadataValue
 from dynamo.population.doors.recurrent import Layout, RecurrentNetwork
@@ -107,6 +108,8 @@ class OwnModule:
     options: Mapping[str, str]
     make: Callable[..., Any]
     folders: bool = False
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, given: str, options: Mapping[str, str]) -> "OwnModule":

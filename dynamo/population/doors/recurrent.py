@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dynamo.contracts.errors import DynamoError, printable
+from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import Readout
 
 _WEIGHT = re.compile(r"(?:(.*)\.)?weight_ih_l(\d{1,3})(_reverse)?")
@@ -42,6 +43,8 @@ class Layout:
     readout: str | None
     shapes: Mapping[str, tuple[int, ...]]
     readout_bias: bool
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Layout":
