@@ -12,8 +12,8 @@ is the words' order, and every layer is a site.
 
 All meta-models of a question have the same number of parameters to 5 %. From the project's folder:
 
-    OMP_NUM_THREADS=1 nice -n 10 python benchmarks/transformers.py
-    python benchmarks/transformers.py both-ways --seeds 1
+    OMP_NUM_THREADS=1 nice -n 10 python benchmarks/transformer_maps.py
+    python benchmarks/transformer_maps.py both-ways --seeds 1
 """
 
 import argparse
