@@ -108,7 +108,9 @@ def test_rivals_see_the_same_and_embedding_finds_the_same_places(live_models, st
     fidelity = measure_fidelity(fit, live_models)
     assert torch.equal(*(embed(fit, models, fidelity).theta for models in (recorded(live_models), stored)))
     torch.testing.assert_close(embed(fit, stored, fidelity).theta, embed(fit, live_models, fidelity).theta)
-    for table in (compare(fit, models, "group", methods=["cka", "procrustes"]).table() for models in (live_models, stored)):
+    for table in (
+        compare(fit, models, "group", methods=["cka", "procrustes"]).table() for models in (live_models, stored)
+    ):
         assert [row[0] for row in table[1]] == ["dynamo", "cka", "procrustes"]
         assert all(cell is not None for row in table[1] for cell in row)
 
