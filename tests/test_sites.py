@@ -305,3 +305,18 @@ def test_every_question_to_a_map_of_many_depths_is_answered_or_refused_with_the_
     assert "states are compared site by site" in cka.reason
     with pytest.raises(DynamoError, match="no fixed points"):
         find_fixed_points(fit.model_at("deep"), torch.zeros(2), torch.zeros(4, 8))
+
+
+@pytest.mark.parametrize("sites", ["pool", "learned"])
+def test_an_emulation_has_the_sites_and_units_of_the_base_model(sites):
+    models = towers(2, 5)
+    fit = fitted(models, sites=sites)
+    inputs = models[0].data.test.inputs
+    for number, base in enumerate(models):
+        found = fit.emulate(base.name, inputs)
+        assert [state.shape[2:] for state in found.states] == [torch.Size(shape) for shape in base.state_shapes]
+        with torch.no_grad():
+            read = fit.emulator.reading_of(number)(fit.model_at(base.name).trajectory(inputs).states)
+            wanted = [own(part) for own, part in zip(fit.emulator.maps_of(number), read, strict=True)]
+        for one, other in zip(found.states, wanted, strict=True):
+            torch.testing.assert_close(one, other)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import Head
 from dynamo.contracts.shown import brief
-from dynamo.fit.emulated import Block, Emulated, Matrix
+from dynamo.fit.emulated import Block, Emulated, Matrix, as_base
 from dynamo.training.emulator import Emulator
 from dynamo.training.options import FitOptions, hidden_divergence, output_divergence
 from dynamo.training.sites import depth_among
@@ -181,16 +181,9 @@ def _readings(emulator: Emulator, block: Block) -> Iterator[tuple[int, int, Tens
     """For every model n and each of its sites what V_n makes of all emulators' states on real steps, ``[N, P, D]``."""
     shape = block.states[0].shape[:2]
     for number in range(len(emulator.thetas)):
-        mapped = _as_base(emulator, number, [states.flatten(0, 1) for states in block.states])
+        mapped = as_base(emulator, number, [states.flatten(0, 1) for states in block.states])
         for site, found in enumerate(mapped):
             yield site, number, block.real(found.reshape(*shape, *found.shape[1:])).flatten(2)
-
-
-def _as_base(emulator: Emulator, number: int, states: Sequence[Tensor]) -> Iterator[Tensor]:
-    """V_n(h) at each site of a base model, on the CPU."""
-    for state_map, read in zip(emulator.maps_of(number), emulator.reading_of(number)(states), strict=True):
-        found: Tensor = state_map(read.to(next(state_map.parameters(), read).device)).cpu()
-        yield found
 
 
 def _objective(emulated: Emulated, options: FitOptions) -> Matrix:
@@ -233,7 +226,7 @@ def _aligned(emulated: Emulated, options: FitOptions) -> Matrix:
     count = len(emulated.emulator.meta_model.state_shapes)
 
     def read(number: int, states: Sequence[Tensor]) -> Sequence[Tensor]:
-        own = list(_as_base(emulated.emulator, number, states))
+        own = list(as_base(emulated.emulator, number, states))
         places = [depth_among(site, count, len(own)) for site in range(count)]
         return [own[place + (share > 0.5)] for place, share in places]
 
@@ -296,7 +289,7 @@ def _activity(emulated: Emulated, options: FitOptions) -> Matrix:
     for block in emulated.blocks():
         weights = block.real_weights.double()
         for number in range(count):
-            for site, states in enumerate(_as_base(emulator, number, [part[number] for part in block.states])):
+            for site, states in enumerate(as_base(emulator, number, [part[number] for part in block.states])):
                 rows = block.real(states[None])[0].flatten(1).double()
                 own = torch.stack([weights @ rows, weights @ rows.square()])
                 moments[site, number] = moments.get((site, number), 0) + own

@@ -14,6 +14,7 @@ from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.options import option, positive
 from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, Trajectory
+from dynamo.fit.emulated import as_base
 from dynamo.fit.fidelity import Fidelity, agreement, measure_fidelity, unexplained
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
@@ -300,12 +301,8 @@ def _least(fit: Fit, head: str, inputs: Inputs, fidelity: Fidelity) -> Tensor:
         unlike = torch.zeros(2)
         if len(numbers) > 1:
             target, guess = at(theta[place]), at(theta[nearest[place]])
-            read = fit.emulator.reading_of(number)
-            maps = [deepcopy(state_map).cpu() for state_map in fit.emulator.maps_of(number)]
-            errors = [
-                float(unexplained(state_map(there), state_map(here), inputs.mask))
-                for state_map, there, here in zip(maps, read(guess.states), read(target.states), strict=True)
-            ]
+            there, here = (as_base(fit.emulator, number, found.states) for found in (guess, target))
+            errors = [float(unexplained(*pair, inputs.mask)) for pair in zip(there, here, strict=True)]
             errors = [error for error in errors if not isnan(error)] or [nan]
             unlike = torch.tensor([fmean(errors), 1 - agreement(guess, target, model.outputs)])
         figures.append(torch.tensor(own[fit.names[number]]) - unlike)

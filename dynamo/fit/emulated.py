@@ -4,7 +4,6 @@ All emulators share the meta-model's state space, so that what two of them do ca
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
@@ -53,9 +52,14 @@ def emulate(fit: "Fit", theta: Tensor | Sequence[float] | str, inputs: Any, head
     run_at = run(model, inputs.to("cpu"))
     if not isinstance(theta, str):
         return run_at
-    maps = [deepcopy(state_map).cpu() for state_map in fit.emulator.maps_of(fit.names.index(theta))]
-    states = tuple(state_map(state) for state_map, state in zip(maps, run_at.states, strict=True))
-    return attrs.evolve(run_at, states=states)
+    return attrs.evolve(run_at, states=tuple(as_base(fit.emulator, fit.names.index(theta), run_at.states)))
+
+
+def as_base(emulator: Emulator, number: int, states: Sequence[Tensor]) -> Iterator[Tensor]:
+    """V_n(h) at each site of a base model, on the CPU, from the meta-model's states at its sites."""
+    for state_map, read in zip(emulator.maps_of(number), emulator.reading_of(number)(states), strict=True):
+        found: Tensor = state_map(read.to(next(state_map.parameters(), read).device)).cpu()
+        yield found
 
 
 @attrs.frozen(eq=False)
