@@ -190,6 +190,20 @@ def busy(step: Callable[[], None], clock: Clock, steps: int = 10) -> float:
 # The questions. ------------------------------------------------------------------------------------------------------
 
 
+def raced(
+    models: str, plain: PlainGRU | PlainResNet, fit: Trainer, examples: int, clock: Clock, seconds: float
+) -> dict[str, Any]:
+    """A row: steps of the plain form beside those of a fit, with so many examples each."""
+    row: dict[str, Any] = {"models": models, "batch": examples}
+    row["plain ms"] = clock.step_time(partial(plain.advance, 0), seconds)
+    with running(fit) as step:
+        row["fit ms"] = clock.step_time(step, seconds)
+        row["device busy"] = busy(step, clock)
+    row["plain examples/s"] = 1000 * BATCH / row["plain ms"]
+    row["fit examples/s"] = 1000 * examples / row["fit ms"]
+    return row
+
+
 def throughput(clock: Clock, quick: bool) -> Iterator[dict[str, Any]]:
     each = clock.left / 10
     for count in (8,) if quick else (8, 32, 128):
@@ -199,28 +213,12 @@ def throughput(clock: Clock, quick: bool) -> Iterator[dict[str, Any]]:
             chosen = options(
                 "laptop", clock.device, batch_size=preset_steps, models_per_step=per_step or min(32, count)
             )
-            fit = Trainer(held, chosen)
-            row = {"models": f"{count} GRUs", "batch": preset_steps}
-            row["plain ms"] = clock.step_time(partial(plain.advance, 0), each / 2)
-            with running(fit) as step:
-                row["fit ms"] = clock.step_time(step, each / 2)
-                row["device busy"] = busy(step, clock)
-            row["plain examples/s"] = 1000 * BATCH / row["plain ms"]
-            row["fit examples/s"] = 1000 * preset_steps / row["fit ms"]
-            yield row
+            yield raced(f"{count} GRUs", plain, Trainer(held, chosen), preset_steps, clock, each / 2)
     held = there(residual_population(8), clock.device)
     plain_images_form = PlainResNet(held, clock.device)
     for precision, last in (("float32", False), ("bfloat16", True)):
         chosen = options("laptop-cnn", clock.device, precision=precision, channels_last=last, steps=10_000)
-        fit = Trainer(held, chosen)
-        row = {"models": f"8 ResNets, {precision}", "batch": BATCH}
-        row["plain ms"] = clock.step_time(partial(plain_images_form.advance, 0), each / 2)
-        with running(fit) as step:
-            row["fit ms"] = clock.step_time(step, each / 2)
-            row["device busy"] = busy(step, clock)
-        row["plain examples/s"] = 1000 * BATCH / row["plain ms"]
-        row["fit examples/s"] = 1000 * BATCH / row["fit ms"]
-        yield row
+        yield raced(f"8 ResNets, {precision}", plain_images_form, Trainer(held, chosen), BATCH, clock, each / 2)
 
 
 @torch.no_grad()

@@ -1,7 +1,5 @@
 """Runs that reports are made of, and where a browser is to open them in."""
 
-import shutil
-
 import torch
 
 from dynamo import Dataset, FitOptions, Population, Spec, Trainer
@@ -11,8 +9,6 @@ from dynamo.fit.fit import Fit
 from dynamo.population.base_model import BaseModel
 from dynamo.registry import make
 from problems import base_model
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 SENTENCES = Spec.of("synthetic-sentiment:train_size=60,test_size=20")
 DIGITS = Spec.of("digits-rows")

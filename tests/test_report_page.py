@@ -16,21 +16,10 @@ from dynamo.report.content import content_of
 from dynamo.report.coordinates import map_coordinates
 from dynamo.report.html import html
 from dynamo.report.section import Section
-from reports import CHROMIUM, DIGITS, FLIP_FLOP, IMAGES, SENTENCES, save_run
+from reports import DIGITS, FLIP_FLOP, IMAGES, SENTENCES, save_run
 
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 HOSTILE = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">'\"&\u202e"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with api.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module", params=[SENTENCES, DIGITS, FLIP_FLOP, IMAGES], ids=lambda spec: spec.name)

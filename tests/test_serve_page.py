@@ -13,20 +13,9 @@ pytest.importorskip("uvicorn", reason="the package uvicorn is not installed")
 
 from dynamo.contracts.trajectory import Inputs
 from dynamo.serve.points import POINTS
-from reports import CHROMIUM, IMAGES, SENTENCES, save_run
+from reports import IMAGES, SENTENCES, save_run
 from serving import serving
 from test_report_page import NARROW, WIDE, answers_of, click, free_point, on_screen, table_of, theta_of, typed
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with api.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
