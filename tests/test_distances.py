@@ -611,3 +611,18 @@ def test_the_option_names_every_kind_and_the_default():
     named, default = option.help.removesuffix("]").split(" [default: ")
     assert set(named.replace(" or ", ", ").split(", ")) == set(KINDS)
     assert default == DEFAULT
+
+
+def test_the_default_distance_runs_the_emulators_once(monkeypatch):
+    fit, models = fitted(count=3)
+    probes, runs = draw_probes(models, 8), []
+    whole = fit.distances("combined", probes=probes).matrix
+    run = type(fit.emulator.meta_model).states
+    monkeypatch.setattr(
+        type(fit.emulator.meta_model), "states", lambda self, *given: runs.append(1) or run(self, *given)
+    )
+    assert (fit.distances("combined", probes=probes).matrix == whole).all()
+    assert len(runs) == 1
+    monkeypatch.setattr("dynamo.fit.emulated.BLOCK", 1)  # nothing fits: an input at a time, and again for each part
+    assert fit.distances("combined", probes=probes).matrix == pytest.approx(whole, rel=1e-4)
+    assert len(runs) == 1 + 3 * len(probes)

@@ -91,7 +91,7 @@ def _pullback(emulated: Emulated, options: FitOptions) -> Matrix:
     shifts = step * torch.eye(dimensions, dtype=thetas.dtype)
     places = torch.cat([centre + shifts, centre - shifts])
     around = attrs.evolve(
-        emulated, thetas=places, names=["the mean of all thetas"] * len(places), projection=0, reference=None
+        emulated, thetas=places, names=["the mean of all thetas"] * len(places), projection=0, reference=None, kept=None
     )
     # A row of zeros beside the slopes: the products of slopes follow from their distances to it and to each other.
     squared, _ = around.squared(lambda block: [_slopes(state, step) for state in block.states])
@@ -314,7 +314,7 @@ def _combined(emulated: Emulated, options: FitOptions) -> Matrix:
     """√(⅓(s² + o² + a²)): ``states``, ``outputs`` and ``activity``, each in units of its median between different
     models; the unit of activity is at least a tenth, so that where it varies as little as by chance it hardly counts.
     """
-    upper = np.triu_indices(emulated.setting_units, 1)
+    emulated, upper = emulated.run_once(), np.triu_indices(emulated.setting_units, 1)
     kinds = ((_states, 0.0), (_outputs, 0.0), (_activity, ACTIVITY))
     parts = [_in_medians(measure(emulated, options), upper, least) for measure, least in kinds]
     return _root(np.mean(np.square(parts), axis=0))

@@ -111,6 +111,7 @@ class Emulated:
         seed: of the projection.
         progress: called with (inputs done, inputs).
         reference: so many of the places, from the first on, set the units of distances; None for all.
+        kept: what they do, where they have been run already, see :meth:`run_once`.
     """
 
     emulator: Emulator
@@ -121,6 +122,7 @@ class Emulated:
     seed: int = 0
     progress: Progress = silent
     reference: int | None = None
+    kept: Sequence[Block] | None = None
 
     __repr__ = brief
 
@@ -139,18 +141,31 @@ class Emulated:
         """How many of the places set the units."""
         return len(self) if self.reference is None else self.reference
 
-    @torch.no_grad()
+    @property
+    def _examples_at_a_time(self) -> int:
+        """How many inputs a block holds."""
+        sizes = sum(int(np.prod(shape)) for shape in self.emulator.meta_model.state_shapes)
+        return max(1, min(PASS, BLOCK // max(1, sizes * self.probes.mask.shape[1] * len(self))))
+
+    def run_once(self) -> "Emulated":
+        """The same, for several questions: where one block holds all that they do, they are run now and not again."""
+        is_one = self.kept is None and len(self.probes) <= self._examples_at_a_time
+        return attrs.evolve(self, kept=list(self.blocks())) if is_one else self
+
     def blocks(self) -> Iterator[Block]:
-        """Run every emulator on all inputs: one pass each, several of them and some inputs at a time.
+        """What every emulator does on all inputs, some inputs at a time.
 
         Raises:
             DynamoError: states that are not finite.
         """
+        return self._run() if self.kept is None else iter(self.kept)
+
+    @torch.no_grad()
+    def _run(self) -> Iterator[Block]:
+        """Run them: one pass each, several of them and some inputs at a time."""
         model, probes = self.emulator.meta_model, self.probes
         device = device_of(self.emulator)
-        steps = probes.mask.shape[1]
-        size = sum(int(np.prod(shape)) for shape in model.state_shapes) * steps * len(self)
-        count = max(1, min(PASS, BLOCK // max(1, size)))
+        count = self._examples_at_a_time
         thetas = self.thetas.to(device=device, dtype=self.emulator.thetas[0].dtype)
         for start in range(0, len(probes), count):
             part = probes[start : start + count]
