@@ -44,7 +44,7 @@ def command(population: Path, options: dict[str, Any], **values: Any) -> None:
     Every architecture is trained on every fraction with every seed. Base models see the first half of the training
     data (or the given fraction of it); the other half is kept, without labels, for the meta-model.
     """
-    from dynamo.population.manifest import read_entries
+    from dynamo.population.entries import read_entries
     from dynamo.report import terminal
     from dynamo.training.base_models import BaseTrainingOptions
     from dynamo.training.train_population import train_population

@@ -15,7 +15,8 @@ from dynamo.contracts.files import read_bytes
 from dynamo.contracts.shown import folded, short, table_html
 from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Trajectory, at_readout
-from dynamo.fit.fit import FIDELITY, RUN, Fit, add_file, saved_files
+from dynamo.fit.fit import Fit
+from dynamo.fit.run_folder import FIDELITY, RUN, add_file, saved_files
 from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
 from dynamo.population.recording import trajectories, trajectories_of

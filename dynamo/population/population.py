@@ -29,14 +29,14 @@ from dynamo.contracts.options import Spec
 from dynamo.contracts.shown import listed, table_html
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.population.base_model import BaseModel
+from dynamo.population.entries import MANIFEST, read_entries
 from dynamo.population.examples import Tokenizer
 from dynamo.population.live import live_models
-from dynamo.population.manifest import EXAMPLES, MANIFEST, PopulationWriter, open_model, read_entries
+from dynamo.population.manifest import EXAMPLES, Opener, PopulationWriter
 from dynamo.population.recorded import Trajectories, check_covers
 from dynamo.population.recording import run
 from dynamo.population.stored_data import StoredData
 from dynamo.population.systems import from_recordings
-from dynamo.population.weights import Form
 from dynamo.population.wrapping.wrap import Kind
 from dynamo.registry import full_spec, make
 from dynamo.system.devices import find_device
@@ -441,9 +441,9 @@ class Population(Sequence[BaseModel]):
         folder = Path(folder)
         if not folder.is_dir():
             raise DynamoError(f"there is no population at {folder}: make one with `dynamo train {folder}`")
-        forms: dict[str, Form] = {}
+        opener = Opener(folder)
         entries = [entry for entry in read_entries(folder) if names is None or entry["name"] in names]
-        return cls([open_model(folder, entry, forms) for entry in entries], path=folder)
+        return cls([opener.open(entry) for entry in entries], path=folder)
 
 
 def _made(data: Dataset | StoredData | Spec) -> Dataset:
