@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 from unicodedata import combining, normalize
 from zipfile import ZipFile
 
@@ -150,7 +150,7 @@ def check_digest(path: Path, digest: str, *, within: Path | None = None) -> None
 
 
 @contextmanager
-def _opened(path: Path, within: Path | None, most: int) -> Iterator[tuple[BinaryIO, int]]:
+def _opened(path: Path, within: Path | None, most: int) -> Iterator[tuple[io.BufferedReader, int]]:
     """A regular file and its size; what goes wrong is a clear error."""
     if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
         raise UnusableFileError(

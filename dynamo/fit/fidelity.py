@@ -1,6 +1,7 @@
 """Fidelity: how well the meta-model at θ_n imitates base model n, on test data that neither of them was trained on."""
 
 import csv
+from collections.abc import Sequence
 from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
@@ -97,6 +98,11 @@ class Fidelity:
         values = [getattr(model, figure) for model in self.models]
         known = [value for value in values if not isnan(value)]
         return fmean(known) if known else nan
+
+    def of(self, names: Sequence[str]) -> "Fidelity":
+        """That of some models, by their names; those that are not there are left out."""
+        known = {model.name: model for model in self.models}
+        return Fidelity(tuple(known[name] for name in names if name in known))
 
     @property
     def poor(self) -> tuple[ModelFidelity, ...]:

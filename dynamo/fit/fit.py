@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -116,7 +117,9 @@ class Fit:
         """
         from dynamo.fit.fidelity import is_measured, read_fidelity
 
-        return read_fidelity(self.folder) if self.folder is not None and is_measured(self.folder) else None
+        if self.folder is None or not is_measured(self.folder):
+            return None
+        return read_fidelity(self.folder).of(self.names)
 
     def to(self, device: torch.device | str) -> "Fit":
         """This fit, its emulator being moved to a device, where all that is asked of it then runs.
@@ -137,6 +140,54 @@ class Fit:
             if key not in metadata:
                 raise DynamoError(f"model {name!r} has no metadata {key!r}: {did_you_mean(key, metadata)}")
         return [metadata[key] for metadata in self.metadata]
+
+    def select(self, names: Sequence[str]) -> "Fit":
+        """The fit with some of its base models alone: the same meta-model, and a map of fewer points. Whether a
+        population has the weights that it was fitted to is not checked by it.
+
+        Args:
+            names: of the base models, in the order that they shall have.
+
+        Raises:
+            DynamoError: no names, names used twice, or a base model that is not there.
+
+        Example:
+            >>> from dynamo import Fit
+            >>> fit = Fit.load("run")
+            >>> some = fit.select(fit.names[:2])
+            >>> len(some.distances())
+            2
+        """
+        numbers, known = {name: number for number, name in enumerate(self.names)}, self.names
+        for name in names:
+            if name not in numbers:
+                raise DynamoError(f"no base model is called {name!r}: {did_you_mean(name, known)}")
+        if not names or len(set(names)) < len(names):
+            raise DynamoError("a fit of some base models needs at least one of them, and each once")
+        chosen = [numbers[name] for name in names]
+        return attrs.evolve(
+            self,
+            emulator=self.emulator.select(chosen),
+            metadata=[self.metadata[number] for number in chosen],
+            source={key: value for key, value in self.source.items() if key == "path"},
+        )
+
+    def sample(self, count: int, seed: int = 0) -> "Fit":
+        """The fit with so many of its base models, drawn at random and in their order; all, where there are no more.
+
+        Args:
+            count: how many.
+            seed: of the draw.
+
+        Raises:
+            DynamoError: a count below 1.
+        """
+        if count < 1:
+            raise DynamoError(f"a sample of {count} base models was asked for: ask for at least 1")
+        if count >= len(self.names):
+            return self
+        drawn = np.random.default_rng(seed).choice(len(self.names), size=count, replace=False)
+        return self.select([self.names[number] for number in sorted(drawn)])
 
     def open_population(self, path: Path | str | None = None) -> Population:
         """The base models of this fit, in the order of the thetas.
@@ -170,7 +221,7 @@ class Fit:
         where = "the population" if population.path is None else f"the population {population.path}"
         if [base.name for base in population] != self.names:
             raise DynamoError(f"{where} has other models, or another order, than this run was fitted to")
-        if population.fingerprint != self.source.get("fingerprint"):
+        if population.fingerprint != self.source.get("fingerprint", population.fingerprint):
             raise DynamoError(f"the base models of {where} have other weights than those that this run was fitted to")
         data = self.source.get("data")
         if data is not None and population.data_fingerprints != data:

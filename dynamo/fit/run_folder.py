@@ -174,15 +174,15 @@ def open_emulator(blueprint: Blueprint, files: Sequence[TensorFile], where: str)
     count = len(blueprint.subjects)
     emulator.readings = OnDemand(count, lambda number: filled(emulator.new_reading(number), f"readings.{number}."))
     emulator.state_maps = OnDemand(count, maps)
-    return emulator.eval() if count == 0 else _evaluating(emulator)
+    return _evaluating(emulator)
 
 
 def _evaluating(emulator: Emulator) -> Emulator:
     """In eval mode, but for the parts that are not read yet and come in that mode."""
     for part in (emulator, emulator.readings, emulator.state_maps):
         part.training = False
-    for part in (emulator.meta_model, emulator.heads, emulator.thetas):
-        part.eval()
+    for read in (emulator.meta_model, emulator.heads, emulator.thetas):
+        read.eval()
     return emulator
 
 

@@ -58,6 +58,11 @@ class PopulationWriter:
             check_writable(folder / part)
         check_writable(folder)
 
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The tables of the models that are there."""
+        return self._entries.models
+
     def check(self, base: BaseModel, inputs: Inputs | None = None) -> None:
         """Raise a clear error where the model cannot be written, or would not be read again as it is.
 
@@ -80,7 +85,7 @@ class PopulationWriter:
 
     def check_data(self, data: Spec, fingerprint: str) -> None:
         """Raise a clear error where models of the folder were trained on other data under the same spec."""
-        for entry in self._entries.models:
+        for entry in self.entries:
             if _kept(entry):
                 continue
             there = resolved(Spec.of(entry["dataset"]), entry.get("data_paths"), self.folder)
@@ -168,7 +173,7 @@ class PopulationWriter:
             return {"dataset": spec.table(), "data_paths": relative_paths(spec, self.folder) or None}
         if id(data) not in self._data:
             content = data.content() if isinstance(data, StoredData) else data_to_bytes(data)
-            files = dict(filter(None, map(_kept, self._entries.models)))
+            files = dict(filter(None, map(_kept, self.entries)))
             name = next((name for name, digest in files.items() if digest == sha256(content)), None)
             if name is None:
                 name = f"data{f'-{len(files) + 1}' if files else ''}.safetensors"

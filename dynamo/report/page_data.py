@@ -42,7 +42,7 @@ def page_data(content: Content, spaces: Sequence[Mapping[str, Any]]) -> dict[str
                 if any(isfinite(getattr(model, name)) for model in fidelity)
             ],
             "places": [[float(f"{value:.7g}") for value in place] for place in xyz.tolist()],
-            "floor": content.drawn.distances.floor,
+            "floor": content.drawn.floor,
             "shares": [float(f"{share:.4g}") for share in places.shares.tolist()[:3]],
             "theta": [[float(f"{value:.9g}") for value in theta] for theta in fit.theta.tolist()],
             "heads": [subject.head for subject in fit.emulator.blueprint.subjects],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, cast
 
+import attrs
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
@@ -17,6 +18,7 @@ from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.registry import make
 from dynamo.training.blueprint import Blueprint
+from dynamo.training.on_demand import OnDemand
 from dynamo.training.sites import Reading
 
 #: The lists of modules of which each base model has its own.
@@ -94,6 +96,18 @@ class Emulator(nn.Module):
             make("state-map", self.blueprint.state_map, StateMap, meta, base)
             for meta, base in zip(*shapes, strict=True)
         )
+
+    def select(self, numbers: Sequence[int]) -> "Emulator":
+        """The emulator of some of the base models, by their numbers; it has its parts in common with this one."""
+        some = Emulator.__new__(Emulator)
+        nn.Module.__init__(some)
+        subjects = tuple(self.blueprint.subjects[number] for number in numbers)
+        some.blueprint = attrs.evolve(self.blueprint, subjects=subjects)
+        some.meta_model, some.heads, some.training = self.meta_model, self.heads, self.training
+        some.readings = OnDemand(len(numbers), lambda number: self.readings[numbers[number]])
+        some.state_maps = OnDemand(len(numbers), lambda number: self.state_maps[numbers[number]])
+        some.thetas = nn.ParameterList(self.thetas[number] for number in numbers)
+        return some
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As that of any module, part by part: torch looks through all names for each of many parts."""
