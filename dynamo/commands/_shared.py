@@ -81,7 +81,9 @@ def colour_option(what: str) -> Callable[[Decorated], Decorated]:
 
 def by_option(text: str, *, required: bool = False) -> Callable[[Decorated], Decorated]:
     """``--by``: the metadata whose values name the groups."""
-    return click.option("--by", default=None, required=required, metavar="KEY", help=text)
+    # click takes a default that is given, None too, for an answer to what is required.
+    default: dict[str, Any] = {} if required else {"default": None}
+    return click.option("--by", required=required, metavar="KEY", help=text, **default)
 
 
 def head_option(what: str) -> Callable[[Decorated], Decorated]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dynamo.contracts.data import Dataset
+from dynamo.contracts.encoding import Reencoded
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import refuse_links, sha256, write_bytes
 from dynamo.contracts.options import Spec, plain_table
@@ -122,7 +123,10 @@ class PopulationWriter:
         content = tensors_to_bytes(base.model.state_dict())
         write_bytes(self.folder / weights, content)
         architecture = full_spec("architecture", base.architecture).table()
-        return {"weights": weights, "sha256": sha256(content), "architecture": architecture}
+        entry = {"weights": weights, "sha256": sha256(content), "architecture": architecture}
+        if base.reading is not None:
+            entry["encoding"] = {"name": base.reading[0], "inputs": base.reading[1].table()}
+        return entry
 
     def _write_recording(self, base: BaseModel) -> dict[str, Any]:
         name, found = f"{RECORDINGS}/{base.name}.safetensors", base.recorded
@@ -159,7 +163,7 @@ def check_rebuilt(base: BaseModel, inputs: Inputs) -> None:
     """
     assert base.architecture is not None
     model, where = base.model, f"model {base.name!r}"
-    build = partial(make, "architecture", base.architecture, DynamicalModel, base.inputs, base.outputs)
+    build = partial(build_model, base.architecture, base.inputs, base.outputs, base.reading)
     with torch.random.fork_rng(devices=[]):
         again = load_module(build, {name: value.cpu() for name, value in model.state_dict().items()}, where)
     found, wanted = next(trajectories(again, inputs)), next(trajectories(model, inputs))
@@ -198,6 +202,7 @@ def open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) -
         architecture = None if "recording" in entry else Spec.of(entry["architecture"])
         dataset = _find_data(folder, entry, where)
         inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
+        reading = _reading(entry.get("encoding"))
     except DynamoError as error:
         raise DynamoError(f"{where}: {error}") from None
     metadata, fingerprint = entry.get("metadata", entry.get("labels", {})), entry.get("data_fingerprint")
@@ -210,11 +215,40 @@ def open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) -
         recording = StoredRecording(name, inputs, outputs, *file, where, weights)
         return BaseModel(name, recording, dataset, metadata, data_fingerprint=fingerprint)
     path, digest = find_inside(folder, str(entry["weights"]), f"{where}: the weights"), entry.get("sha256")
-    kind = repr((architecture, inputs, outputs))
+    kind = repr((architecture, inputs, outputs, reading))
     if kind not in forms:
-        forms[kind] = Form.of(partial(make, "architecture", architecture, DynamicalModel, inputs, outputs), where)
+        forms[kind] = Form.of(partial(build_model, architecture, inputs, outputs, reading), where)
     stored = StoredModel(name, forms[kind], path, None if digest is None else str(digest), where)
     return BaseModel(name, stored, dataset, metadata, architecture, fingerprint)
+
+
+def build_model(
+    architecture: Spec, inputs: InputSpace, outputs: OutputSpace, reading: tuple[str, InputSpace] | None = None
+) -> DynamicalModel:
+    """A new network of an architecture.
+
+    Args:
+        architecture: its spec.
+        inputs: the input space of its data set.
+        outputs: its output space.
+        reading: the encoding of the inputs that it reads, by name, and its space; None where it reads them as they are.
+
+    Raises:
+        DynamoError: it cannot be built for these spaces.
+    """
+    if reading is None:
+        return make("architecture", architecture, DynamicalModel, inputs, outputs)
+    encoding, own = reading
+    return Reencoded(make("architecture", architecture, DynamicalModel, own, outputs), encoding, inputs)
+
+
+def _reading(table: Any) -> tuple[str, InputSpace] | None:
+    """The encoding that an entry's model reads, and its space."""
+    if table is None:
+        return None
+    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str) or "inputs" not in table:
+        raise DynamoError("the encoding must be a table with 'name' and 'inputs'")
+    return table["name"], InputSpace.of(table["inputs"])
 
 
 def _recording_file(folder: Path, table: Any, where: str) -> tuple[Path, str]:

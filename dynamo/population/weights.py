@@ -13,6 +13,7 @@ import torch
 from torch.nn.modules import module as registration
 from torch.overrides import TorchFunctionMode
 
+from dynamo.contracts.encoding import Reencoded
 from dynamo.contracts.errors import DynamoError, PluginError, printable
 from dynamo.contracts.files import one_line, read_bytes, sha256
 from dynamo.contracts.protocols import DynamicalModel
@@ -34,6 +35,7 @@ class Form:
         build: makes the module, with weights that mean nothing.
         inputs, outputs, state_shapes: those of the module.
         state: its state dict, without memory.
+        reading: the encoding that it reads and its space; None where it reads the inputs as they are.
     """
 
     build: Callable[[], DynamicalModel]
@@ -41,6 +43,7 @@ class Form:
     outputs: OutputSpace
     state_shapes: tuple[tuple[int, ...], ...]
     state: Mapping[str, torch.Tensor]
+    reading: tuple[str, InputSpace] | None = None
 
     __repr__ = brief
 
@@ -53,7 +56,7 @@ class Form:
         """
         module = _built_without_memory(build, where)
         state = {key: tensor.to("meta") for key, tensor in module.state_dict().items()}
-        return cls(build, module.inputs, module.outputs, module.state_shapes, state)
+        return cls(build, module.inputs, module.outputs, module.state_shapes, state, reading_of(module))
 
 
 class StoredModel:
@@ -70,7 +73,7 @@ class StoredModel:
         where: what it belongs to, for messages.
 
     Attributes:
-        inputs, outputs, state_shapes: those of the model.
+        inputs, outputs, state_shapes, reading: those of the model.
         fingerprint: the sha256 of the model's state dict in the safetensors format.
 
     Raises:
@@ -79,6 +82,7 @@ class StoredModel:
 
     def __init__(self, name: str, form: Form, path: Path, digest: str | None, where: str) -> None:
         self.inputs, self.outputs, self.state_shapes = form.inputs, form.outputs, form.state_shapes
+        self.reading = form.reading
         self._build, self._name, self._path, self._where = form.build, name, path.absolute(), where
         self._digest = sha256(read_bytes(path)) if digest is None else digest
         self._held: Callable[[], DynamicalModel | None] = _nothing
@@ -117,6 +121,11 @@ class StoredModel:
 
 def _nothing() -> None:
     return None
+
+
+def reading_of(model: DynamicalModel) -> tuple[str, InputSpace] | None:
+    """The encoding that a model reads, and its space; None where it reads the inputs as they are."""
+    return (model.encoding, model.model.inputs) if isinstance(model, Reencoded) else None
 
 
 def check_finite(model: torch.nn.Module, name: str) -> None:
