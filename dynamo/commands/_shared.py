@@ -86,6 +86,16 @@ def by_option(text: str, *, required: bool = False) -> Callable[[Decorated], Dec
     return click.option("--by", required=required, metavar="KEY", help=text, **default)
 
 
+def without_option() -> Callable[[Decorated], Decorated]:
+    """``--without``: metadata whose groups' means are taken off."""
+    return click.option(
+        "--without",
+        default=None,
+        metavar="KEY",
+        help="metadata to account for, such as encoding: the mean of the models that share its value is taken off each",
+    )
+
+
 def head_option(what: str) -> Callable[[Decorated], Decorated]:
     """``--head``, of several."""
     return click.option("--head", default=None, help=f"the head that {what}; needed where there are several")
@@ -230,6 +240,14 @@ class AskedRun:
 
         noise = NoiseFloor.read(self.path / "distances", apart.kind)
         return apart if noise is None else apart.with_floor(noise)
+
+    def without(self, apart: "Distances", key: str | None) -> "Distances":
+        """The same, with the means of the groups that share a value of that metadata taken off.
+
+        Raises:
+            DynamoError: some models lack it, or each has a value of its own.
+        """
+        return apart if key is None else apart.without(key, self.fit.values_of(key))
 
     def colours(self, key: str | None) -> "tuple[str | None, list[MetadataValue] | None]":
         """The key of the metadata that colours the models, and its value for each model.

@@ -108,6 +108,8 @@ def with_encodings(inputs: Inputs, words: Sequence[Words], readers: Mapping[str,
         words: the texts, each with the words that stand there.
         readers: the other encodings by name.
     """
+    if not readers or not words:
+        return inputs
     times = _padded([found.ends for found in words])
     for name, reader in readers.items():
         read = [reader.read(found) for found in words]
