@@ -31,7 +31,6 @@ from dynamo import (
     BaseModel,
     Dataset,
     DynamicalModel,
-    Fidelity,
     Fit,
     Population,
     Reencoded,
@@ -42,6 +41,7 @@ from dynamo import (
     train_population,
 )
 from dynamo.analysis.rivals.compare import compare
+from dynamo.fit.fidelity import Fidelity
 from dynamo.population.scores import score
 from dynamo.registry import make
 from dynamo.training.base_models import BaseTrainingOptions
@@ -53,6 +53,7 @@ ARCHITECTURE = "gru:hidden_size=32,embedding_size=24"
 TRAINING = BaseTrainingOptions(epochs=5, batch_size=64, learning_rate=3e-3)
 STEPS, RIVALS = 700, ("cka", "rsa", "procrustes", "output-disagreement")
 UNITS = 24
+META_MODELS = ("transformer:layers=2,hidden_size=64", "gru-stack:layers=2,bidirectional=true,hidden_size=64")
 
 
 @cache
