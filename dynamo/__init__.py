@@ -23,6 +23,8 @@ _WHERE = {
     "DynamoError": "dynamo.contracts.errors",
     "embed": "dynamo.fit.embedding",
     "EmbedOptions": "dynamo.fit.embedding",
+    "encode_texts": "dynamo.population.encoded_texts",
+    "Encoding": "dynamo.contracts.encoding",
     "Examples": "dynamo.contracts.data",
     "Fit": "dynamo.fit.fit",
     "fit_population": "dynamo.report.fit_population",
@@ -43,6 +45,7 @@ _WHERE = {
     "record": "dynamo.population.recording",
     "RecurrentMetaModel": "dynamo.contracts.protocols",
     "RecurrentModel": "dynamo.contracts.protocols",
+    "Reencoded": "dynamo.contracts.encoding",
     "register": "dynamo.registry",
     "Spec": "dynamo.contracts.options",
     "StateMap": "dynamo.contracts.protocols",
@@ -65,6 +68,8 @@ if TYPE_CHECKING:
     from dynamo.contracts.components import Component as Component
     from dynamo.contracts.data import Dataset as Dataset
     from dynamo.contracts.data import Examples as Examples
+    from dynamo.contracts.encoding import Encoding as Encoding
+    from dynamo.contracts.encoding import Reencoded as Reencoded
     from dynamo.contracts.errors import DynamoError as DynamoError
     from dynamo.contracts.hookspecs import hookimpl as hookimpl
     from dynamo.contracts.options import Spec as Spec
@@ -88,6 +93,7 @@ if TYPE_CHECKING:
     from dynamo.fit.ranks import Ranks as Ranks
     from dynamo.population.base_model import BaseModel as BaseModel
     from dynamo.population.doors.networks import import_networks as import_networks
+    from dynamo.population.encoded_texts import encode_texts as encode_texts
     from dynamo.population.population import Population as Population
     from dynamo.population.recording import record as record
     from dynamo.population.wrapping.wrap import wrap as wrap

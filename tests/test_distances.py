@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import cdist, pdist, squareform
 from torch import nn
 from torch.nn import functional
 
@@ -16,7 +16,16 @@ from dynamo import DynamoError, Fit, FitOptions, Inputs, InputSpace, OutputSpace
 from dynamo.commands.analyse.distances import command
 from dynamo.contracts.protocols import MetaModel
 from dynamo.fit.distance_kinds import KINDS, DistanceKind
-from dynamo.fit.distances import DEFAULT, Distances, NoiseFloor, add_twins, distances, noise_floor, twin_floor
+from dynamo.fit.distances import (
+    DEFAULT,
+    Distances,
+    NoiseFloor,
+    add_twins,
+    distances,
+    noise_floor,
+    twin_floor,
+    without_groups,
+)
 from dynamo.fit.emulated import Emulated
 from dynamo.fit.probes import draw_probes, kept_probes
 from dynamo.registry import full_spec
@@ -626,3 +635,28 @@ def test_the_default_distance_runs_the_emulators_once(monkeypatch):
     monkeypatch.setattr("dynamo.fit.emulated.BLOCK", 1)  # nothing fits: an input at a time, and again for each part
     assert fit.distances("combined", probes=probes).matrix == pytest.approx(whole, rel=1e-4)
     assert len(runs) == 1 + 3 * len(probes)
+
+
+def test_what_groups_differ_in_on_average_is_taken_off():
+    generator = np.random.default_rng(3)
+    groups = np.array(list("aaabbbbcc"))
+    places, offsets = generator.normal(size=(9, 4)), dict(zip("abc", generator.normal(size=(3, 4)) * 50, strict=True))
+    means = np.stack([places[groups == group].mean(0) for group in groups])
+    expected = cdist(places - means, places - means)
+    moved = places + np.stack([offsets[group] for group in groups])
+    np.testing.assert_allclose(without_groups(cdist(moved, moved), groups), expected, atol=1e-6)
+    # one group of all leaves Euclidean distances as they are
+    np.testing.assert_allclose(without_groups(cdist(places, places), ["all"] * 9), cdist(places, places), atol=1e-7)
+    with pytest.raises(DynamoError, match="nothing would be left"):
+        without_groups(expected, range(9))
+    with pytest.raises(DynamoError, match="groups of 2"):
+        without_groups(expected, "ab")
+
+
+def test_distances_without_metadata_tell_so():
+    fit, _ = fitted(count=6)
+    apart = fit.distances("theta").without("half", ["a", "b"] * 3)
+    assert apart.kind == "theta without half"
+    centred = fit.theta.double().numpy()
+    centred = centred - np.stack([centred[number % 2 :: 2].mean(0) for number in range(6)])
+    np.testing.assert_allclose(apart.matrix, cdist(centred, centred), atol=1e-6)

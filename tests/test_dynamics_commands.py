@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from command_line import dynamo
 from dynamo.analysis.dynamics.conjugacy import PLACES
 from dynamo.cli import main
 
@@ -113,3 +114,9 @@ def test_mistakes_are_told(run, capsys, arguments, message):
     with pytest.raises(SystemExit):
         main(["analyse", name, str(run), *others])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["compare", "conjugacy", "order"])
+def test_what_is_required_is_asked_for(command, capsys):
+    assert dynamo("analyse", command, "anything") == 2
+    assert "Missing option '--by'" in capsys.readouterr().err

@@ -81,7 +81,19 @@ def colour_option(what: str) -> Callable[[Decorated], Decorated]:
 
 def by_option(text: str, *, required: bool = False) -> Callable[[Decorated], Decorated]:
     """``--by``: the metadata whose values name the groups."""
-    return click.option("--by", default=None, required=required, metavar="KEY", help=text)
+    # click takes a default that is given, None too, for an answer to what is required.
+    default: dict[str, Any] = {} if required else {"default": None}
+    return click.option("--by", required=required, metavar="KEY", help=text, **default)
+
+
+def without_option() -> Callable[[Decorated], Decorated]:
+    """``--without``: metadata whose groups' means are taken off."""
+    return click.option(
+        "--without",
+        default=None,
+        metavar="KEY",
+        help="metadata to account for, such as encoding: the mean of the models that share its value is taken off each",
+    )
 
 
 def head_option(what: str) -> Callable[[Decorated], Decorated]:
@@ -236,6 +248,14 @@ class AskedRun:
 
         noise = NoiseFloor.read(self.path / "distances", apart.kind)
         return apart if noise is None else apart.with_floor(noise)
+
+    def without(self, apart: "Distances", key: str | None) -> "Distances":
+        """The same, with the means of the groups that share a value of that metadata taken off.
+
+        Raises:
+            DynamoError: some models lack it, or each has a value of its own.
+        """
+        return apart if key is None else apart.without(key, self.fit.values_of(key))
 
     def colours(self, key: str | None) -> "tuple[str | None, list[MetadataValue] | None]":
         """The key of the metadata that colours the models, and its value for each model.

@@ -35,7 +35,12 @@ from dynamo.contracts.options import build_options
 @click.option("--first-seed", type=click.IntRange(min=0), default=0, show_default=True, help="the first of the seeds")
 @click.option("--keep-epochs", is_flag=True, help="keep a checkpoint of every epoch as a model of its own")
 @metadata_option
-@click.option("--prefix", default=None, help="start of the models' names [default: the data set's task]")
+@click.option(
+    "--encoding", default=None, help="the encoding that they read, if the data set has several [default: the first]"
+)
+@click.option(
+    "--prefix", default=None, help="start of the models' names [default: the data set's task, and the encoding]"
+)
 @click.option("--skip-existing", is_flag=True, help="leave out models that the population has already")
 @threads_option
 def command(population: Path, options: dict[str, Any], **values: Any) -> None:
@@ -60,6 +65,7 @@ def command(population: Path, options: dict[str, Any], **values: Any) -> None:
             options=build_options(BaseTrainingOptions, options, where="dynamo train"),
             metadata=read_metadata(values["metadata"]),
             prefix=values["prefix"],
+            encoding=values["encoding"],
             keep_epochs=values["keep_epochs"],
             skip_existing=values["skip_existing"],
             progress=stages,

@@ -11,6 +11,7 @@ _MODULES = {
     "checks": ("check_declaration", "check_divergence_values", "check_trajectory", "checked_trajectory"),
     "components": ("Component", "Kind", "KINDS", "SIGNATURES"),
     "data": ("Dataset", "Examples", "split_probes"),
+    "encoding": ("Encoding", "Reencoded", "match_steps"),
     "errors": (
         "DynamoError",
         "DynamoWarning",
@@ -68,6 +69,9 @@ if TYPE_CHECKING:
     from dynamo.contracts.data import Dataset as Dataset
     from dynamo.contracts.data import Examples as Examples
     from dynamo.contracts.data import split_probes as split_probes
+    from dynamo.contracts.encoding import Encoding as Encoding
+    from dynamo.contracts.encoding import Reencoded as Reencoded
+    from dynamo.contracts.encoding import match_steps as match_steps
     from dynamo.contracts.errors import DynamoError as DynamoError
     from dynamo.contracts.errors import DynamoWarning as DynamoWarning
     from dynamo.contracts.errors import InvalidValueError as InvalidValueError

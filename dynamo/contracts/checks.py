@@ -146,7 +146,7 @@ def trajectory_fault(model: DynamicalModel, inputs: Inputs, trajectory: Any) -> 
     if len(states) != len(model.state_shapes):
         return f"sites: the trajectory has {len(states)}; state_shapes declares {len(model.state_shapes)}"
     whole = mask.shape == (len(inputs), 1) and bool(mask.all())
-    if not whole and not torch.equal(mask, inputs.mask.to(mask.device)):
+    if not whole and not torch.equal(mask, model.clock(inputs).to(mask.device)):
         return "mask: it is neither that of the inputs nor one real step [B, 1] for the whole input"
     named = [(f"states at site {site}", state, model.state_shapes[site]) for site, state in enumerate(states)]
     for name, tensor, shape in (*named, ("outputs", outputs, (model.outputs.size,))):
@@ -274,8 +274,8 @@ def _called(call: Callable[[], Any], where: str, what: str, culprit: Any) -> Any
     """What a plugin's code gives; whatever it raises becomes an error that names it."""
     try:
         return call()
-    except DynamoError:
-        raise
+    except DynamoError as error:
+        raise error if str(error).startswith(where) else error.at(where) from None
     except Exception as error:
         reason = f"{type(error).__name__}: {error}{_other_precision(culprit)}"
         raise PluginError(f"{_named(where, culprit)} fails when {what} is called: {reason}") from error

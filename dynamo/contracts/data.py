@@ -63,6 +63,8 @@ class Dataset:
         tokens: the words behind the ids, where inputs are tokens.
         only_probes: whether all training examples serve the meta-model, since the networks were trained elsewhere; see
             :meth:`of_probes`.
+        encoding: what the encoding is called that the meta-model reads, where the examples come in others too; see
+            :class:`dynamo.Encoding`.
 
     Example:
         >>> from dynamo import component
@@ -80,6 +82,7 @@ class Dataset:
     test: Examples
     tokens: tuple[str, ...] = ()
     only_probes: bool = False
+    encoding: str = "shared"
 
     @classmethod
     def of_probes(
@@ -126,6 +129,20 @@ class Dataset:
         return cls(inputs, outputs, examples[kept], examples[tested], tokens, only_probes=True)
 
     @property
+    def encodings(self) -> dict[str, InputSpace]:
+        """The other encodings that the examples come in: name and input space."""
+        return {name: encoding.space for name, encoding in self.train.inputs.encodings.items()}
+
+    def read_as(self, encoding: str) -> "Dataset":
+        """The same examples and targets in another encoding, whose tokens are not known by name.
+
+        Raises:
+            InvalidValueError: they do not come in it.
+        """
+        train, test = (Examples(part.inputs.read_as(encoding).inputs, part.targets) for part in (self.train, self.test))
+        return attrs.evolve(self, inputs=self.encodings[encoding], train=train, test=test, tokens=(), encoding=encoding)
+
+    @property
     def task(self) -> OutputSpace:
         """The output space, for what cannot do without.
 
@@ -156,6 +173,13 @@ class Dataset:
             check_inputs(
                 examples.inputs, where=where, vocabulary=self.inputs.size if self.inputs.kind == "tokens" else None
             )
+            found = {kind: encoding.space for kind, encoding in examples.inputs.encodings.items()}
+            if found != self.encodings:
+                raise InvalidValueError(
+                    f"{where} comes in other encodings than the training examples, or in other spaces"
+                )
+            for kind, encoding in examples.inputs.encodings.items():
+                encoding.check(examples.inputs.mask, where=f"{where}, encoding {kind!r}")
             if examples.targets is not None:
                 _check_targets(examples.targets, examples.inputs.mask.shape, self.task, where)
 
@@ -202,7 +226,11 @@ class Dataset:
         if self.only_probes:
             digest.update(b"only probes")
         for examples in (self.train, self.test):
-            for tensor in (examples.inputs.values, examples.inputs.mask, examples.targets):
+            tensors = [examples.inputs.values, examples.inputs.mask, examples.targets]
+            for name, encoding in examples.inputs.encodings.items():
+                digest.update(repr((name, encoding.space)).encode())
+                tensors += [encoding.inputs.values, encoding.inputs.mask, encoding.steps]
+            for tensor in tensors:
                 digest.update(b"none" if tensor is None else tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 

@@ -55,8 +55,17 @@ class DynamicalModel(nn.Module, ABC):
 
         Returns:
             One tensor of states a site, ``[B, T, *S]`` with S as :attr:`state_shapes` says, and the outputs
-            ``[B, T, K]``. The mask is that of the inputs, or ``[B, 1]`` where one step stands for the whole input.
+            ``[B, T, K]``. The mask is :meth:`clock`, or ``[B, 1]`` where one step stands for the whole input.
         """
+
+    def clock(self, inputs: Inputs) -> Tensor:
+        """At which steps of the inputs the model has a state: ``[B, T]`` bool, True on some of their real steps, the
+        last among them if the answer is read there. All real steps, unless a class says otherwise, as one with strides
+        may.
+
+        Called where a trajectory is checked.
+        """
+        return inputs.mask
 
     @final  # type: ignore[misc]  # torch declares forward as an attribute
     def forward(self, values: Any, mask: Any = None) -> Tensor:

@@ -19,8 +19,9 @@ ITEMS, CHARACTERS = 3, 60
 ROWS, COLUMNS = 20, 12
 
 
-def brief(instance: Any) -> str:
-    """The repr of an attrs class that holds arrays: shapes in place of their numbers, and the length of what is long.
+def brief(instance: Any, without: Collection[str] = ()) -> str:
+    """The repr of an attrs class that holds arrays: shapes in place of their numbers, and the length of what is long;
+    some fields may be left out.
 
     Example:
         >>> from dynamo import Inputs
@@ -28,6 +29,7 @@ def brief(instance: Any) -> str:
         Inputs(values=float32[500, 8, 3], mask=bool[500, 8])
     """
     fields = [field.name for field in attrs.fields(type(instance)) if not field.name.startswith("_")]
+    fields = [name for name in fields if name not in without]
     parts = [f"{name}={short(getattr(instance, name))}" for name in fields]
     return folded(f"{type(instance).__name__}({', '.join(parts)})")
 

@@ -14,8 +14,8 @@ sites with one step each. So the mean over time in equations 1 and 2 and the mea
 one operation: a mean over sites and real steps.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -26,6 +26,9 @@ from dynamo.contracts.errors import InvalidValueError, WrongTypeError
 from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace
 
+if TYPE_CHECKING:
+    from dynamo.contracts.encoding import Encoding
+
 
 @attrs.frozen(eq=False)
 class Inputs:
@@ -34,9 +37,11 @@ class Inputs:
     Attributes:
         values: token ids ``[B, T]`` (int64), real sequences ``[B, T, D]``, or images ``[B, C, H, W]``.
         mask: ``[B, T]`` bool, True on real steps. Sequences are padded on the right. Images have T = 1.
+        encodings: the same examples in other encodings, by name, for base models that read these; none as a rule.
 
     Raises:
-        InvalidValueError: a mask that is not bool ``[B, T]``, or does not fit the values.
+        InvalidValueError: a mask that is not bool ``[B, T]``, or does not fit the values, or an encoding of other
+            examples.
 
     Example:
         >>> from dynamo import Inputs
@@ -47,8 +52,10 @@ class Inputs:
 
     values: Tensor
     mask: Tensor
+    encodings: Mapping[str, "Encoding"] = attrs.field(factory=dict)
 
-    __repr__ = brief
+    def __repr__(self) -> str:
+        return brief(self, without=() if self.encodings else ("encodings",))
 
     def __attrs_post_init__(self) -> None:
         if self.mask.dtype != torch.bool or self.mask.ndim != 2:
@@ -57,20 +64,52 @@ class Inputs:
             raise InvalidValueError(f"values {tuple(self.values.shape)} do not fit the mask {tuple(self.mask.shape)}")
         if self.values.ndim < 4 and self.values.shape[1] != self.mask.shape[1]:
             raise InvalidValueError(f"values have {self.values.shape[1]} steps, the mask {self.mask.shape[1]}")
+        for name, encoding in self.encodings.items():
+            if encoding.steps.shape != self.mask.shape:
+                raise InvalidValueError(
+                    f"encoding {name!r} has steps for {tuple(encoding.steps.shape)} examples and steps, the mask is "
+                    f"{tuple(self.mask.shape)}"
+                )
 
     def __len__(self) -> int:
         return self.mask.shape[0]
 
     def __getitem__(self, rows: Tensor | slice) -> "Inputs":
-        return Inputs(self.values[rows], self.mask[rows])
+        encodings = {name: encoding[rows] for name, encoding in self.encodings.items()}
+        return Inputs(self.values[rows], self.mask[rows], encodings)
 
     def with_values(self, values: Tensor) -> "Inputs":
-        """Other values under the same mask."""
+        """Other values under the same mask; they come in no other encoding."""
         return Inputs(values, self.mask)
+
+    def with_encoding(self, name: str, encoding: "Encoding") -> "Inputs":
+        """The same inputs, with one more encoding of them."""
+        return attrs.evolve(self, encodings={**self.encodings, name: encoding})
+
+    def read_as(self, name: str) -> "Encoding":
+        """The same examples in another encoding.
+
+        Raises:
+            InvalidValueError: they do not come in it.
+        """
+        if name not in self.encodings:
+            known = f"they come in {', '.join(self.encodings)}" if self.encodings else "they come in no other encoding"
+            raise InvalidValueError(f"these inputs cannot be read as {name!r}: {known}")
+        return self.encodings[name]
+
+    @property
+    def plain(self) -> "Inputs":
+        """The inputs as the meta-model reads them, in no other encoding."""
+        return Inputs(self.values, self.mask) if self.encodings else self
+
+    def padded(self, steps: int) -> "Inputs":
+        """Sequences cut or padded on the right to that many steps, in no other encoding; images are left alone."""
+        return Inputs(pad_time(self.values, steps), pad_time(self.mask, steps)) if self.is_sequence else self.plain
 
     def to(self, device: torch.device | str) -> "Inputs":
         """The same inputs on a device."""
-        return Inputs(send(self.values, device), send(self.mask, device))
+        encodings = {name: encoding.to(device) for name, encoding in self.encodings.items()}
+        return Inputs(send(self.values, device), send(self.mask, device), encodings)
 
     @property
     def is_sequence(self) -> bool:
@@ -282,7 +321,8 @@ vocabulary of 9
 
 
 def collate(parts: Sequence[Inputs]) -> Inputs:
-    """Several batches as one, cut to the longest real sequence and padded on the right with zeros.
+    """Several batches as one, cut to the longest real sequence and padded on the right with zeros; in the encodings
+    that all of them come in.
 
     Example:
         >>> from dynamo import Inputs
@@ -291,13 +331,14 @@ def collate(parts: Sequence[Inputs]) -> Inputs:
         >>> collate([short, long]).values.shape
         torch.Size([2, 5, 2])
     """
-    if not parts[0].is_sequence:
-        return Inputs(_cat([part.values for part in parts]), _cat([part.mask for part in parts]))
-    steps = max(part.longest for part in parts)
-    return Inputs(
-        _cat([pad_time(part.values, steps) for part in parts]),
-        _cat([pad_time(part.mask, steps) for part in parts]),
-    )
+    steps = max(part.longest for part in parts) if parts[0].is_sequence else 1
+    cut = [part.padded(steps) for part in parts]
+    encodings = {
+        name: first.joined([part.encodings[name] for part in parts[1:]], steps)
+        for name, first in parts[0].encodings.items()
+        if all(name in part.encodings and part.encodings[name].space == first.space for part in parts)
+    }
+    return Inputs(_cat([part.values for part in cut]), _cat([part.mask for part in cut]), encodings)
 
 
 def join(parts: Sequence[Trajectory], steps: int) -> Trajectory:

@@ -132,6 +132,25 @@ class Distances:
             parts.append(f"within {self.error:.1%} (random projection)")
         return ", ".join(parts)
 
+    def without(self, key: str, values: Sequence[object]) -> "Distances":
+        """The same after what tells the values of some metadata apart on average has been taken off, such as the
+        encoding that models read; see :func:`without_groups`. They are Euclidean, and their noise floor is not known.
+
+        Args:
+            key: of the metadata, which the name of the kind then tells.
+            values: one for each model.
+
+        Raises:
+            DynamoError: not one value a model, or no two models that share one.
+
+        Example:
+            >>> apart = fit.distances().without("fraction", fit.values_of("fraction"))
+            >>> apart.kind
+            'combined without fraction'
+        """
+        matrix = without_groups(self.matrix, values)
+        return attrs.evolve(self, matrix=matrix, kind=f"{self.kind} without {key}", is_metric=True, floor=None)
+
     def with_floor(self, noise: "NoiseFloor") -> "Distances":
         """The same with the noise floor, in the units of these distances.
 
@@ -162,6 +181,43 @@ def principal_coordinates(distances: Matrix) -> tuple[Matrix, Matrix]:
     eigenvalues = np.where(np.abs(eigenvalues) > 1e-10 * np.abs(eigenvalues).max(), eigenvalues, 0.0)
     positive = eigenvalues > 0
     return vectors[:, positive] * np.sqrt(eigenvalues[positive]), eigenvalues
+
+
+def without_groups(distances: Matrix, groups: Sequence[object]) -> Matrix:
+    """Distances after the mean of each group has been taken off its members, in their principal coordinates: what is
+    left is how members differ from their own group's mean, and so across groups. Of distances that are not Euclidean
+    the part in negative dimensions is treated alike, and squares that come out negative count as 0.
+
+    Args:
+        distances: ``[N, N]``.
+        groups: N names.
+
+    Raises:
+        DynamoError: not one group a model, or no two models that share one.
+
+    Example:
+        >>> import numpy as np
+        >>> from dynamo.fit.distances import without_groups
+        >>> places = np.array([[0.0, 0.0], [0.0, 1.0], [5.0, 7.0], [5.0, 8.0]])  # two groups, five and seven apart
+        >>> apart = np.linalg.norm(places[:, None] - places, axis=-1)
+        >>> without_groups(apart, ["a", "a", "b", "b"]).round(6).tolist()[0]
+        [0.0, 1.0, 0.0, 1.0]
+    """
+    names = [str(group) for group in groups]
+    if len(names) != len(distances):
+        raise DynamoError(f"there are {len(distances)} models, and groups of {len(names)}")
+    if len(set(names)) == len(names):
+        raise DynamoError(
+            "each model has a value of its own, and nothing would be left: choose metadata that some share"
+        )
+    _, numbers = np.unique(names, return_inverse=True)
+    members = np.eye(int(numbers.max()) + 1)[numbers]
+    projection = np.eye(len(names)) - members @ (members / members.sum(0)).T
+    gram = -0.5 * projection @ distances**2 @ projection
+    sizes = np.diag(gram)
+    found = np.sqrt(np.maximum(sizes[:, None] + sizes - 2 * gram, 0.0))
+    np.fill_diagonal(found, 0.0)
+    return cast(Matrix, (found + found.T) / 2)
 
 
 def distances(

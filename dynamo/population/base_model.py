@@ -19,7 +19,7 @@ from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.population.recorded import Recorded, RecordedModel, StoredRecording, Trajectories, check_observed
 from dynamo.population.stored_data import StoredData
-from dynamo.population.weights import StoredModel, check_finite
+from dynamo.population.weights import StoredModel, check_finite, reading_of
 from dynamo.population.wrapping.model import WrappedModel
 from dynamo.system.devices import placed
 from dynamo.system.storage import tensors_to_bytes
@@ -116,6 +116,13 @@ class BaseModel:
         return self._model.inputs
 
     @property
+    def reading(self) -> tuple[str, InputSpace] | None:
+        """The encoding of the inputs that it reads, by name, and its space; None where it reads them as they are."""
+        if isinstance(self._model, Recorded):
+            return None
+        return self._model.reading if isinstance(self._model, StoredModel) else reading_of(self._model)
+
+    @property
     def outputs(self) -> OutputSpace:
         """The space of its outputs."""
         return self._model.outputs
@@ -134,6 +141,17 @@ class BaseModel:
         """Raise a clear error where it cannot be run on new inputs."""
         if self.is_recording:
             raise self._does_not_run()
+
+    def check_steps(self) -> None:
+        """Raise a clear error where it cannot be run step by step beside the meta-model: it is a recording, or reads
+        another encoding.
+        """
+        self.check_runs()
+        if self.reading is not None:
+            raise DynamoError(
+                f"model {self.name!r} reads its inputs as {self.reading[0]!r}, and so on another clock than the "
+                "meta-model: what is asked compares them step by step; leave it out"
+            )
 
     def _does_not_run(self) -> DynamoError:
         fault = f"model {self.name!r} is a recording: it cannot be run on new inputs"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dynamo.contracts.data import Dataset
+from dynamo.contracts.encoding import Reencoded
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import refuse_links, sha256, write_bytes
 from dynamo.contracts.options import Spec, plain_table
@@ -185,7 +186,10 @@ class PopulationWriter:
 def _weights_table(base: BaseModel, weights: str, content: bytes) -> dict[str, Any]:
     assert base.architecture is not None
     architecture = full_spec("architecture", base.architecture).table()
-    return {"weights": weights, "sha256": sha256(content), "architecture": architecture}
+    entry = {"weights": weights, "sha256": sha256(content), "architecture": architecture}
+    if base.reading is not None:
+        entry["encoding"] = {"name": base.reading[0], "inputs": base.reading[1].table()}
+    return entry
 
 
 def check_rebuilt(base: BaseModel, inputs: Inputs) -> None:
@@ -196,7 +200,7 @@ def check_rebuilt(base: BaseModel, inputs: Inputs) -> None:
     """
     assert base.architecture is not None
     model, where = base.model, f"model {base.name!r}"
-    build = partial(make, "architecture", base.architecture, DynamicalModel, base.inputs, base.outputs)
+    build = partial(build_model, base.architecture, base.inputs, base.outputs, base.reading)
     with torch.random.fork_rng(devices=[]):
         again = load_module(build, {name: value.cpu() for name, value in model.state_dict().items()}, where)
     found, wanted = next(trajectories(again, inputs)), next(trajectories(model, inputs))
@@ -238,6 +242,7 @@ class Opener:
             architecture = None if "recording" in entry else Spec.of(entry["architecture"])
             dataset = self._find_data(entry, where)
             inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
+            reading = _reading(entry.get("encoding"))
         except DynamoError as error:
             raise DynamoError(f"{where}: {error}") from None
         metadata, fingerprint = entry.get("metadata", entry.get("labels", {})), entry.get("data_fingerprint")
@@ -250,10 +255,9 @@ class Opener:
             recording = StoredRecording(name, inputs, outputs, *file, where, weights)
             return BaseModel(name, recording, dataset, metadata, data_fingerprint=fingerprint)
         path, digest = self._file(str(entry["weights"]), f"{where}: the weights"), entry.get("sha256")
-        kind = repr((architecture, inputs, outputs))
+        kind = repr((architecture, inputs, outputs, reading))
         if kind not in self._forms:
-            build = partial(make, "architecture", architecture, DynamicalModel, inputs, outputs)
-            self._forms[kind] = Form.of(build, where)
+            self._forms[kind] = Form.of(partial(build_model, architecture, inputs, outputs, reading), where)
         digest, part = None if digest is None else str(digest), _part(entry, where)
         stored = StoredModel(name, self._forms[kind], path, digest, where, part)
         return BaseModel(name, stored, dataset, metadata, architecture, fingerprint)
@@ -280,6 +284,35 @@ class Opener:
                 else StoredData(self._file(kept[0], f"{where}: the data"), kept[1])
             )
         return self._data[key]
+
+
+def build_model(
+    architecture: Spec, inputs: InputSpace, outputs: OutputSpace, reading: tuple[str, InputSpace] | None = None
+) -> DynamicalModel:
+    """A new network of an architecture.
+
+    Args:
+        architecture: its spec.
+        inputs: the input space of its data set.
+        outputs: its output space.
+        reading: the encoding of the inputs that it reads, by name, and its space; None where it reads them as they are.
+
+    Raises:
+        DynamoError: it cannot be built for these spaces.
+    """
+    if reading is None:
+        return make("architecture", architecture, DynamicalModel, inputs, outputs)
+    encoding, own = reading
+    return Reencoded(make("architecture", architecture, DynamicalModel, own, outputs), encoding, inputs)
+
+
+def _reading(table: Any) -> tuple[str, InputSpace] | None:
+    """The encoding that an entry's model reads, and its space."""
+    if table is None:
+        return None
+    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str) or "inputs" not in table:
+        raise DynamoError("the encoding must be a table with 'name' and 'inputs'")
+    return table["name"], InputSpace.of(table["inputs"])
 
 
 def _part(entry: Mapping[str, Any], where: str) -> tuple[int, int] | None:

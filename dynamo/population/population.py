@@ -96,6 +96,7 @@ class Population(Sequence[BaseModel]):
         *,
         outputs: OutputSpace | Kind | None = None,
         tokenizer: Tokenizer | None = None,
+        encodings: Mapping[str, str] | None = None,
         held_out: float = 0.2,
         seed: int = 0,
     ) -> "Population":
@@ -114,6 +115,8 @@ class Population(Sequence[BaseModel]):
             outputs: the output space of the networks, where they are probed, or its kind, ``classes`` or ``real``;
                 worked out where it is None: classes where targets are whole numbers, or answers are called ``logits``.
             tokenizer: what makes token ids of texts, as a tokenizer of ``transformers`` does.
+            encodings: model name to the encoding that the model reads, of those that the data come in beside the one
+                that the meta-model reads; see :class:`dynamo.Encoding` and :func:`dynamo.encode_texts`.
             held_out: the fraction of the inputs that is held out to measure fidelity.
             seed: of the draw of these.
 
@@ -133,7 +136,16 @@ class Population(Sequence[BaseModel]):
             (40, 10)
         """
         return cls(
-            live_models(models, data, metadata, outputs=outputs, tokenizer=tokenizer, held_out=held_out, seed=seed)
+            live_models(
+                models,
+                data,
+                metadata,
+                outputs=outputs,
+                tokenizer=tokenizer,
+                encodings=encodings,
+                held_out=held_out,
+                seed=seed,
+            )
         )
 
     @classmethod
@@ -348,6 +360,15 @@ class Population(Sequence[BaseModel]):
         """
         for base in self:
             base.check_runs()
+
+    def check_steps(self) -> None:
+        """Check that every model can be run step by step beside the meta-model.
+
+        Raises:
+            DynamoError: one is a recording, or reads an encoding of its own.
+        """
+        for base in self:
+            base.check_steps()
 
     def dataset(self, base: BaseModel) -> Dataset:
         """A model's data set, built once for all models that name it alike.

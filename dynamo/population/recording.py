@@ -115,7 +115,7 @@ class Live:
         if self.augmentation is not None:
             inputs = inputs.with_values(self.augmentation(inputs.values))
         with evaluating(self.model):
-            return inputs, self.model.trajectory(inputs.to(device_of(self.model)))
+            return inputs.plain, self.model.trajectory(inputs.to(device_of(self.model)))
 
 
 @attrs.frozen
@@ -178,9 +178,14 @@ def live(population: "Population", device: torch.device, augmentation: Augmentat
     sources: list[Source] = []
     for base, probe in zip(population, _probes(population), strict=True):
         if base.is_recording and augmentation is None:
-            sources.append(Recording(probe.to(device), base.trajectories.probe.to(device)))
+            sources.append(Recording(probe.plain.to(device), base.trajectories.probe.to(device)))
             continue
         model = placed(base.model, device)
+        if augmentation is not None and base.reading is not None:
+            raise DynamoError(
+                f"model {base.name!r} reads its inputs as {base.reading[0]!r}: they cannot be augmented, since what is "
+                "changed in one encoding is not changed in the other"
+            )
         with evaluating(model):
             checked_trajectory(model, probe[:8].to(device), where=f"model {base.name!r}")
         sources.append(Live(model, probe, augmentation))
@@ -218,6 +223,7 @@ def record(
             leave the range of float16, or the disk is full.
     """
     probes = _probes(population)
+    plain = {id(probe): probe.plain for probe in probes}
     kinds = [(id(probe), base.state_shapes, base.outputs) for base, probe in zip(population, probes, strict=True)]
     rooms, recordings = _Rooms(folder, Counter(kinds)), list[Recording]()
     for number, (base, probe, kind) in enumerate(zip(population, probes, kinds, strict=True)):
@@ -229,7 +235,7 @@ def record(
             raise DynamoError(
                 f"model {base.name!r} gives NaN or infinite states or outputs on its data{hint}: leave it out"
             )
-        recordings.append(Recording(probe, trajectory, room.trajectory, start))
+        recordings.append(Recording(plain[id(probe)], trajectory, room.trajectory, start))
         progress(number + 1, len(population))
     return recordings
 

@@ -13,6 +13,7 @@ import torch
 from torch.nn.modules import module as registration
 from torch.overrides import TorchFunctionMode
 
+from dynamo.contracts.encoding import Reencoded
 from dynamo.contracts.errors import DynamoError, PluginError, printable
 from dynamo.contracts.files import one_line, read_bytes, sha256
 from dynamo.contracts.protocols import DynamicalModel
@@ -35,6 +36,7 @@ class Form:
         build: makes the module, with weights that mean nothing.
         inputs, outputs, state_shapes: those of the module.
         state: its state dict, without memory.
+        reading: the encoding that it reads and its space; None where it reads the inputs as they are.
     """
 
     build: Callable[[], DynamicalModel]
@@ -42,6 +44,7 @@ class Form:
     outputs: OutputSpace
     state_shapes: tuple[tuple[int, ...], ...]
     state: Mapping[str, torch.Tensor]
+    reading: tuple[str, InputSpace] | None = None
 
     __repr__ = brief
 
@@ -54,7 +57,7 @@ class Form:
         """
         module = built_without_memory(build, where)
         state = {key: tensor.to("meta") for key, tensor in module.state_dict().items()}
-        return cls(build, module.inputs, module.outputs, module.state_shapes, state)
+        return cls(build, module.inputs, module.outputs, module.state_shapes, state, reading_of(module))
 
 
 class StoredModel:
@@ -73,7 +76,7 @@ class StoredModel:
             after the other.
 
     Attributes:
-        inputs, outputs, state_shapes: those of the model.
+        inputs, outputs, state_shapes, reading: those of the model.
         fingerprint: the sha256 of the model's state dict in the safetensors format.
 
     Raises:
@@ -90,6 +93,7 @@ class StoredModel:
         part: tuple[int, int] | None = None,
     ) -> None:
         self.inputs, self.outputs, self.state_shapes = form.inputs, form.outputs, form.state_shapes
+        self.reading = form.reading
         self._build, self._name, self._path, self._where = form.build, name, path.absolute(), where
         self._part, self._digest = part, sha256(read_bytes(path, part=part)) if digest is None else digest
         self._held: Callable[[], DynamicalModel | None] = _nothing
@@ -128,6 +132,11 @@ class StoredModel:
 
 def _nothing() -> None:
     return None
+
+
+def reading_of(model: DynamicalModel) -> tuple[str, InputSpace] | None:
+    """The encoding that a model reads, and its space; None where it reads the inputs as they are."""
+    return (model.encoding, model.model.inputs) if isinstance(model, Reencoded) else None
 
 
 def check_finite(model: torch.nn.Module, name: str) -> None:

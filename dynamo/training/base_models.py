@@ -9,10 +9,11 @@ import attrs
 import torch
 
 from dynamo.contracts.data import Dataset
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.options import Spec, fraction, option, positive
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.population.base_model import BaseModel, MetadataValue
+from dynamo.population.manifest import build_model
 from dynamo.population.scores import score, task_loss
 from dynamo.registry import make
 from dynamo.system.allocator import keep_freed_memory
@@ -41,12 +42,28 @@ class BaseTrainingOptions:
 
 @attrs.frozen
 class Job:
-    """One network to train."""
+    """One network to train; ``encoding`` is the one that it reads, where it is not what the meta-model reads."""
 
     prefix: str
     architecture: Spec
     fraction: float
     seed: int
+    encoding: str = ""
+
+    def build(self, dataset: Dataset) -> DynamicalModel:
+        """The network as it is before it is trained, for the encoding of the inputs that it is to read.
+
+        Raises:
+            DynamoError: the architecture cannot be built for the data set, or that has no such encoding.
+        """
+        reading = None
+        if self.encoding and self.encoding != dataset.encoding:
+            if self.encoding not in dataset.encodings:
+                known = [dataset.encoding, *dataset.encodings]
+                told = did_you_mean(self.encoding, known) if dataset.encodings else "it comes in one alone"
+                raise DynamoError(f"the data set does not come in the encoding {self.encoding!r}: {told}")
+            reading = self.encoding, dataset.encodings[self.encoding]
+        return build_model(self.architecture, dataset.inputs, dataset.task, reading)
 
     @property
     def name(self) -> str:
@@ -58,7 +75,13 @@ class Job:
         return self.name if epoch is None else f"{self.name}-e{epoch:03d}"
 
 
-def jobs(prefix: str, architectures: Sequence[Spec], fractions: Sequence[float], seeds: Sequence[int]) -> list[Job]:
+def jobs(
+    prefix: str,
+    architectures: Sequence[Spec],
+    fractions: Sequence[float],
+    seeds: Sequence[int],
+    encoding: str = "",
+) -> list[Job]:
     """Every architecture with every fraction and seed; names start with the prefix.
 
     Raises:
@@ -67,7 +90,7 @@ def jobs(prefix: str, architectures: Sequence[Spec], fractions: Sequence[float],
     for share in fractions:
         if not 0 < share <= 1:
             raise DynamoError(f"the fraction {share} must be above 0 and at most 1")
-    made = [Job(prefix, *parts) for parts in product(architectures, fractions, seeds)]
+    made = [Job(prefix, *parts, encoding) for parts in product(architectures, fractions, seeds)]
     if len({job.name for job in made}) < len(made):
         raise DynamoError(
             "two of the models asked for would have one name: train the same architecture with other options in a "
@@ -97,8 +120,8 @@ def check_jobs(todo: Sequence[Job], dataset: Dataset) -> None:
         DynamoError: an architecture cannot be built for the data set.
     """
     with torch.random.fork_rng(devices=[]):
-        for architecture in {str(job.architecture): job.architecture for job in todo}.values():
-            make("architecture", architecture, DynamicalModel, dataset.inputs, dataset.task)
+        for job in {str(job.architecture): job for job in todo}.values():
+            job.build(dataset)
 
 
 def train_base_model(
@@ -132,7 +155,7 @@ def train_base_model(
         augment = make("augmentation", options.augmentation, Augmentation, dataset.inputs)
     random = Randomness(device, job.seed)
     with random.drawn():
-        model = make("architecture", job.architecture, DynamicalModel, dataset.inputs, dataset.task).to(device)
+        model = job.build(dataset).to(device)
     batches = _batches(len(examples), options.batch_size)
     steps = options.epochs * batches
     groups = [{"params": list(model.parameters()), "peak": options.learning_rate}]
@@ -146,8 +169,8 @@ def train_base_model(
                 batch = examples[rows]
                 inputs = batch.inputs if augment is None else batch.inputs.with_values(augment(batch.inputs.values))
                 inputs, targets = inputs.to(device), batch.labels.to(device)
-                outputs = model.trajectory(inputs).at_readout(model.outputs.readout)
-                loss = task_loss(outputs, targets, inputs.mask, model.outputs)
+                run = model.trajectory(inputs)
+                loss = task_loss(run.at_readout(model.outputs.readout), targets, run.mask, model.outputs)
                 if not bool(loss.isfinite()):
                     raise DynamoError(
                         f"{job.name}: the loss is {loss.item()} in epoch {epoch}: "
@@ -186,6 +209,8 @@ def as_base_model(
         "fraction": job.fraction,
         "seed": job.seed,
     }
+    if dataset.encodings:
+        known["encoding"] = job.encoding or dataset.encoding
     reached = score(model, dataset.test)
     if isfinite(reached):  # R² of targets that do not vary is undefined
         known["score"] = round(reached, 4)

@@ -36,6 +36,7 @@ def train_population(
     options: BaseTrainingOptions | None = None,
     metadata: Mapping[str, MetadataValue] | None = None,
     prefix: str | None = None,
+    encoding: str | None = None,
     keep_epochs: bool = False,
     skip_existing: bool = False,
     progress: Stages | Setting = False,
@@ -54,7 +55,9 @@ def train_population(
         seeds: a network for each.
         options: how to train.
         metadata: what else is known of these networks.
-        prefix: the start of their names; the data set's task where it is None.
+        prefix: the start of their names; the data set's task where it is None, and the encoding if there is one.
+        encoding: the encoding of the inputs that the networks read, of those that the data set comes in; where it is
+            None they read what the meta-model reads.
         keep_epochs: keep a checkpoint of every epoch as a model of its own.
         skip_existing: leave out networks that the folder has already.
         progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with each
@@ -81,7 +84,8 @@ def train_population(
     made = make("dataset", data, Dataset)
     made.check(data.name)
     check_trains(made, data.name)
-    wanted = jobs(prefix or made.task.group, specs, fractions, seeds)
+    start = prefix or "-".join(filter(None, (made.task.group, encoding)))
+    wanted = jobs(start, specs, fractions, seeds, encoding or "")
     epochs: list[int | None] = list(range(1, options.epochs + 1)) if keep_epochs else [None]
     for job in wanted:
         check_name(job.checkpoint_name(epochs[-1]))

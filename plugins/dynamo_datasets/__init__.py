@@ -29,12 +29,17 @@ def _test_fraction(default: float) -> Any:
     return option(default, help, check=lambda value: 0 < value < 1, rule="above 0 and below 1")
 
 
+def _encodings(what: str) -> Any:
+    return option("", f"other encodings that base models may read, joined by '+', of {what}")
+
+
 @attrs.frozen
 class DigitsRowsOptions:
     """Options of ``digits-rows``."""
 
     test_fraction: float = _test_fraction(0.25)
     seed: int = seed("seed of the split")
+    encodings: str = _encodings("pixels and row-pairs")
 
 
 @attrs.frozen
@@ -93,6 +98,8 @@ class SnippetsOptions:
     max_length: int = positive(32, "words read of each text, from its beginning", most=STEPS)
     test_fraction: float = _test_fraction(0.2)
     seed: int = seed("seed of the split and of the order")
+    encodings: str = _encodings("characters and subwords")
+    subwords: int = at_least(3, 1000, "pieces of words that the encoding 'subwords' knows", most=WORDS)
 
 
 @attrs.frozen
@@ -103,6 +110,8 @@ class CorpusOptions:
     download: bool = option(False, "get the corpus with the 'datasets' library instead of reading root")
     vocabulary: str = option("", "a text file with one word a line; empty: the words of the training texts")
     vocabulary_size: int = at_least(3, 10000, "words taken from the training texts, with <pad> and <unk>", most=WORDS)
+    encodings: str = _encodings("characters and subwords")
+    subwords: int = at_least(3, 1000, "pieces of words that the encoding 'subwords' knows", most=WORDS)
 
 
 @attrs.frozen

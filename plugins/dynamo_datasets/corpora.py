@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dynamo import Dataset, DynamoError, OutputSpace
+from dynamo_datasets.encodings import choose_readers
 from dynamo_datasets.files import expand
-from dynamo_datasets.text import LabelledTexts, check_known, count_words, most_frequent, read_vocabulary, text_dataset
+from dynamo_datasets.labelled_texts import text_dataset
+from dynamo_datasets.text import LabelledTexts, check_known, count_words, most_frequent, read_vocabulary
 
 if TYPE_CHECKING:
     from dynamo_datasets import AGNewsOptions, IMDBOptions
@@ -51,7 +53,14 @@ def corpus(
         check_known(words, count_words(train.texts))
     else:
         words = most_frequent(count_words(train.texts), options.vocabulary_size)
-    dataset = text_dataset(mixed(train), mixed(test), words=words, max_length=options.max_length, outputs=outputs)
+    dataset = text_dataset(
+        mixed(train),
+        mixed(test),
+        words=words,
+        max_length=options.max_length,
+        outputs=outputs,
+        readers=choose_readers(options.encodings, train.texts, options.subwords),
+    )
     dataset.check(name)
     return dataset
 

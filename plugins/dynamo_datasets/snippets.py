@@ -5,7 +5,7 @@ ICWSM. :mod:`dynamo_datasets.snippets_download` gets the file.
 
 The rows are split into training and test before anything is chosen of them, and the vocabulary comes from all training
 rows. So the two tasks, and any choice of sources, have one vocabulary and agree on what is a test row, as long as
-``path``, ``vocabulary_size``, ``test_fraction`` and ``seed`` are the same.
+``path``, ``vocabulary_size``, ``test_fraction`` and ``seed`` are the same; so have their other encodings.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,11 @@ import attrs
 from dynamo import Dataset, DynamoError, OutputSpace
 from dynamo.contracts.errors import did_you_mean
 from dynamo.contracts.files import read_gzip
+from dynamo_datasets.encodings import choose_readers
+from dynamo_datasets.labelled_texts import text_dataset
 from dynamo_datasets.snippets_download import COLUMNS, locate
 from dynamo_datasets.split import split_rows
-from dynamo_datasets.text import LabelledTexts, count_words, most_frequent, text_dataset, tokenise
+from dynamo_datasets.text import LabelledTexts, count_words, most_frequent, tokenise
 
 if TYPE_CHECKING:
     from dynamo_datasets import SnippetsOptions
@@ -56,7 +58,9 @@ def snippets(options: "SnippetsOptions") -> Dataset:
         [rows[index] for index in part.tolist()]
         for part in split_rows(len(rows), options.test_fraction, options.seed, name="snippets")
     )
-    words = most_frequent(count_words(row.text for row in train), options.vocabulary_size)
+    texts = [row.text for row in train]
+    words = most_frequent(count_words(texts), options.vocabulary_size)
+    readers = choose_readers(options.encodings, texts, options.subwords)
 
     def labelled(part: Sequence[Snippet]) -> LabelledTexts:
         chosen = [row for row in part if row.source in sources]
@@ -66,7 +70,9 @@ def snippets(options: "SnippetsOptions") -> Dataset:
         return LabelledTexts([row.text for row in rated], [int(row.rating > 0) for row in rated])
 
     outputs = OutputSpace("classes", len(SOURCES) if options.task == "source" else 2, group=options.task)
-    dataset = text_dataset(labelled(train), labelled(test), words=words, max_length=options.max_length, outputs=outputs)
+    dataset = text_dataset(
+        labelled(train), labelled(test), words=words, max_length=options.max_length, outputs=outputs, readers=readers
+    )
     dataset.check("snippets")
     return dataset
 

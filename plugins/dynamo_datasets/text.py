@@ -9,7 +9,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from unicodedata import category, normalize
 
@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 import torch
 
-from dynamo import Dataset, DynamoError, Examples, Inputs, InputSpace, OutputSpace
+from dynamo import DynamoError, Inputs, InputSpace
 from dynamo.contracts.errors import DynamoWarning, printable
 from dynamo.contracts.files import read_text
 
@@ -51,14 +51,43 @@ class LabelledTexts:
     labels: Sequence[int]
 
 
-def tokenise(text: str) -> list[str]:
-    """The words of a text in lower case, those with apostrophes whole, and its ``!`` and ``?``.
+@attrs.frozen
+class Words:
+    """A text with the words that stand in it.
 
-    HTML entities are resolved; tags such as ``<br />`` part words and are dropped, as is all other punctuation. Letters
-    keep their accents and vowel signs; one that Unicode writes in two ways is written in one (its form NFC).
+    Attributes:
+        text: the text in lower case, without tags.
+        words: its words, and its ``!`` and ``?``.
+        ends: where in the text each ends.
     """
-    plain = normalize("NFC", html.unescape(text.lower()).lower()).replace("’", "'")
-    return _TOKEN.findall(_TAG.sub(" ", plain))
+
+    text: str
+    words: Sequence[str]
+    ends: Sequence[int]
+
+    @property
+    def end(self) -> int:
+        """Where the last word ends."""
+        return self.ends[-1] if self.ends else 0
+
+
+def find_words(text: str, most: int | None = None) -> Words:
+    """A text with its words, the first of them where ``most`` says how many.
+
+    HTML entities are resolved; tags such as ``<br />`` part words and are dropped. Letters keep their accents and vowel
+    signs; one that Unicode writes in two ways is written in one (its form NFC).
+    """
+    lower = normalize("NFC", html.unescape(text.lower()).lower()).replace("’", "'")
+    plain = _TAG.sub(" ", lower)
+    found = list(islice(_TOKEN.finditer(plain), most))
+    return Words(plain, [match.group() for match in found], [match.end() for match in found])
+
+
+def tokenise(text: str) -> list[str]:
+    """The words of a text in lower case, those with apostrophes whole, and its ``!`` and ``?``; all other punctuation
+    is dropped. See :func:`find_words`.
+    """
+    return list(find_words(text).words)
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
@@ -119,19 +148,6 @@ def encode(sentences: Iterable[Sequence[str]], words: Sequence[str]) -> Inputs:
     return Inputs(torch.from_numpy(values), torch.from_numpy(mask))
 
 
-def text_dataset(
-    train: LabelledTexts, test: LabelledTexts, *, words: Sequence[str], max_length: int, outputs: OutputSpace
-) -> Dataset:
-    """Texts as a data set: each cut after ``max_length`` words; texts without any word are left out."""
-    return Dataset(
-        token_space(words),
-        outputs,
-        _examples(train, words, max_length),
-        _examples(test, words, max_length),
-        tuple(words),
-    )
-
-
 def check_known(words: Sequence[str], counts: Counter[str]) -> None:
     """Check a vocabulary that was not made of the training texts against them; few of their words in it are warned of.
 
@@ -156,9 +172,3 @@ def check_known(words: Sequence[str], counts: Counter[str]) -> None:
         )
     told = f"{unknown:.0%} of the words of the training texts are unknown: {about}"
     warnings.warn(printable(told), DynamoWarning, stacklevel=2)
-
-
-def _examples(part: LabelledTexts, words: Sequence[str], max_length: int) -> Examples:
-    inputs = encode((tokenise(text)[:max_length] for text in part.texts), words)
-    has_words = inputs.mask.any(1)
-    return Examples(inputs[has_words], torch.tensor(part.labels, dtype=torch.int64)[has_words])

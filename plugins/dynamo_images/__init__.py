@@ -21,6 +21,7 @@ class PartOptions:
     train_size: int | None = positive(None, "training images, drawn at random; none = all", most=MOST)
     test_size: int | None = positive(None, "test images, drawn at random; none = all", most=MOST)
     seed: int = seed("seed of what is drawn at random")
+    encodings: str = option("", "other encodings that base models may read, joined by '+', of half and grey")
 
 
 @attrs.frozen

@@ -188,7 +188,7 @@ def conjugacy(
     names = tuple(str(group) for group in groups)
     if len(names) != len(population):
         raise DynamoError(f"there are {len(population)} base models, and groups of {len(names)}")
-    population.check_runs()
+    population.check_steps()
     centroids = {name: fit.theta[[own == name for own in names]].mean(0) for name in sorted(set(names))}
     residuals = np.full((len(names), len(PLACES), len(steps)), np.nan)
     fixed_points, speeds, spectra = np.full((3, len(names), len(PLACES)), np.nan)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from dynamo.contracts.encoding import Reencoded
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel, RecurrentModel
 from dynamo.contracts.trajectory import Inputs
@@ -143,6 +144,11 @@ def recurrent(model: DynamicalModel) -> RecurrentModel:
     Raises:
         DynamoError: they are not.
     """
+    if isinstance(model, Reencoded):
+        raise DynamoError(
+            f"this model reads its inputs as {model.encoding!r}, and so on another clock than the meta-model: what is "
+            "asked compares them step by step; its own dynamics are those of its attribute 'model'"
+        )
     if not isinstance(model, RecurrentModel):
         name = type(model.meta_model if isinstance(model, ModelAt) else model).__name__
         raise DynamoError(

@@ -149,7 +149,7 @@ def interchange(
     """
     if len(groups) != len(population):
         raise DynamoError(f"there are {len(population)} base models, and groups of {len(groups)}")
-    population.check_runs()
+    population.check_steps()
     check_flat(fit, population)
     models = [placed(recurrent(base.model), CPU) for base in population]
     spaces = [base.outputs for base in population]

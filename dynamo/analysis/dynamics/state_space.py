@@ -11,6 +11,7 @@ from dynamo.analysis.dynamics.linearisation import Linearisation, linearise
 from dynamo.analysis.dynamics.portrait import Portrait, portrait
 from dynamo.analysis.networks.averages import mean_theta
 from dynamo.contracts.data import Dataset
+from dynamo.contracts.encoding import Reencoded
 from dynamo.contracts.errors import DynamoError, did_you_mean
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.shown import brief
@@ -80,7 +81,7 @@ def state_space(
 def model_and_data(
     fit: Fit, population: Population, at: str, *, base: bool = False, head: str | None = None
 ) -> tuple[DynamicalModel, Dataset]:
-    """The meta-model at a place, or a base model, and the data set whose inputs it reads.
+    """The meta-model at a place, or a base model, and the data set whose inputs it reads, in its own encoding.
 
     Args:
         fit: the fit.
@@ -95,7 +96,8 @@ def model_and_data(
     """
     if at in fit.names:
         chosen = population[fit.names.index(at)]
-        return (chosen.model if base else fit.model_at(at, head)), population.dataset(chosen)
+        data, model = population.dataset(chosen), chosen.model if base else fit.model_at(at, head)
+        return (model.model, data.read_as(model.encoding)) if isinstance(model, Reencoded) else (model, data)
     if base:
         raise DynamoError(f"--base needs --at with a base model's name, not {at!r}: {did_you_mean(at, fit.names)}")
     theta = [0.0] * fit.theta.shape[1] if at == "zero" else mean_theta(fit, "all" if at == "mean" else at).tolist()

@@ -181,7 +181,7 @@ def transport(
     """
     if len(groups) != len(population):
         raise DynamoError(f"there are {len(population)} base models, and groups of {len(groups)}")
-    population.check_runs()
+    population.check_steps()
     check_flat(fit, population)
     maps = [placed(fit.emulator.maps_of(index)[0], CPU) for index in range(len(population))]
     runs: dict[int, list[Tensor]] = {}

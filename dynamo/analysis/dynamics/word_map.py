@@ -226,7 +226,7 @@ def word_map(
     )
     own: dict[int, WordScore | None] = {}
     for done, (index, base) in enumerate(zip(task.indices, task.models, strict=True)):
-        own[index] = answer(base.model, ()).score
+        own[index] = answer(base.model, ()).score if base.reading is None else None  # it reads no words
         progress(len(thetas) + done + 1, count)
     on_grid, emulators = [one.score for one in answers[: size * size]], [one.score for one in answers[size * size :]]
     base_models = [own.get(index) for index in range(len(theta))]

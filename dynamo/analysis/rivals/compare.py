@@ -16,7 +16,7 @@ from dynamo.analysis.table import Table
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.shown import brief, result_html
 from dynamo.contracts.trajectory import Inputs, collate, join
-from dynamo.fit.distances import Distances, NoiseFloor
+from dynamo.fit.distances import Distances, NoiseFloor, without_groups
 from dynamo.fit.fit import Fit
 from dynamo.fit.probes import drawn_rows
 from dynamo.population.base_model import BaseModel, MetadataValue
@@ -165,6 +165,7 @@ def compare(
     kind: Kind = "classical",
     seed: int = 0,
     noise: NoiseFloor | None = None,
+    without: str | None = None,
     progress: Stages = silent_stages,
 ) -> Comparison:
     """Compare DYNAMO's map with rivals, by the figures of :mod:`dynamo.analysis.rivals.pairs`.
@@ -183,6 +184,8 @@ def compare(
         kind: of the layouts.
         seed: of the examples, the rivals, the parts of the population, the clusterers and the permutations.
         noise: the noise floor of DYNAMO's distances, see :func:`dynamo.fit.distances.noise_floor`.
+        without: the key of metadata to account for, such as the encoding that models read: taken off every method's
+            distances alike, see :func:`dynamo.fit.distances.without_groups`.
         progress: a stage for each rival, in pairs of models.
 
     Raises:
@@ -200,10 +203,12 @@ def compare(
     if [base.name for base in population] != fit.names:
         raise DynamoError("the population's models are not those of the fit, in its order: use fit.open_population()")
     values = fit.values_of(by)
-    judged = partial(_judged, values=values, kind=kind, seed=seed)
+    taken_off = None if without is None else fit.values_of(without)
+    judged = partial(_judged, values=values, without=taken_off, kind=kind, seed=seed)
     own = fit.distances(distance, population=None if fit.probes is not None else population)
     own = own if noise is None else own.with_floor(noise)
     results = [judged(MethodResult(DYNAMO, own.matrix))]
+    own = own if without is None or taken_off is None else own.without(without, taken_off)
     started = perf_counter()
     recordings = common_recordings(population, examples, seed) if chosen else []
     recording_seconds = perf_counter() - started
@@ -268,8 +273,17 @@ def _cells(figures: PairFigures | None) -> list[object]:
     return [*(float(getattr(figures, name)) for name in COLUMNS.values()), *(figures.ari[name] for name in CLUSTERERS)]
 
 
-def _judged(result: MethodResult, values: Sequence[MetadataValue], kind: Kind, seed: int) -> MethodResult:
-    """The same with figures and layout."""
+def _judged(
+    result: MethodResult,
+    values: Sequence[MetadataValue],
+    without: Sequence[MetadataValue] | None,
+    kind: Kind,
+    seed: int,
+) -> MethodResult:
+    """The same with figures and layout, and with distances that account for metadata if there are any to."""
+    assert result.distances is not None
+    if without is not None:
+        result = attrs.evolve(result, distances=without_groups(result.distances, without))
     assert result.distances is not None
     figures = pair_figures(result.distances, values, seed=seed)
     return attrs.evolve(result, figures=figures, layout=mds(result.distances, 2, kind))

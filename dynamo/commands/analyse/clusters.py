@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from dynamo.commands._shared import AskedRun, by_option, count_option, distance_option, keep, on_a_run, seed_option
+from dynamo.commands._shared import (
+    AskedRun,
+    by_option,
+    count_option,
+    distance_option,
+    keep,
+    on_a_run,
+    seed_option,
+    without_option,
+)
 
 
 @click.command()
@@ -27,9 +36,17 @@ from dynamo.commands._shared import AskedRun, by_option, count_option, distance_
 @count_option("--neighbours", 1, "models that vote for a group")
 @count_option("--permutations", 1000, "shuffles of the groups")
 @distance_option()
+@without_option()
 @seed_option("all that is random here")
 def command(
-    run: AskedRun, by: str | None, method: str, clusters: str, distance: str | None, seed: int, **options: Any
+    run: AskedRun,
+    by: str | None,
+    method: str,
+    clusters: str,
+    distance: str | None,
+    without: str | None,
+    seed: int,
+    **options: Any,
 ) -> None:
     """Cluster the models of RUN and compare the clusters and the map with metadata.
 
@@ -56,6 +73,7 @@ def command(
     compared = None
     with terminal.progress() as stages:
         apart = run.with_floor(run.fit.distances(distance, progress=stages("running emulators", None)))
+        apart = run.without(apart, without)
         points = apart.points
         result = find_clusters(points, method, count, draws=draws, seed=seed, progress=stages("clustering", None))
         if values is not None and (by is not None or 2 <= len(set(map(str, values))) < len(values)):

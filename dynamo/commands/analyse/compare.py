@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from dynamo.commands._shared import AskedRun, by_option, distance_option, examples_option, keep, on_a_run, seed_option
+from dynamo.commands._shared import (
+    AskedRun,
+    by_option,
+    distance_option,
+    examples_option,
+    keep,
+    on_a_run,
+    seed_option,
+    without_option,
+)
 
 
 @click.command()
@@ -21,6 +30,7 @@ from dynamo.commands._shared import AskedRun, by_option, distance_option, exampl
     help="how distances become a picture; the figures do not depend on it",
 )
 @distance_option()
+@without_option()
 @seed_option("all that is drawn")
 def command(run: AskedRun, by: str, methods: str | None, **options: Any) -> None:
     """Does the map tell groups apart that other measures of similarity do not?

@@ -12,17 +12,21 @@ from dynamo.commands._shared import (
     keep_also,
     on_a_run,
     seed_option,
+    without_option,
 )
 
 
 @click.command()
 @on_a_run("distances")
 @distance_option("--kind")
+@without_option()
 @colour_option("the map")
 @examples_option(256, "probe inputs that the emulators are run on")
 @count_option("--twins", 0, "fit again with so many models there twice, to measure the noise floor", least=0)
 @seed_option("the draw of inputs and twins")
-def command(run: AskedRun, kind: str | None, colour_by: str | None, examples: int, twins: int, seed: int) -> None:
+def command(
+    run: AskedRun, kind: str | None, without: str | None, colour_by: str | None, examples: int, twins: int, seed: int
+) -> None:
     """The distances between the models of RUN, by what their emulators do."""
     from dynamo.analysis.geometry.spectrum import spectrum_of_distances
     from dynamo.fit.distance_kinds import kind_named
@@ -46,6 +50,7 @@ def command(run: AskedRun, kind: str | None, colour_by: str | None, examples: in
             result = result.with_floor(noise)
         else:
             result = run.with_floor(result)
+        result = run.without(result, without)
     click.echo(result.describe())
     title = f"{len(result)} models, distances by {result.kind}"
     places = spectrum_of_distances(result.matrix)
