@@ -18,7 +18,7 @@ from dynamo.fit.probes import kept_probes
 from dynamo.lazy import above
 from dynamo.population.base_model import MetadataValue
 from dynamo.population.population import Population
-from dynamo.system.devices import find_device
+from dynamo.system.devices import device_of, find_device
 from dynamo.system.process_group import SingleProcess
 from dynamo.system.tables import frame
 from dynamo.training.emulator import Emulator, ModelAt
@@ -127,7 +127,9 @@ class Fit:
         Raises:
             DynamoError: there is no such device here.
         """
-        self.emulator.to(find_device(str(device)))
+        there = find_device(str(device))
+        if device_of(self.emulator) != there:  # the V_n that were not read yet need not be
+            self.emulator.to(there)
         return self
 
     def values_of(self, key: str) -> list[MetadataValue]:

@@ -159,7 +159,8 @@ def open_emulator(blueprint: Blueprint, files: Sequence[TensorFile], where: str)
 
     common = attrs.evolve(blueprint, subjects=())
     names = [name for name in homes if name.partition(".")[0] in ("meta_model", "heads")]
-    emulator = load_module(partial(Emulator, common), stored("", names), where)
+    with torch.random.fork_rng(devices=[]):
+        emulator = load_module(partial(Emulator, common), stored("", names), where)
     emulator.blueprint = blueprint
     thetas = nn.ParameterList(torch.zeros(blueprint.theta_dim) for _ in blueprint.subjects)
     emulator.thetas = fill_module(thetas, stored("thetas.", list(thetas.state_dict())), where)

@@ -402,6 +402,15 @@ class Population(Sequence[BaseModel]):
             )
         return dataset
 
+    def data_fingerprint(self, base: BaseModel) -> str:
+        """The fingerprint of a model's data set.
+
+        Raises:
+            DynamoError: what :meth:`dataset` finds.
+        """
+        self.dataset(base)
+        return self._data_fingerprint(_data_key(base)[0])
+
     def _data_fingerprint(self, key: str) -> str:
         """The fingerprint of a data set that is built, by its key."""
         if key not in self._fingerprints:

@@ -27,6 +27,7 @@ from dynamo.system.progress import Progress, silent
 if TYPE_CHECKING:
     from dynamo.population.base_model import BaseModel
     from dynamo.population.population import Population
+    from dynamo.population.recording_cache import RecordingCache
 
 #: What varies by less than this share of its mean square does not vary: what is left is rounding.
 CONSTANT = 1e-12
@@ -208,6 +209,7 @@ def record(
     progress: Progress = silent,
     precision: Literal["float32", "float16"] = "float32",
     device: torch.device | None = None,
+    cache: "RecordingCache | None" = None,
 ) -> list[Recording]:
     """Run every base model on the probe inputs of its data set (section 4; :meth:`dynamo.Dataset.probes`).
 
@@ -217,6 +219,7 @@ def record(
         progress: called with (model, models) after each.
         precision: of the states; float16 halves the room they take.
         device: where to run them, copies of those that are elsewhere; where they are, if it is None.
+        cache: recordings that other fits have made, and to which those that are missing are added.
 
     Raises:
         DynamoError: a model fails or breaks its contract on its first batch, its trajectory holds NaN or Inf, states
@@ -228,15 +231,22 @@ def record(
     rooms, recordings = _Rooms(folder, Counter(kinds)), list[Recording]()
     for number, (base, probe, kind) in enumerate(zip(population, probes, kinds, strict=True)):
         place = partial(rooms.find, kind, base.name, len(probe))
-        room, start = _keep(trajectories_of(base, "probe", probe, device, checked=True), place, precision)
+        key = cache and cache.key(base, population.data_fingerprint(base), precision, device)
+        made = cache.read(key) if cache and key else None
+        parts = iter([made]) if made else trajectories_of(base, "probe", probe, device, checked=True)
+        room, start = _keep(parts, place, precision)
         trajectory = room.trajectory[start : start + len(probe)]
         if not all(bool(state.isfinite().all()) for state in (*trajectory.states, trajectory.outputs)):
             hint = "" if precision == "float32" else " (or some beyond the range of float16: record in float32)"
             raise DynamoError(
                 f"model {base.name!r} gives NaN or infinite states or outputs on its data{hint}: leave it out"
             )
+        if cache and key and not made:
+            cache.write(key, trajectory)
         recordings.append(Recording(plain[id(probe)], trajectory, room.trajectory, start))
         progress(number + 1, len(population))
+    if cache:
+        cache.trim()
     return recordings
 
 

@@ -87,6 +87,11 @@ class FitOptions:
     recording_precision: Literal["float32", "float16"] = option(
         "float32", "of recorded states; float16 halves the room they take"
     )
+    recording_cache: str | None = option(
+        None,
+        "a folder of recordings that fits of the same models have in common, so that each is made once; none = none",
+    )
+    recording_cache_size: float = positive(10.0, "the most GiB in that folder; what was not used for longest gives way")
     augmentation: str = option(
         "none", "how the inputs of a batch are changed at random; needs recording live; none = not at all"
     )
@@ -98,6 +103,8 @@ class FitOptions:
                 "block_outputs compares the states of both models as they are, site by site: leave it out, or set "
                 "sites to match"
             )
+        if self.recording_cache is not None and self.recording == "live":
+            raise DynamoError("live models are not recorded: leave recording_cache out, or set recording to memory")
         if self.augmentation != "none" and self.recording != "live":
             raise DynamoError(
                 f"recordings are made once, so their inputs cannot be augmented with {self.augmentation!r}: set "

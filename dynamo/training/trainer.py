@@ -17,6 +17,7 @@ from dynamo.contracts.shown import folded
 from dynamo.contracts.trajectory import Inputs, Trajectory, send
 from dynamo.population.population import Population
 from dynamo.population.recording import Elsewhere, Source, kept_on, live, record, state_variances
+from dynamo.population.recording_cache import RecordingCache
 from dynamo.registry import make
 from dynamo.system.allocator import keep_freed_memory
 from dynamo.system.bars import progress_of
@@ -153,13 +154,17 @@ class Trainer:
         else:
             store = folder if kind == "disk" else None
             with fast_products(self._device), progress_of(progress, "recording base models") as tick:
-                recorded = record(mine, store, tick, self.options.recording_precision, self._device)
+                recorded = record(mine, store, tick, self.options.recording_precision, self._device, self._cache())
             made += kept_on(recorded, self._device) if kind == "device" else recorded
         sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
         for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
             sources[number] = source
         self._recordings = sources
         return sources
+
+    def _cache(self) -> RecordingCache | None:
+        folder, most = self.options.recording_cache, self.options.recording_cache_size
+        return None if folder is None else RecordingCache(Path(folder), int(most * 2**30))
 
     def _make_optimizer(self) -> Annealed:
         options, thetas = self.options, list(self.emulator.thetas)
