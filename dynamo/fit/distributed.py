@@ -168,7 +168,8 @@ def fit(
     try:
         with _memory(ranks.rank), _joined(ranks, "env://", ranks.device(job.options)) as processes:
             told = (silent, silent) if ranks.rank else (recorded, progress)
-            return job.run(processes, ranks, *told)
+            fitted = job.run(processes, ranks, *told)
+        return fitted if out is None or ranks.rank else Fit.load(out)
     except DynamoError:
         sleep(PATIENCE["failed"] if ranks.rank else 0)
         raise
@@ -197,8 +198,6 @@ class _Job:
         if self.out is None:
             return attrs.evolve(fitted, emulator=gather_emulator(trainer.emulator, processes))
         save_fit(fitted, self.out, processes)
-        if processes.size > 1 and processes.rank == 0:
-            return Fit.load(self.out)
         return attrs.evolve(fitted, folder=self.out)
 
 
