@@ -91,9 +91,9 @@ def data():
         return LabelledTexts(texts, [int(sum(VALENCE.get(word, 0) for word in text.split()) > 0) for text in texts])
 
     train, test = part(160), part(60)
-    readers = choose_readers("characters+subwords", train.texts, 25)
-    vocabulary, outputs = most_frequent(count_words(train.texts), 100), OutputSpace("classes", 2, group="toy")
-    return text_dataset(train, test, words=vocabulary, max_length=6, outputs=outputs, readers=readers)
+    vocabulary = most_frequent(count_words(train.texts), 100)
+    readers = choose_readers("words", "characters+subwords", train.texts, vocabulary, 25)
+    return text_dataset(train, test, readers=readers, max_length=6, outputs=OutputSpace("classes", 2, group="toy"))
 
 
 @pytest.fixture(scope="module")
