@@ -11,7 +11,8 @@ meta-model reads words; it meets the others at the ends of words.
   rivals?
 - ``kinds``: GRUs on words, encoders as in BERT on pieces of words, and convolutional networks on characters.
 
-Settings were fixed before the first figure was seen; ``reads`` was added after ``fidelity`` had been. From the project's folder:
+Settings were fixed before the first figure was seen; ``reads`` was added after ``fidelity`` had been. From the
+project's folder:
 
     OMP_NUM_THREADS=1 nice -n 10 python benchmarks/encodings.py --out encodings --seeds 3
 """
@@ -90,8 +91,8 @@ def trained(folder: Path, seed: int) -> Population:
     """GRUs of every encoding, task and training size."""
     for encoding, task, part in product(ENCODINGS, TASKS, FRACTIONS):
         train_population(
-            folder, [ARCHITECTURE], f"snippets:task={task},{TEXTS},encodings=characters+subwords", encoding=encoding, fractions=[part],
-            seeds=range(EACH * seed, EACH * (seed + 1)), options=TRAINING, skip_existing=True,
+            folder, [ARCHITECTURE], f"snippets:task={task},{TEXTS},encodings=characters+subwords",
+            encoding=encoding, fractions=[part], seeds=range(EACH * seed, EACH * (seed + 1)), options=TRAINING, skip_existing=True,
         )  # fmt: skip
     return Population.load(folder)
 
