@@ -92,7 +92,8 @@ def trained(folder: Path, seed: int) -> Population:
     for encoding, task, part in product(ENCODINGS, TASKS, FRACTIONS):
         train_population(
             folder, [ARCHITECTURE], f"snippets:task={task},{TEXTS},encodings=characters+subwords",
-            encoding=encoding, fractions=[part], seeds=range(EACH * seed, EACH * (seed + 1)), options=TRAINING, skip_existing=True,
+            encoding=encoding, fractions=[part], seeds=range(EACH * seed, EACH * (seed + 1)),
+            options=TRAINING, skip_existing=True,
         )  # fmt: skip
     return Population.load(folder)
 
