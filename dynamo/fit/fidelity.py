@@ -15,7 +15,7 @@ from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import read_bytes
 from dynamo.contracts.shown import folded, short, table_html
 from dynamo.contracts.spaces import OutputSpace
-from dynamo.contracts.trajectory import Trajectory, at_readout
+from dynamo.contracts.trajectory import Trajectory, at_readout, at_the_end
 from dynamo.fit.fit import Fit
 from dynamo.fit.run_folder import FIDELITY, RUN, add_file, saved_files
 from dynamo.population.base_model import BaseModel
@@ -144,6 +144,7 @@ def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: tor
     scores, loss, done, is_finite = (Score(space), Score(space)), 0.0, 0, True
     targets = trajectories_of(base, "held_out", test.inputs, device, _BATCH)
     for target, guess in zip(targets, trajectories(imitation, test.inputs, _BATCH), strict=True):
+        target = at_the_end(target, guess.mask)
         for site, state_map, meta, true in zip(sites, maps, read(guess.states), target.states, strict=True):
             site.add(state_map(meta).flatten(2)[target.mask], true.flatten(2)[target.mask])
         rows = slice(done, done + len(target.mask))

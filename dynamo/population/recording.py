@@ -20,7 +20,7 @@ from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.files import refuse_links
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.contracts.shown import brief
-from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
+from dynamo.contracts.trajectory import Inputs, Trajectory, at_the_end, collate, join
 from dynamo.system.devices import device_of, placed, without_tf32
 from dynamo.system.progress import Progress, silent
 
@@ -135,8 +135,8 @@ class Elsewhere:
 
 def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[Inputs, Trajectory]:
     """Some rows of several base models whose states have one shape, one model after the other, no longer than the
-    longest real sequence among them. Recordings that have their inputs and their room in common are read in one go, in
-    the precision in which they are kept.
+    longest real sequence among them; one step that stands for a whole sequence is put at its end. Recordings that have
+    their inputs and their room in common are read in one go, in the precision in which they are kept.
     """
     recordings = [source for source in sources if isinstance(source, Recording)]
     common = {(id(recording.inputs), id(recording.room)) for recording in recordings}
@@ -144,11 +144,11 @@ def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[In
         every = torch.cat(list(rows))
         starts = torch.tensor([recording.start for recording in recordings])
         starts = starts.repeat_interleave(torch.tensor([len(some) for some in rows]))
-        inputs, trajectories = collate([recordings[0].inputs[every]]), [recordings[0].room[starts + every]]
+        batches = [(recordings[0].inputs[every], recordings[0].room[starts + every])]
     else:
         batches = [source.batch(some) for source, some in zip(sources, rows, strict=True)]
-        inputs, trajectories = collate([part for part, _ in batches]), [part for _, part in batches]
-    return inputs, join(trajectories, inputs.mask.shape[1])
+    inputs = collate([part for part, _ in batches])
+    return inputs, join([at_the_end(run, part.mask) for part, run in batches], inputs.mask.shape[1])
 
 
 @contextmanager
