@@ -186,9 +186,8 @@ def tiny(count: int, recording: str, out: Path) -> list[Figures]:
     """
     from dynamo import DynamoError, Fit, Population, fit_population, preset
     from dynamo.contracts.files import sha256
-    from dynamo.fit import fidelity
     from dynamo.fit.ranks import Ranks
-    from dynamo.report import run as report
+    from dynamo.report import fit_population as whole
     from dynamo.report import terminal
 
     population, run = out / f"tiny-{count}", out / f"tiny-run-{count}-{recording}"
@@ -200,8 +199,8 @@ def tiny(count: int, recording: str, out: Path) -> list[Figures]:
         return lambda *_: stages.setdefault(name, []).append(perf_counter())
 
     for name, owner, attribute in [
-        ("measure fidelity", fidelity, "measure_fidelity"),
-        ("draw the map, write the tables", report, "write_map"),
+        ("measure fidelity", whole, "measure_fidelity"),
+        ("draw the map, write the tables", whole, "write_map"),
     ]:
         setattr(owner, attribute, clocked(parts, name, getattr(owner, attribute)))
     models = clocked(parts, "open the population", Population.load)(population)
@@ -210,7 +209,8 @@ def tiny(count: int, recording: str, out: Path) -> list[Figures]:
         clocked(parts, "fit in all", fit_population)(models, options, run, ranks=Ranks(2), progress=stage)
     parts["fit in all"]["of a rank"] = children.most
     for name, moments in stages.items():
-        parts.setdefault(name, {"wall": moments[-1] - moments[0], "peak": children.most})
+        if name != "measuring fidelity":
+            parts[name] = {"wall": moments[-1] - moments[0], "peak": children.most}
     fit = clocked(parts, "open the fit", Fit.load)(run)
     with redirect_stdout(io.StringIO()) as told:
         clocked(parts, "summary", terminal.summary)(fit, None, run, "group")
@@ -251,7 +251,9 @@ def tiny_table(parts: Sequence[Figures]) -> str:
     rows = []
     for own in parts:
         ranks = f", {own['of a rank']:,.0f} of a rank" if "of a rank" in own else ""
-        rows.append({"part": own["part"], "wall s": f"{own['wall']:.1f}", "MiB at most": f"{own['peak']:,.0f}{ranks}"})
+        cpu = f"{own['cpu']:.1f}" if "cpu" in own else ""
+        row = {"part": own["part"], "wall s": f"{own['wall']:.1f}", "processor s": cpu}
+        rows.append(row | {"MiB at most": f"{own['peak']:,.0f}{ranks}"})
     return table(rows)
 
 
