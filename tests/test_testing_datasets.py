@@ -62,7 +62,10 @@ MUTANTS = {
     "image of several steps": (with_train(IMAGES, mask=torch.ones(10, 2, dtype=torch.bool)), "mask: that of images"),
     "vectors of another size": (with_encoding(TEXT, ALIKE[..., :1], clock(TEXT.train)), r"shape: .*encoding 'vectors'"),
     "double vectors": (with_encoding(TEXT, ALIKE.double(), clock(TEXT.train)), r"dtype: .*encoding 'vectors'"),
-    "a clock beyond the end": (with_encoding(TEXT, ALIKE, clock(TEXT.train) + 7 * MASK), r"examples: .*has a step beyond its end"),
+    "a clock beyond the end": (
+        with_encoding(TEXT, ALIKE, clock(TEXT.train) + 7 * MASK),
+        r"examples: .*has a step beyond its end",
+    ),
     "float classes": (with_train(TEXT, targets=torch.ones(10)), "dtype: the targets"),
     "integer numbers": (
         with_train(REAL_TARGETS, targets=torch.ones(10, 7, 2, dtype=torch.int64)),
