@@ -10,7 +10,7 @@ from dynamo.commands._shared import metadata_option, read_metadata, threads_opti
 from dynamo.contracts.options import build_options
 
 
-@click.command(cls=OptionsCommand, options="dynamo.training.base_models:BaseTrainingOptions")
+@click.command(cls=OptionsCommand, options="dynamo.training.options:BaseTrainingOptions")
 @click.argument("population", type=click.Path(path_type=Path))
 @click.option(
     "--architecture",
@@ -51,7 +51,7 @@ def command(population: Path, options: dict[str, Any], **values: Any) -> None:
     """
     from dynamo.population.entries import read_entries
     from dynamo.report import terminal
-    from dynamo.training.base_models import BaseTrainingOptions
+    from dynamo.training.options import BaseTrainingOptions
     from dynamo.training.train_population import train_population
 
     first = values["first_seed"]
