@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynamo import DynamoError, Fit, FitOptions, Population
+from dynamo import DynamoError, Fit, FitOptions, Population, cli
 from dynamo.contracts.files import sha256
 from dynamo.fit import distances, distributed
 from dynamo.fit.ranks import Ranks
@@ -85,6 +85,20 @@ def test_models_that_are_added_one_by_one_leave_full_parts_as_they_are(few, mode
     again.add(on_digits("later", 9))
     assert Population.load(tmp_path).names == [*SIX, "later"]
     assert sorted(path.name for path in (tmp_path / "weights").iterdir())[0] == "later.safetensors"
+
+
+def test_a_kill_between_a_part_and_the_manifest_loses_nothing(few, models, tmp_path, monkeypatch):
+    writer = PopulationWriter(tmp_path)
+    writer.add(*models[:2])
+    with monkeypatch.context() as patched:
+        patched.setattr(entries, "write_toml", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            writer.add(models[2])
+    assert len(list((tmp_path / "parts").iterdir())) == 1
+    assert Population.load(tmp_path).names == SIX[:2]
+    PopulationWriter(tmp_path).add(models[2])
+    assert Population.load(tmp_path).names == SIX[:3]
+    assert len(list((tmp_path / "parts").iterdir())) == 1
 
 
 def edited(path, change):
@@ -236,6 +250,18 @@ def test_ranks_save_what_is_their_own(tmp_path):
     assert alone.folder is None
     for name, tensor in alone.emulator.state_dict().items():
         assert torch.equal(tensor, found.emulator.state_dict()[name]) or "maps.1" in name or "maps.3" in name
+
+
+def test_shares_of_a_fit_that_was_not_finished_are_swept_and_questions_are_asked_of_a_sample(tmp_path, capsys):
+    fit, _ = fitted(5)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "fit-7.safetensors").write_bytes(b"half")
+    fit.save(run)
+    assert not (run / "fit-7.safetensors").exists()
+    assert cli.main(["analyse", "distances", str(run), "--kind", "theta", "--sample", "3"]) in (None, 0)
+    told = capsys.readouterr().out
+    assert [name in told for name in fit.names] == [name in fit.sample(3).names for name in fit.names]
 
 
 def file_names(run):
