@@ -17,6 +17,7 @@ from dynamo.contracts.options import type_name
 from dynamo.registry import Owned
 from dynamo.report.answer import collected
 from dynamo.system.bars import terminal_bars
+from dynamo.training.convergence import converged_at
 
 if TYPE_CHECKING:
     from dynamo.fit.fidelity import Fidelity
@@ -51,6 +52,16 @@ def table(
     _console().print(printed)
     if most is not None and len(rows) > most:
         print(f"… {len(rows) - most} more rows")
+
+
+def _ending(fit: "Fit") -> str:
+    """Why a fit took the steps that it took, where it was to end when it had converged."""
+    if fit.options.until == "steps" or not fit.history:
+        return ""
+    rates = [row[1] for row in fit.history]
+    peak = sum(rate == rates[0] for rate in rates) - 1  # the first step of the annealing has that rate too
+    told = "converged" if converged_at([row[2] for row in fit.history[:peak]]) else "not converged"
+    return f" ({told} after {peak}, then annealed)"
 
 
 def _figure(value: float) -> str:
@@ -118,7 +129,7 @@ def summary(
     found = spectrum(theta)
     label = label or colouring(fit.metadata)
     lines = [
-        f"models {len(fit.names)}, steps {int(fit.history[-1][0]) if fit.history else 0}",
+        f"models {len(fit.names)}, steps {int(fit.history[-1][0]) if fit.history else 0}{_ending(fit)}",
         f"components of θ for 95 % of the variance: {found.components_for()} of {len(found.eigenvalues)} "
         f"(participation ratio {found.participation_ratio:.2f})",
     ]

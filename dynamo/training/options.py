@@ -99,6 +99,9 @@ class FitOptions:
     batch_size: int = positive(128, "examples in each batch, over all its base models", most=2**20)
     epochs: float = positive(100.0, "how often each base model's data is seen, in the mean", most=1e6)
     steps: int | None = positive(None, "optimiser steps; none = as many as the epochs need", most=10**8)
+    until: Literal["steps", "converged"] = option(
+        "steps", "take all steps, or end where the loss hardly falls any more; steps are then the most that are taken"
+    )
     learning_rate: float = positive(1e-3, "the learning rate, annealed as cos(2π·7/32·k/K)")
     theta_learning_rate: float | None = positive(None, "the learning rate of the thetas; none = the same")
     optimizer: Literal["adamw", "sgd", "muon"] = option(
