@@ -66,6 +66,22 @@ def test_average_precision_is_that_of_scikit_learn_ties_included():
     assert auprc(given, groups) == pytest.approx(np.mean(wanted))
 
 
+@pytest.mark.parametrize("count", [2, 7, 300])
+def test_average_precision_without_ties_is_that_of_the_form_for_ties(count):
+    rng = np.random.default_rng(count)
+    given = distances(rng.normal(size=(400, 3)))
+    groups = rng.integers(0, count, size=400)
+    rows, columns, rank = pairs._sorted_pairs(given)
+    assert rank[-1] == len(rank)
+    wanted = []
+    for group in np.unique(groups):
+        listed = (groups[rows] == group) | (groups[columns] == group)
+        own = (groups[rows] == groups[columns])[listed]
+        if own.any():
+            wanted.append(pairs._tied_precision(own, rank[listed]))
+    assert auprc(given, groups) == pytest.approx(np.mean(wanted), rel=1e-13)
+
+
 def test_groups_that_lie_apart_are_found_by_all():
     points, groups = blobs()
     found = pair_figures(distances(points), groups)

@@ -146,30 +146,43 @@ def auprc(distances: Floats, groups: Numbers) -> float:
     return _area(_sorted_pairs(distances), groups)
 
 
-def _sorted_pairs(distances: Floats) -> tuple[Short, Short, Short]:
+def _sorted_pairs(distances: Floats) -> tuple[Numbers, Numbers, Short]:
     """Both models of every pair and the rank of its distance, the nearest pairs first."""
     rows, columns = np.triu_indices(len(distances), 1)
     size = distances[rows, columns]
     order = np.argsort(size)
     rank = np.cumsum(np.diff(size[order], prepend=-1.0) > 0, dtype=np.int32)
-    return rows[order].astype(np.int32), columns[order].astype(np.int32), rank
+    return rows[order], columns[order], rank
 
 
-def _area(pairs: tuple[Short, Short, Short], groups: Numbers) -> float:
+def _area(pairs: tuple[Numbers, Numbers, Short], groups: Numbers) -> float:
     """:func:`auprc` of sorted pairs, which all permutations of the groups share."""
     rows, columns, rank = pairs
-    one, other = (groups.astype(np.int32)[models] for models in (rows, columns))
+    codes = groups.astype(np.min_scalar_type(int(groups.max())))  # narrow ones are gathered and compared much faster
+    one, other = codes[rows], codes[columns]
     is_own, areas = one == other, []
-    for group in np.unique(groups):
-        listed = np.flatnonzero((one == group) | (other == group))
-        own = is_own[listed]
+    has_ties = rank[-1] < len(rank)
+    for group in np.unique(codes):
+        listed = (one == group) | (other == group)
+        own = np.compress(listed, is_own)
         if own.any():
-            last = np.flatnonzero(
-                np.diff(rank[listed], append=-1)
-            )  # of pairs with equal distances: they count together
-            hits = np.cumsum(own)[last]
-            areas.append(float((np.diff(hits, prepend=0) * hits / (last + 1)).sum() / own.sum()))
+            areas.append(_tied_precision(own, np.compress(listed, rank)) if has_ties else _precision(own))
     return fmean(areas)
+
+
+def _precision(own: Booleans) -> float:
+    """The average precision of pairs of different distances, the nearest first: at the place of every own pair the
+    fraction of own ones so far.
+    """
+    places = np.flatnonzero(own) + 1
+    return float((np.arange(1, len(places) + 1) / places).mean())
+
+
+def _tied_precision(own: Booleans, rank: Short) -> float:
+    """The same where pairs may have equal distances, and so equal ranks: they count together."""
+    last = np.flatnonzero(np.diff(rank, append=-1))
+    hits = np.cumsum(own)[last]
+    return float((np.diff(hits, prepend=0) * hits / (last + 1)).sum() / own.sum())
 
 
 def violation_rate(distances: Floats, groups: Numbers) -> float:
