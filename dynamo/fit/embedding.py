@@ -1,6 +1,7 @@
 """New models on an old map: θ and V for models that the meta-model was not fitted to, while it stays as it is."""
 
 from copy import deepcopy
+from functools import lru_cache
 from math import inf, isnan, nan
 from statistics import fmean
 from typing import Any
@@ -28,6 +29,8 @@ from dynamo.training.trainer import Trainer
 
 #: On so many test inputs the emulators of neighbours are compared.
 COMPARED = 128
+#: So many emulators' states are held for that, so that those of a small map are computed once.
+HELD = 64
 
 
 @attrs.frozen(eq=False)
@@ -220,11 +223,12 @@ def _descend(fit: Fit, trainer: Trainer, options: EmbedOptions, progress: Progre
     places: list[dict[str, Any]] = [{"params": thetas, "peak": options.theta_rate * (spread or 1.0)}]
     phases = [(maps, options.map_steps), (places + maps, options.steps), (maps, options.map_steps)]
     phases = [(groups, steps) for groups, steps in phases if groups]
+    is_fused = device_of(trainer.emulator).type in ("cpu", "cuda")
     everyone, done, total = range(len(thetas)), 0, sum(steps for _, steps in phases)
     for groups, steps in phases:
         for theta in thetas:
             theta.requires_grad_(groups is not maps)
-        optimizer = Annealed("adamw", groups, steps, weight_decay=0.0)
+        optimizer = Annealed("adamw", groups, steps, weight_decay=0.0, fused=is_fused)
         for step in range(steps):
             hidden, output = trainer.losses(everyone, _draw(trainer, options, done))
             _check(trainer, hidden, output)
@@ -276,15 +280,16 @@ def _least(fit: Fit, head: str, inputs: Inputs, fidelity: Fidelity) -> Tensor:
     nearest = torch.cdist(theta, theta).fill_diagonal_(torch.inf).argmin(1)
     model = fit.model_at(theta[0], head).cpu()
 
-    def at(place: Tensor) -> Trajectory:
-        model.theta.copy_(place)
+    @lru_cache(HELD)  # a model's own, and as often as it is the nearest of another
+    def at(place: int) -> Trajectory:
+        model.theta.copy_(theta[place])
         return run(model, inputs)
 
     figures = []
     for place, number in enumerate(numbers):
         unlike = torch.zeros(2)
         if len(numbers) > 1:
-            target, guess = at(theta[place]), at(theta[nearest[place]])
+            target, guess = at(place), at(int(nearest[place]))
             there, here = (as_base(fit.emulator, number, found.states) for found in (guess, target))
             errors = [float(unexplained(*pair, inputs.mask)) for pair in zip(there, here, strict=True)]
             errors = [error for error in errors if not isnan(error)] or [nan]
