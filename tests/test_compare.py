@@ -1,4 +1,5 @@
 import csv
+import warnings
 
 import attrs
 import numpy as np
@@ -10,10 +11,11 @@ import problems
 from dynamo import DynamoError, Fit, Population
 from dynamo.analysis.rivals import RIVALS, distance_matrix
 from dynamo.analysis.rivals import compare as module
-from dynamo.analysis.rivals.compare import Comparison, MethodResult, common_recordings, compare
+from dynamo.analysis.rivals.compare import FEW, TWICE, Comparison, MethodResult, common_recordings, compare, expected
 from dynamo.analysis.rivals.pairs import CLUSTERERS, pair_figures
 from dynamo.cli import main
 from dynamo.commands._shared import AskedRun
+from dynamo.contracts.errors import DynamoWarning
 from dynamo.fit.distances import NoiseFloor
 from dynamo.report.plots.compare import plot_compare
 
@@ -59,6 +61,33 @@ def test_times_and_their_growth(fitted):
     assert MethodResult("any", growth=((2, 0.4), (4, 1.6), (8, 6.4))).exponent == pytest.approx(2)
     assert MethodResult("any", growth=((8, 6.4),)).exponent is None
     assert MethodResult("any", growth=((4, 0.009), (8, 6.4))).exponent is None
+
+
+def test_the_time_of_many_models_is_told_beforehand(fitted, monkeypatch):
+    fit, population = fitted
+    asked = []
+    monkeypatch.setattr(module, "_seconds", lambda distances, models: asked.append(models) or 6.0 * models**2)
+    monkeypatch.setattr(module, "MANY", 5)
+    with pytest.warns(DynamoWarning, match=r"6 models have 15 pairs, .* some 7 minutes \(cka 3.6, rsa 3.6\)"):
+        found = compare(fit, population, "kind", methods=["cka", "rsa"], examples=10)
+    assert asked == [FEW, TWICE, FEW, TWICE]
+    assert [[models for models, _ in method.growth] for method in found.methods] == [[], [6], [6]]  # 6/16 and 6/4 < 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monkeypatch.setattr(module, "LONG", 1e6)
+        compare(fit, population, "kind", methods=["cka"], examples=10)
+        monkeypatch.setattr(module, "MANY", 6)
+        monkeypatch.setattr(module, "LONG", 0.0)
+        compare(fit, population, "kind", methods=["cka"], examples=10)
+    assert asked == [FEW, TWICE] * 3
+
+
+@pytest.mark.parametrize(("each", "pair"), [(2.0, 0.5), (0.0, 1.0), (3.0, 0.0)])
+def test_the_expected_time_has_a_part_for_models_and_one_for_pairs(each, pair):
+    def seconds(models):
+        return each * models + pair * models * (models - 1) / 2
+
+    assert expected(seconds, 1000) == pytest.approx(seconds(1000))
 
 
 def test_a_rival_that_fails_is_listed_with_the_reason(fitted, monkeypatch):

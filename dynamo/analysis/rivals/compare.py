@@ -1,6 +1,8 @@
 """Does DYNAMO's map tell groups apart that other measures of similarity do not? All on one population."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import perf_counter, process_time
 
@@ -13,7 +15,7 @@ from dynamo.analysis.rivals import RIVALS, distance_matrix, rival_named
 from dynamo.analysis.rivals.mds import Kind, Layout, mds
 from dynamo.analysis.rivals.pairs import CLUSTERERS, PairFigures, pair_figures
 from dynamo.analysis.table import Table
-from dynamo.contracts.errors import DynamoError
+from dynamo.contracts.errors import DynamoError, DynamoWarning
 from dynamo.contracts.shown import brief, result_html
 from dynamo.contracts.trajectory import Inputs, collate, join
 from dynamo.fit.distances import Distances, NoiseFloor, without_groups
@@ -26,6 +28,11 @@ from dynamo.system.progress import Progress, Stages, silent, silent_stages
 
 #: The name of DYNAMO's own row.
 DYNAMO = "dynamo"
+
+#: Above so many models the time that all pairs will take is found beforehand, and told where it is so many seconds.
+MANY, LONG = 128, 300.0
+#: What it is found from: the times of so many models.
+FEW, TWICE = 6, 12
 
 #: Columns of the table, and the attributes of :class:`~dynamo.analysis.rivals.pairs.PairFigures` that they show.
 COLUMNS = {
@@ -171,7 +178,11 @@ def compare(
     """Compare DYNAMO's map with rivals, by the figures of :mod:`dynamo.analysis.rivals.pairs`.
 
     A rival that fails is kept, with the reason. Each rival's time is measured for all models, a half and a quarter of
-    them.
+    them; above :data:`MANY` models for all, a quarter and a sixteenth.
+
+    Warns:
+        DynamoWarning: all pairs of more than :data:`MANY` models will take longer than :data:`LONG` seconds; it says
+        how long, as measured with some models.
 
     Args:
         fit: the fit.
@@ -212,6 +223,8 @@ def compare(
     started = perf_counter()
     recordings = common_recordings(population, examples, seed) if chosen else []
     recording_seconds = perf_counter() - started
+    if len(recordings) > MANY:
+        _tell_if_long(chosen, population, recordings, seed)
     for name in chosen:
         try:
             results.append(judged(_measured(name, population, recordings, seed, progress(name, None))))
@@ -289,6 +302,65 @@ def _judged(
     return attrs.evolve(result, figures=figures, layout=mds(result.distances, 2, kind))
 
 
+def _some(
+    name: str, population: Population, recordings: Sequence[Recording], seed: int
+) -> Callable[[Iterable[int], Progress], Floats]:
+    """A rival's distances between some of the models."""
+
+    def distances(models: Iterable[int], tick: Progress) -> Floats:
+        chosen = list(models)
+        spaces, some = [population[index].outputs for index in chosen], [recordings[index] for index in chosen]
+        return distance_matrix(name, some, examples=None, seed=seed, progress=tick, spaces=spaces)
+
+    return distances
+
+
+def expected(seconds: Callable[[int], float], models: int) -> float:
+    """The seconds of a number of models, from those of :data:`FEW` and of :data:`TWICE` as many: those for each model
+    and those for each pair.
+
+    Example:
+        >>> from dynamo.analysis.rivals.compare import expected
+        >>> expected(lambda models: 3 * models + models * (models - 1) / 2, 1000)
+        502500.0
+    """
+    few, twice = seconds(FEW), seconds(TWICE)
+    pair = max(0.0, twice - 2 * few) / (_pairs(TWICE) - 2 * _pairs(FEW))
+    each = max(0.0, twice - pair * _pairs(TWICE)) / TWICE
+    return each * models + pair * _pairs(models)
+
+
+def _pairs(models: int) -> int:
+    return models * (models - 1) // 2
+
+
+def _tell_if_long(names: Sequence[str], population: Population, recordings: Sequence[Recording], seed: int) -> None:
+    """Warn of the time that all pairs will take, in rivals that do not fail."""
+    models, minutes = len(recordings), {}
+    for name in names:
+        distances = _some(name, population, recordings, seed)
+        with suppress(Exception):  # it is told with the results
+            distances(range(2), silent)  # loads the libraries
+            minutes[name] = expected(partial(_seconds, distances), models) / 60
+    if sum(minutes.values()) * 60 > LONG:
+        each = ", ".join(
+            f"{name} {minutes[name]:.1f}" for name in sorted(minutes, key=minutes.__getitem__, reverse=True)
+        )
+        warnings.warn(
+            f"{models:,} models have {_pairs(models):,} pairs, which will take some {sum(minutes.values()):.0f} "
+            f"minutes ({each}): half of the examples take half of that, half of the models a quarter; or choose fewer "
+            "methods",
+            DynamoWarning,
+            stacklevel=3,
+        )
+
+
+def _seconds(distances: Callable[[Iterable[int], Progress], Floats], models: int) -> float:
+    started = perf_counter()
+    distances(range(models), silent)
+    return perf_counter() - started
+
+
 def _measured(
     name: str,
     population: Population,
@@ -298,18 +370,14 @@ def _measured(
 ) -> MethodResult:
     """A rival's distances and times. A first call, with two models, is not counted: it loads the libraries."""
 
-    def distances(models: Sequence[int], tick: Progress = silent) -> Floats:
-        spaces = [population[index].outputs for index in models]
-        return distance_matrix(
-            name, [recordings[index] for index in models], examples=None, seed=seed, progress=tick, spaces=spaces
-        )
-
+    distances = _some(name, population, recordings, seed)
     order = np.random.default_rng(seed).permutation(len(recordings)).tolist()
-    distances(order[:2])
+    distances(order[:2], silent)
     growth = []
-    for count in sorted({len(order) // 4, len(order) // 2} - {0, 1}):
+    parts = (4, 2) if len(order) <= MANY else (16, 4)
+    for count in sorted({len(order) // part for part in parts} - {0, 1}):
         started = perf_counter()
-        distances(sorted(order[:count]))
+        distances(sorted(order[:count]), silent)
         growth.append((count, perf_counter() - started))
     started, processor = perf_counter(), process_time()
     matrix = distances(range(len(order)), progress)
