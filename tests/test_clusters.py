@@ -5,6 +5,7 @@ import csv
 import attrs
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, silhouette_samples
@@ -20,7 +21,7 @@ from dynamo.analysis.geometry.agreement import (
     neighbour_votes,
 )
 from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_agreement
-from dynamo.analysis.geometry.cuts import _best_cuts, find_cuts
+from dynamo.analysis.geometry.cuts import _best_cuts, _topmost, find_cuts
 from dynamo.analysis.geometry.kmeans import kmeans
 from dynamo.analysis.geometry.partitions import METHODS, cluster, silhouettes
 from dynamo.analysis.geometry.spectrum import spectrum
@@ -471,3 +472,22 @@ def test_kmeans_of_products_finds_what_moving_points_one_by_one_cannot_mend(shap
             assert cost(moved) >= least - 1e-6
     library = KMeans(3, n_init=200, random_state=0).fit(points)
     assert least <= library.inertia_ + 1e-9
+
+
+@pytest.mark.parametrize("models", [30, 201])
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_the_topmost_merges_are_undone_as_scipy_does(models, count):
+    source = np.random.default_rng(models)
+    for tree in (linkage(source.normal(size=(models, dimensions)), "ward") for dimensions in (1, 2, 9)):
+        wanted, found = fcluster(tree, count, "maxclust"), _topmost(tree, count)
+        assert len(set(found)) == count
+        assert len(set(zip(wanted, found, strict=True))) == count  # the same parts
+        if np.bincount(wanted)[1:].min() > 1:
+            np.testing.assert_array_equal(found, wanted - 1)  # in the same order
+
+
+def test_merges_that_are_equally_high_are_undone_together():
+    square = np.array([[0.0, 0.0], [0.0, 9.0], [9.0, 0.0], [9.0, 9.0]]).repeat(4, axis=0)
+    tree = linkage(square, "single")
+    np.testing.assert_array_equal(_topmost(tree, 3), fcluster(tree, 3, "maxclust") - 1)
+    np.testing.assert_array_equal(_topmost(tree, 4), fcluster(tree, 4, "maxclust") - 1)

@@ -170,13 +170,37 @@ def _ways(places: Floats) -> tuple[Floats, list[Integers]]:
     shares, parted = [float(lines[axis])], [sides]
     for count in range(3, places.shape[1] + 2):
         some = places[:, : count - 1]
-        parts = fcluster(linkage(some, "ward"), count, "maxclust").astype(np.int64) - 1
+        parts = _topmost(linkage(some, "ward"), count)
         sizes = np.bincount(parts, minlength=count)
         sums = np.eye(count)[parts].T @ some
         between = float((sums**2 / np.maximum(sizes, 1)[:, None]).sum())
         shares.append(between / float((some**2).sum()) if sizes.min() >= SMALLEST else 0.0)
         parted.append(parts)
     return np.array(shares), parted
+
+
+def _topmost(tree: Floats, count: int) -> Integers:
+    """The part of each model, ``[n]``, where the topmost merges of a tree of :func:`scipy.cluster.hierarchy.linkage`
+    are undone, so that ``count`` parts are left, or fewer where merges are equally high. They are numbered from left to
+    right.
+
+    scipy's ``fcluster`` does the same, and takes as long as making the tree, for its checks.
+    """
+    if tree[-count, 2] == tree[1 - count, 2]:
+        return fcluster(tree, count, "maxclust").astype(np.int64) - 1
+    models, children = len(tree) + 1, tree[:, :2].astype(np.int64)
+    lowest = 2 * models - count  # of the merges that are undone; nodes from 0 are models, those from n on merges
+
+    def parts(node: int) -> list[int]:
+        return [node] if node < lowest else [part for child in children[node - models] for part in parts(child)]
+
+    above = np.arange(2 * models - 1)  # a node above each, or itself
+    above[children[: lowest - models]] = np.arange(models, lowest)[:, None]
+    while (higher := above[above])[:models].tobytes() != above[:models].tobytes():
+        above = higher
+    numbers = np.empty(2 * models - 1, dtype=np.int64)
+    numbers[parts(2 * models - 2)] = np.arange(count)
+    return numbers[above[:models]]
 
 
 def _best_cuts(places: Floats) -> tuple[Floats, Integers]:
