@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from dynamo.fit.distance_kinds import DistanceKind
     from dynamo.fit.distances import Distances
     from dynamo.fit.fidelity import Fidelity
+    from dynamo.report.widget import MapWidget
 
 RUN = "run.toml"
 WEIGHTS = "fit.safetensors"
@@ -303,6 +304,26 @@ class Fit:
         """
         axes: Axes = above("dynamo.report.run:draw_map")(self, by, ax, distance)
         return axes
+
+    def map(self, colour_by: str | None = None, distance: str | None = None) -> "MapWidget":
+        """The map as a widget of a notebook: hover, turn, lasso, click; what is chosen is told to Python.
+
+        Args:
+            colour_by: the metadata that colours the models; one is chosen where it is None.
+            distance: the kind that the map is drawn by; the default where it is None.
+
+        Raises:
+            DynamoError: anywidget is not installed, metadata that some models lack, or distances that cannot be had.
+
+        Example:
+            >>> from dynamo import Fit
+            >>> widget = Fit.load("run").map(colour_by="fraction")
+            >>> widget.selected = ["digits-gru-100-s0"]
+            >>> len(widget.theta)
+            16
+        """
+        widget: MapWidget = above("dynamo.report.notebook:map_widget")(self, colour_by, distance)
+        return widget
 
     def to_anndata(self, distance: str | None = None) -> "AnnData":
         """The map as an ``AnnData`` object, for scanpy and its kin: θ in ``X``, metadata and fidelity in ``obs``, the

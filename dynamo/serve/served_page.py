@@ -1,6 +1,5 @@
 """The page of the explorer: that of the report, with a panel whose network runs in Python."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from dynamo.report.html import Behind, written_page
 from dynamo.report.markup import Markup, element
 from dynamo.report.network import asked_of
 from dynamo.report.panel import BETWEEN, asking, button, caution
+from dynamo.report.programs import own
 from dynamo.serve.explorer import Explorer
 from dynamo.system.progress import Stages, silent_stages
 from dynamo.version import __version__
@@ -45,8 +45,8 @@ def served_page(
     behind = Behind(
         panel=_panel(explorer, asked, uploads),
         network=asked,
-        scripts={"play.js": "\n".join(map(_own, SCRIPTS))},
-        style=_own("explore.css"),
+        scripts={"play.js": own(*SCRIPTS, package="dynamo.serve")},
+        style=own("explore.css", package="dynamo.serve"),
         footer=f"Served by dynamo {__version__} from this machine. This page asks nobody else for anything.",
     )
     return written_page(content, behind)
@@ -59,10 +59,6 @@ def _words(explorer: Explorer) -> tuple[str, ...]:
         return tuple(models.dataset(models[0]).tokens) if models is not None else ()
     except DynamoError:
         return ()
-
-
-def _own(name: str) -> str:
-    return files("dynamo.serve").joinpath("page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _panel(explorer: Explorer, asked: dict[str, Any], uploads: bool) -> Markup:
