@@ -18,7 +18,7 @@ from reports import SENTENCES, save_run
 from test_report_page import click, free_point, on_screen
 
 #: Stands for the notebook: it loads the widget's module as anywidget does, and keeps what is told to Python.
-NOTEBOOK = """async ({ code, state }) => {
+NOTEBOOK = """async ({ code, state, where }) => {
   const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   const { render } = (await import(url)).default;
   const heard = new Map(), told = [];
@@ -34,7 +34,7 @@ NOTEBOOK = """async ({ code, state }) => {
     off(event, act) { heard.set(event, heard.get(event).filter(other => other !== act)); },
   };
   const el = document.createElement("div");
-  document.body.append(el);
+  document.querySelector(where).append(el);
   Object.assign(self, { model, heard, ended: await render({ model, el }) });
 }"""
 
@@ -68,9 +68,9 @@ def shown(fit, browser):
     assert [url for url in asked if not url.startswith("blob:")] == []
 
 
-def show(page, widget):
+def show(page, widget, where="body"):
     state = widget.get_state(["_data", "_spot", "_selected", "theta"])
-    page.evaluate(NOTEBOOK, {"code": widget._esm, "state": json.loads(json.dumps(state))})
+    page.evaluate(NOTEBOOK, {"code": widget._esm, "state": json.loads(json.dumps(state)), "where": where})
 
 
 def tell_python(widget, page):
