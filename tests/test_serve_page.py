@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 pytest.importorskip("starlette", reason="the package starlette is not installed")
 pytest.importorskip("uvicorn", reason="the package uvicorn is not installed")
 
+from dynamo.analysis.networks.few_labels import few_labels
 from dynamo.contracts.trajectory import Inputs
 from dynamo.serve.points import POINTS
 from reports import IMAGES, SENTENCES, save_run
@@ -164,6 +165,51 @@ def test_fixed_points_and_a_cancelled_job(running, visit):
     assert re.match(r"fixed points: \d+", page.locator("#fixed-points-told").text_content())
     page.locator("#fixed-points-shown canvas").press("ArrowLeft")
     assert page.locator("#fixed-points-shown li").count() >= 1
+
+
+def test_theta_walks_by_a_few_labels(running, visit):
+    fit, page = running.explorer.fit, visit(running, expected=["status of 400"])
+    page.fill("#labels", "0")
+    page.click("#few-labels-start")
+    page.wait_for_selector("#few-labels-told:has-text('whole number from 1')")
+    page.fill("#labels", "12")
+    page.click("#few-labels-start")
+    page.wait_for_selector("#few-labels-told:has-text('moving θ')", timeout=60_000)
+    page.click("#few-labels-stop")
+    page.wait_for_selector("#few-labels-told:text-is('cancelled')")
+    page.locator("#map").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    settled(page)
+    name, before = page.locator("#where b").text_content(), page.locator("#map").screenshot()
+    page.click("#few-labels-start")
+    page.wait_for_selector("#few-labels-ends li", timeout=120_000)
+    wanted = few_labels(fit, running.explorer.population, 12, draws=2, balanced=True, start=name)
+    shown = page.locator("#methods tbody tr").all()
+    assert [row.locator("th").text_content() for row in shown] == [method.name for method in wanted.methods]
+    scores = [float(row.locator("td").first.text_content()) for row in shown if row.locator("td").first.text_content()]
+    np.testing.assert_allclose(scores, [m.score.mean for m in wanted.methods if m.score is not None], atol=5.1e-4)
+    assert page.locator("#map").screenshot() != before
+    page.click("#few-labels-ends li:nth-child(2) button")
+    settled(page)
+    np.testing.assert_allclose(theta_of(page), wanted.learned[1], atol=1e-6)
+    assert f"after {wanted.steps[1]} steps" in page.locator("#where").text_content()
+
+
+def test_a_point_leaves_as_onnx(running, visit, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    (running.explorer.folder / POINTS).unlink(missing_ok=True)
+    fit, page = running.explorer.fit, visit(running)
+    page.fill("#point-name", "my point")
+    page.click("#save-point")
+    with page.expect_download(timeout=120_000) as download:
+        page.click("#points li button:text-is('ONNX')")
+    assert download.value.suggested_filename == "my-point.onnx"
+    download.value.save_as(tmp_path / "point.onnx")
+    given = {"values": fit.probes[:3].values, "mask": fit.probes[:3].mask}
+    run = runtime.InferenceSession(tmp_path / "point.onnx")
+    (found,) = run.run(None, {name: value.numpy() for name, value in given.items()})
+    np.testing.assert_allclose(found, fit.model_at(fit.names[0])(*given.values()).detach(), atol=1e-5)
 
 
 def test_a_wrong_input_is_told_and_the_page_goes_on(running, visit):

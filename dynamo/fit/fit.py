@@ -354,6 +354,22 @@ class Fit:
 
         to_safetensors(self, path, distance)
 
+    def to_onnx(self, path: Path | str, theta: Tensor | Sequence[float] | str, head: str | None = None) -> None:
+        """Write the meta-model at one θ to a file of ONNX. Its inputs are ``values`` and, for sequences, the ``mask``;
+        batches have any size, sequences the length of those that the fit has kept (shorter ones under the mask).
+
+        Args:
+            path: the file.
+            theta: ``[d]``, or the name of a base model.
+            head: the name of the head; needed for a bare θ where there are several.
+
+        Raises:
+            DynamoError: what :meth:`model_at` finds, onnx is not installed, a fit without inputs, or the disk refuses.
+        """
+        from dynamo.fit.exports import onnx_bytes
+
+        write_bytes(Path(path), onnx_bytes(self, theta, head))
+
     def distances(self, kind: "str | DistanceKind | None" = None, **settings: Any) -> "Distances":
         """The distances between all models; see :func:`dynamo.fit.distances.distances`.
 

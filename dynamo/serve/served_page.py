@@ -16,7 +16,7 @@ from dynamo.system.progress import Stages, silent_stages
 from dynamo.version import __version__
 
 #: The programs, in the order in which they build on one another.
-SCRIPTS = ("talk.js", "between.js", "points.js", "jobs.js", "explore.js")
+SCRIPTS = ("talk.js", "between.js", "points.js", "jobs.js", "learn.js", "explore.js")
 
 
 def served_page(
@@ -77,6 +77,7 @@ def _panel(explorer: Explorer, asked: dict[str, Any], uploads: bool) -> Markup:
         *_between(),
         *_points(),
         *(_fixed_points() if recurrent else []),
+        *(_few_labels() if explorer.population is not None else []),
         *(_embed() if uploads else []),
         id="network",
     )
@@ -119,6 +120,7 @@ def _points() -> list[Markup]:
             class_="row",
         ),
         element("p", id="points-told", class_="told", role="alert"),
+        element("div", *_job("onnx"), class_="row"),
         element("ul", id="points"),
         element("pre", id="lines", hidden=True, tabindex="0", aria_label="Python"),
     ]
@@ -147,6 +149,23 @@ def _fixed_points() -> list[Markup]:
         ),
         element("p", id="fixed-points-told", class_="told", role="status"),
         element("figure", id="fixed-points-shown", class_="space", hidden=True),
+    ]
+
+
+def _few_labels() -> list[Markup]:
+    return [
+        element("h3", "Learning from a few labels"),
+        element("p", "θ moves by the labels alone; the network around it stays.", class_="reading"),
+        element(
+            "div",
+            element("label", "Labels ", element("input", type="number", id="labels", min="1", value="30")),
+            button("Learn from here", "few-labels-start", "begin at the θ that answers now; the walk is drawn"),
+            *_job("few-labels"),
+            class_="row",
+        ),
+        element("p", id="few-labels-told", class_="told", role="status"),
+        element("div", id="few-labels-scores"),
+        element("ul", id="few-labels-ends", class_="ends"),
     ]
 
 
