@@ -16,7 +16,7 @@ from dynamo.contracts.trajectory import Inputs
 from dynamo.serve.points import POINTS
 from reports import IMAGES, SENTENCES, save_run
 from serving import serving
-from test_report_page import NARROW, WIDE, answers_of, click, free_point, on_screen, table_of, theta_of, typed
+from test_report_page import NARROW, WIDE, answers_of, click, free_point, on_screen, paste, table_of, theta_of, typed
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +226,109 @@ def test_a_wrong_input_is_told_and_the_page_goes_on(running, visit):
     page.fill("#folder", "../..")
     page.click("#embed-start")
     page.wait_for_selector("#embed-told:has-text('outside')")
+
+
+def test_a_huge_paste_is_cut_and_told(running, visit):
+    page = visit(running)
+    word = running.explorer.population.dataset(running.explorer.population[0]).tokens[5]
+    paste(page, f"{word} " * 100_000)
+    page.wait_for_selector("#answer-problem:text-is('only the first 200 of 100000 steps are read')")
+    settled(page)
+    values = torch.full((1, 200), 5)
+    wanted = answers_of(running.explorer.fit, running.explorer.fit.names[0], Inputs(values, values > 0))[-1]
+    np.testing.assert_allclose(table_of(page, "answers")[0], wanted, atol=1e-6)
+    paste(page, word)
+    settled(page)
+    assert page.locator("#answer-problem").text_content() == ""
+    assert table_of(page, "steps").shape[0] == 1
+
+
+def test_a_theta_far_outside_is_told_and_the_page_goes_on(running, visit):
+    (running.explorer.folder / POINTS).unlink(missing_ok=True)
+    for name, size in (("far", 1e3), ("farther", 1e29)):
+        assert running.ask("/api/points", {"name": name, "theta": [size, -size, size, size]})[0] == 201
+    page = visit(running, expected=["status of 400"])
+    for name in ("far", "farther"):
+        page.click(f"#points .name:text-is('{name}')")
+        page.wait_for_selector("#far:has-text('nothing was fitted there'), #answer-problem:has-text('too far outside')")
+        settled(page)
+    page.locator("#map").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert page.locator("#far").count() == 0
+    assert page.locator("#answer-problem").text_content() == ""
+    assert page.locator("#answers").count() == 1
+
+
+def test_two_browsers_at_once_each_get_their_own_answers(running, visit):
+    fit = running.explorer.fit
+    pages = [visit(running), visit(running)]
+    _, pixels, _ = on_screen(pages[0], fit)
+    for one, two in ((1, 6), (4, 2), (7, 3)):
+        for page, index in zip(pages, (one, two), strict=True):
+            click(page, pixels[index])  # neither is waited for before the other
+        for page, index in zip(pages, (one, two), strict=True):
+            settled(page)
+            assert page.locator("#where b").text_content() == fit.names[index]
+            wanted = answers_of(fit, fit.names[index], ids_of(running, page))[-1]
+            np.testing.assert_allclose(table_of(page, "answers")[0], wanted, atol=1e-6)
+
+
+def test_all_of_it_is_done_with_the_keyboard(running, visit):
+    (running.explorer.folder / POINTS).unlink(missing_ok=True)
+    page = visit(running)
+    reached = []
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        told = page.evaluate(
+            "() => { const at = document.activeElement, look = getComputedStyle(at);"
+            "return [at.id, look.outlineStyle !== 'none' && parseFloat(look.outlineWidth) > 0]; }"
+        )
+        if told[0] and told[0] == next(filter(None, reached), None):
+            break  # once round
+        reached.append(told[0])
+        assert told[1] or not told[0], f"the focus on {told[0]} is not seen"
+        if told[0] == "map":
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("Enter")
+            settled(page)
+            chosen = page.locator("#where b").text_content()
+            page.keyboard.press(" ")
+        elif told[0] == "input":
+            page.keyboard.press("Control+a")
+            page.keyboard.type("unheard")
+            settled(page)
+            assert page.locator("#steps tbody th").all_text_contents() == ["unheard (unknown)"]
+        elif told[0] == "point-name":
+            page.keyboard.type("by keys")
+        elif told[0] == "save-point":
+            page.keyboard.press("Enter")
+            page.wait_for_selector("#points .name:text-is('by keys')")
+        elif told[0] == "along":
+            page.keyboard.press("ArrowRight")
+            settled(page)
+            assert "99 %" in page.locator("#where").text_content()
+            ends = page.locator("#where b").all_text_contents()
+    shown = "[...document.querySelectorAll('#map-part :is(button, input, select, textarea, canvas[tabindex])')]"
+    wanted = page.evaluate(
+        f"{shown}.filter(one => one.id && !one.disabled && one.checkVisibility()).map(one => one.id)"
+    )
+    assert {"lasso", "walk", "colour", "from", "fixed-points-start", "few-labels-start", "embed-start"} <= set(wanted)
+    assert set(wanted) - set(reached) == set()
+    (point,) = running.ask("/api/points")[1]["points"]
+    fit = running.explorer.fit
+    one, two = (fit.theta[fit.names.index(name)] for name in ends)
+    assert (point["name"], ends[0]) == ("by keys", chosen)
+    np.testing.assert_allclose(point["theta"], 0.99 * one + 0.01 * two, atol=1e-6)
+
+
+def test_a_server_that_ends_is_told(visit, tmp_path):
+    save_run(tmp_path, SENTENCES)
+    with serving(tmp_path / "run") as served:
+        page = visit(served, expected=["ERR_CONNECTION", "Failed to load"])
+    page.fill("#input", "a word")
+    page.wait_for_selector("#answer-problem:has-text('is `dynamo serve` still running?')")
 
 
 def test_pictures_are_drawn_and_dropped(visit, tmp_path):
