@@ -4,7 +4,7 @@ function fewLabelsPanel(spotNow, go) {
   if (!begin) return walk;
   const told = byId("few-labels-told"), scores = byId("few-labels-scores"), list = byId("few-labels-ends");
   const parts = { bar: byId("few-labels-bar"), stop: byId("few-labels-stop"), told };
-  const onPart = steps => { walk.steps = steps; redraw(); };
+  const onPart = steps => { walk.steps = steps; bringIntoSight(steps); redraw(); };
 
   onPress(begin, told, async () => {
     walk.ends = [];
@@ -13,7 +13,7 @@ function fewLabelsPanel(spotNow, go) {
     list.replaceChildren();
     const { head, theta } = spotNow(), found = await follow({ kind: "few-labels", head, theta, labels: byId("labels").valueAsNumber }, parts, onPart);
     if (!found) return;
-    told.textContent = found.told;
+    told.textContent = found.told.split("\n", 1)[0];  // the table shows no intervals
     scores.append(methodsTable(found));
     walk.ends = found.ends.map((end, draw) => ({ ...end, name: `draw ${draw + 1}` }));
     list.replaceChildren(...walk.ends.map(end => {
@@ -38,6 +38,13 @@ function methodsTable({ columns, rows }) {
     body.append(line);
   }
   return scrolling(table, "scores of what was learned");
+}
+
+/** Zoom out until the whole walk is in sight: it may leave the map. */
+function bringIntoSight(steps) {
+  const outside = ([x, y]) => x < 40 || y < 20 || x > seen.width - 20 || y > seen.height - 40;
+  const hidden = () => steps.some(({ places }) => places.some(place => outside(seen.project([...place, 0]))));
+  while (seen.flat && seen.zoom > LEAST_ZOOM && hidden()) seen.zoomBy(1 / 1.15);
 }
 
 /** The way of θ on each draw of labels. */
