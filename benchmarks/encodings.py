@@ -6,11 +6,13 @@ meta-model reads words; it meets the others at the ends of words.
 
 - ``fidelity``: is a network that reads characters imitated as well among others as in a population of its own kind,
   whose meta-model reads characters too?
+- ``reads``: what if the meta-model reads pieces of words, and if it sees as many examples of each network as there?
 - ``groups``: does the map tell tasks and training sizes apart, as it is and with the encoding accounted for, and do
   rivals?
 - ``kinds``: GRUs on words, encoders as in BERT on pieces of words, and convolutional networks on characters.
 
-Settings were fixed before the first figure was seen. From the project's folder:
+Settings were fixed before the first figure was seen; ``reads`` was added after ``fidelity`` had been. From the
+project's folder:
 
     OMP_NUM_THREADS=1 nice -n 10 python benchmarks/encodings.py --out encodings --seeds 3
 """
@@ -31,7 +33,6 @@ from dynamo import (
     BaseModel,
     Dataset,
     DynamicalModel,
-    Fidelity,
     Fit,
     Population,
     Reencoded,
@@ -42,27 +43,31 @@ from dynamo import (
     train_population,
 )
 from dynamo.analysis.rivals.compare import compare
+from dynamo.fit.fidelity import Fidelity
 from dynamo.population.scores import score
 from dynamo.registry import make
 from dynamo.training.base_models import BaseTrainingOptions
 
-TEXTS = "max_length=16,vocabulary_size=1000,encodings=characters+subwords,subwords=500"
+TEXTS = "max_length=16,vocabulary_size=1000,subwords=500"
 ENCODINGS = ("words", "subwords", "characters")
 TASKS, FRACTIONS, EACH = ("sentiment", "source"), (0.1, 1.0), 2
 ARCHITECTURE = "gru:hidden_size=32,embedding_size=24"
 TRAINING = BaseTrainingOptions(epochs=5, batch_size=64, learning_rate=3e-3)
 STEPS, RIVALS = 700, ("cka", "rsa", "procrustes", "output-disagreement")
 UNITS = 24
+QUESTIONS = ["fidelity", "reads", "groups", "kinds"]
+META_MODELS = ("transformer:layers=2,hidden_size=64", "gru-stack:layers=2,bidirectional=true,hidden_size=64")
 
 
 @cache
-def data(task: str) -> Dataset:
-    return make("dataset", f"snippets:task={task},{TEXTS}", Dataset)
+def data(task: str, reads: str = "words") -> Dataset:
+    others = "+".join(encoding for encoding in ENCODINGS if encoding != reads)
+    return make("dataset", f"snippets:task={task},{TEXTS},reads={reads},encodings={others}", Dataset)
 
 
-def fitted(population: Population, seed: int, **options: object) -> tuple[Fit, Fidelity, float]:
+def fitted(population: Population, seed: int, steps: int = STEPS, **options: object) -> tuple[Fit, Fidelity, float]:
     """The fit, its fidelity, and processor seconds of the steps."""
-    trainer = Trainer(population, preset("laptop", steps=STEPS, seed=seed, **options))
+    trainer = Trainer(population, preset("laptop", steps=steps, seed=seed, **options))
     trainer.record()
     started = process_time()
     trainer.run()
@@ -86,8 +91,9 @@ def trained(folder: Path, seed: int) -> Population:
     """GRUs of every encoding, task and training size."""
     for encoding, task, part in product(ENCODINGS, TASKS, FRACTIONS):
         train_population(
-            folder, [ARCHITECTURE], f"snippets:task={task},{TEXTS}", encoding=encoding, fractions=[part],
-            seeds=range(EACH * seed, EACH * (seed + 1)), options=TRAINING, skip_existing=True,
+            folder, [ARCHITECTURE], f"snippets:task={task},{TEXTS},encodings=characters+subwords",
+            encoding=encoding, fractions=[part], seeds=range(EACH * seed, EACH * (seed + 1)),
+            options=TRAINING, skip_existing=True,
         )  # fmt: skip
     return Population.load(folder)
 
@@ -116,6 +122,38 @@ def fidelity(populations: Sequence[Population]) -> None:
             alone = native(population, encoding)
             _, found, seconds = fitted(alone, seed)
             row("its own", seed, encoding, *means(found, alone, encoding), f"{seconds:.0f}")
+
+
+def reading(population: Population, reads: str) -> Population:
+    """The same networks under a meta-model that reads something else."""
+    models = []
+    for base in population:
+        encoding, dataset = str(base.metadata["encoding"]), data(str(base.metadata["task"]), reads)
+        model = base.model.model if isinstance(base.model, Reencoded) else base.model
+        model = model if encoding == reads else Reencoded(model, encoding, dataset.inputs)
+        models.append(BaseModel(base.name, model, dataset, base.metadata))
+    return Population(models)
+
+
+def reads(populations: Sequence[Population]) -> None:
+    """Words or pieces of words for the meta-model; as many steps as before, and as many examples of each network."""
+    row(
+        "the meta-model reads",
+        "steps",
+        "seed",
+        "read",
+        "score",
+        "of the emulators",
+        "hidden R²",
+        "agreement",
+        "seconds",
+    )
+    for seed, population in enumerate(populations):
+        for read, steps in (("subwords", STEPS), ("words", 3 * STEPS), ("subwords", 3 * STEPS)):
+            again = reading(population, read)
+            _, found, seconds = fitted(again, seed, steps)
+            for encoding in ENCODINGS:
+                row(read, steps, seed, encoding, *means(found, again, encoding), f"{seconds:.0f}")
 
 
 def groups(populations: Sequence[Population]) -> None:
@@ -225,11 +263,11 @@ def kinds(seeds: Iterable[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("questions", nargs="*", choices=["fidelity", "groups", "kinds", []], help="[default: all]")
+    parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], help="[default: all]")
     parser.add_argument("--out", type=Path, default=Path("encodings"), help="the folder of the populations")
     parser.add_argument("--seeds", type=int, default=3, help="populations, each of networks of its own")
     given = parser.parse_args()
-    asked = given.questions or ["fidelity", "groups", "kinds"]
+    asked = given.questions or QUESTIONS
     populations = []
     if set(asked) - {"kinds"}:
         populations = [trained(given.out / str(seed), seed) for seed in range(given.seeds)]
@@ -238,7 +276,7 @@ def main() -> None:
         if question == "kinds":
             kinds(range(given.seeds))
         else:
-            {"fidelity": fidelity, "groups": groups}[question](populations)
+            {"fidelity": fidelity, "reads": reads, "groups": groups}[question](populations)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python benchmarks/size.py --models 20 100                   # less than two minutes of one core
     python benchmarks/size.py --models 20 100 300 1000 --recordings memory disk --rivals all
+    python benchmarks/size.py --tiny 10000                      # very many models, by two processes: ten minutes
 
 The populations are nested: small GRUs on the rows of digits, see ``small_networks.py``. Every fit is `dynamo fit` in a
 process of its own, with a clock around its parts; every base model takes part in equally many steps, whatever N is.
@@ -16,17 +17,18 @@ import resource
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
+from threading import Event, Thread
 from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 from earlier import ADAMW
 from scipy.optimize import nnls
-from small_networks import save_populations
+from small_networks import save_populations, save_random
 
 #: Base models in a batch, and examples.
 TOGETHER, BATCH = 20, 240
@@ -175,6 +177,86 @@ def kept(path: Path, measure: Callable[[], Any]) -> Any:
     return json.loads(path.read_text())
 
 
+# Very many models. ---------------------------------------------------------------------------------------------------
+
+
+def tiny(count: int, recording: str, out: Path) -> list[Figures]:
+    """The parts of a fit of very many networks by two processes, and what is asked of it: seconds, and the most memory
+    that a process held.
+    """
+    from dynamo import DynamoError, Fit, Population, fit_population, preset
+    from dynamo.contracts.files import sha256
+    from dynamo.fit.ranks import Ranks
+    from dynamo.report import fit_population as whole
+    from dynamo.report import terminal
+
+    population, run = out / f"tiny-{count}", out / f"tiny-run-{count}-{recording}"
+    shutil.rmtree(run, ignore_errors=True)
+    parts: Figures = {}
+    stages: dict[str, list[float]] = {}
+
+    def stage(name: str, total: int | None = None) -> Callable[..., None]:
+        return lambda *_: stages.setdefault(name, []).append(perf_counter())
+
+    for name, owner, attribute in [
+        ("measure fidelity", whole, "measure_fidelity"),
+        ("draw the map, write the tables", whole, "write_map"),
+    ]:
+        setattr(owner, attribute, clocked(parts, name, getattr(owner, attribute)))
+    models = clocked(parts, "open the population", Population.load)(population)
+    options = preset("laptop", models_per_step=64, batch_size=256, steps=50, recording=recording)
+    with ChildMemory() as children:
+        clocked(parts, "fit in all", fit_population)(models, options, run, ranks=Ranks(2), progress=stage)
+    parts["fit in all"]["of a rank"] = children.most
+    for name, moments in stages.items():
+        if name != "measuring fidelity":
+            parts[name] = {"wall": moments[-1] - moments[0], "peak": children.most}
+    fit = clocked(parts, "open the fit", Fit.load)(run)
+    with redirect_stdout(io.StringIO()) as told:
+        clocked(parts, "summary", terminal.summary)(fit, None, run, "group")
+    some = fit.sample(1000)
+    clocked(parts, "combined distances of 1,000 models", some.distances)(examples=16)
+    try:
+        fit.distances()
+    except DynamoError as error:
+        print(f"{told.getvalue()}\ndistances of all pairs: {error}\nθ: {sha256(fit.theta.numpy().tobytes())[:8]}\n")
+    return [{"part": name, **own} for name, own in parts.items()]
+
+
+class ChildMemory:
+    """The most memory that a child of this process has held, in MiB, as it was looked at every half second."""
+
+    def __init__(self) -> None:
+        self.most, self._done = 0.0, Event()
+        self._thread = Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "ChildMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._done.wait(0.5):
+            for child in active_children():
+                with suppress(OSError, StopIteration):
+                    lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+                    held = next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+                    self.most = max(self.most, held)
+
+
+def tiny_table(parts: Sequence[Figures]) -> str:
+    rows = []
+    for own in parts:
+        ranks = f", {own['of a rank']:,.0f} of a rank" if "of a rank" in own else ""
+        cpu = f"{own['cpu']:.1f}" if "cpu" in own else ""
+        row = {"part": own["part"], "wall s": f"{own['wall']:.1f}", "processor s": cpu}
+        rows.append(row | {"MiB at most": f"{own['peak']:,.0f}{ranks}"})
+    return table(rows)
+
+
 # Tables. -------------------------------------------------------------------------------------------------------------
 
 
@@ -265,12 +347,21 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", type=int, default=[20, 100], help="sizes of the populations")
-    parser.add_argument("--recordings", nargs="+", choices=["memory", "disk"], default=["memory"])
+    parser.add_argument("--recordings", nargs="+", choices=["memory", "disk", "live"], default=["memory"])
     parser.add_argument("--visits", type=int, default=100, help="steps in which every base model takes part")
     parser.add_argument("--rivals", nargs="+", choices=["all", *RIVALS], default=["cka", "output-disagreement"])
     parser.add_argument("--parts", nargs="+", type=int, default=PARTS, help="models that the rivals compare")
     parser.add_argument("--out", type=Path, default=Path("size"), help="folder of populations, runs and figures")
+    parser.add_argument(
+        "--tiny", type=int, help="instead: so many GRUs of 4 units with random weights, fitted for 50 steps"
+    )
     given = parser.parse_args()
+    if given.tiny is not None:
+        if not (given.out / f"tiny-{given.tiny}").exists():
+            apart(save_random, given.tiny, 4, given.out / f"tiny-{given.tiny}")
+        for recording in given.recordings:
+            print(f"recording {recording}\n\n{tiny_table(apart(tiny, given.tiny, recording, given.out))}\n", flush=True)
+        return
     save_populations(given.models, given.out)
     fits = [
         kept(

@@ -1,4 +1,5 @@
-"""Many small GRUs, trained all at once on the rows of digits: the populations of ``size.py``.
+"""Many small GRUs, trained all at once on the rows of digits: the populations of ``size.py``. Or very many that are not
+trained at all, of which 64 differ.
 
 Four groups, fixed before looking: the whole labelled half of the data or a tenth of it, each with full or with diagonal
 recurrent weights (every unit sees its own past alone). Network i is of group i mod 4 and has random numbers of its own,
@@ -93,3 +94,18 @@ def save_populations(counts: list[int], out: Path) -> None:
     networks = make_networks(max(missing)) if missing else []
     for count in missing:
         Population(networks[:count]).save(out / f"population-{count}")
+
+
+def save_random(count: int, units: int, out: Path) -> None:
+    """Write a population of GRUs with random weights, 64 different ones again and again, that are measured on few
+    examples.
+    """
+    spec, architecture = Spec("digits-rows", {"test_fraction": 0.02}), Spec("gru", {"hidden_size": units})
+    data = make("dataset", spec, Dataset)
+    models = []
+    for number in range(count):
+        torch.manual_seed(number % 64)
+        model = make("architecture", architecture, DynamicalModel, data.inputs, data.outputs)
+        labels = {"seed": number, "group": number % 2}
+        models.append(BaseModel(f"gru-{number:05d}", model.eval().requires_grad_(False), spec, labels, architecture))
+    Population(models).save(out)

@@ -22,7 +22,7 @@ _WHERE = {
     "DynamicalModel": "dynamo.contracts.protocols",
     "DynamoError": "dynamo.contracts.errors",
     "embed": "dynamo.fit.embedding",
-    "EmbedOptions": "dynamo.fit.embedding",
+    "EmbedOptions": "dynamo.training.options",
     "encode_texts": "dynamo.population.encoded_texts",
     "Encoding": "dynamo.contracts.encoding",
     "Examples": "dynamo.contracts.data",
@@ -86,7 +86,6 @@ if TYPE_CHECKING:
     from dynamo.contracts.spaces import OutputSpace as OutputSpace
     from dynamo.contracts.trajectory import Inputs as Inputs
     from dynamo.contracts.trajectory import Trajectory as Trajectory
-    from dynamo.fit.embedding import EmbedOptions as EmbedOptions
     from dynamo.fit.embedding import embed as embed
     from dynamo.fit.fidelity import measure_fidelity as measure_fidelity
     from dynamo.fit.fit import Fit as Fit
@@ -102,6 +101,7 @@ if TYPE_CHECKING:
     from dynamo.report.estimator import MapEstimator as MapEstimator
     from dynamo.report.fit_population import fit_population as fit_population
     from dynamo.report.write import write_report as write_report
+    from dynamo.training.options import EmbedOptions as EmbedOptions
     from dynamo.training.options import FitOptions as FitOptions
     from dynamo.training.presets import preset as preset
     from dynamo.training.train_population import train_population as train_population

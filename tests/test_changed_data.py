@@ -9,7 +9,7 @@ import torch
 
 from command_line import dynamo
 from dynamo import DynamoError, Population, Trainer
-from dynamo.population.manifest import MANIFEST
+from dynamo.population.entries import MANIFEST
 from dynamo.system.storage import write_toml
 from problems import base_model, dataset
 from test_damaged_files import mutated, seen_dataset

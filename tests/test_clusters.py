@@ -11,7 +11,14 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, sil
 
 import problems
 from dynamo import DynamoError
-from dynamo.analysis.geometry.agreement import MEASURES, agreement, nearest_others, neighbour_votes
+from dynamo.analysis.geometry.agreement import (
+    MEASURES,
+    _measure,
+    _measure_shuffles,
+    agreement,
+    nearest_others,
+    neighbour_votes,
+)
 from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_agreement
 from dynamo.analysis.geometry.cuts import _best_cuts, find_cuts
 from dynamo.analysis.geometry.kmeans import kmeans
@@ -431,3 +438,36 @@ def test_metadata_of_one_model_each_is_refused_before_models_are_clustered(run, 
         with pytest.raises(SystemExit):
             main(["analyse", "clusters", str(run), *arguments])
         assert message in capsys.readouterr().err
+
+
+def test_measures_of_many_shuffles_are_those_of_each():
+    rng = np.random.default_rng(5)
+    for groups, clusters in ((3, 4), (2, 2), (5, 1), (4, 3)):
+        codes = np.concatenate([np.arange(groups), rng.integers(0, groups, 30)])
+        numbers, theta = rng.integers(0, clusters, len(codes)), rng.normal(size=(len(codes), 3))
+        numbers[0] = -1 if clusters == 4 else numbers[0]  # a model that is left out
+        distances = squareform(pdist(theta))
+        near = nearest_others(distances, 3)
+        shuffles = np.stack([rng.permutation(codes) for _ in range(20)])
+        together = _measure_shuffles(distances, shuffles, numbers, near)
+        apart = [_measure(distances, own, numbers, near) for own in shuffles]
+        np.testing.assert_allclose(together, apart, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(40, 3), (30, 60), (25, 25)])
+def test_kmeans_of_products_finds_what_moving_points_one_by_one_cannot_mend(shape):
+    rng = np.random.default_rng(sum(shape))
+    points = rng.normal(size=shape)
+    numbers = kmeans(points, 3)
+
+    def cost(labels):
+        return sum(((points[labels == own] - points[labels == own].mean(0)) ** 2).sum() for own in np.unique(labels))
+
+    least = cost(numbers)
+    for row in range(len(points)):  # Hartigan's condition, from the definition
+        for other in range(3):
+            moved = numbers.copy()
+            moved[row] = other
+            assert cost(moved) >= least - 1e-6
+    library = KMeans(3, n_init=200, random_state=0).fit(points)
+    assert least <= library.inertia_ + 1e-9

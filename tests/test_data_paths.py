@@ -9,7 +9,7 @@ import pytest
 
 from dynamo import Population, Spec, train_population
 from dynamo.population.data_paths import absolute, relative_paths, resolved
-from dynamo.population.manifest import MANIFEST
+from dynamo.population.entries import MANIFEST
 from dynamo.system.storage import write_toml
 from dynamo.training.base_models import BaseTrainingOptions
 

@@ -188,6 +188,43 @@ def test_one_step_for_the_whole_input_stays_one():
     torch.testing.assert_close(run.outputs[:, 0], dataset.train.targets)
 
 
+class Blocks(DynamicalModel):
+    """Two blocks as time: what it does with a whole sequence; or the same at the last step of each, with holes."""
+
+    inputs, outputs, state_shapes = REAL, SUM, ((2,), (2,))
+
+    def __init__(self, *, spread: bool) -> None:
+        super().__init__()
+        self.spread = spread
+
+    def clock(self, inputs: Inputs) -> torch.Tensor:
+        last = torch.arange(inputs.mask.shape[1]) == inputs.mask.sum(1, keepdim=True) - 1
+        return last if self.spread else torch.ones(len(inputs), 1, dtype=torch.bool)
+
+    def trajectory(self, inputs: Inputs) -> Trajectory:
+        sums = (inputs.values * inputs.mask[..., None]).sum(1, keepdim=True)
+        mask = self.clock(inputs)
+        states = [part.expand(-1, mask.shape[1], -1) for part in (sums, sums.tanh())]
+        return Trajectory((states[0], states[1]), states[1], mask)
+
+
+def test_blocks_as_time_over_a_sequence_are_compared_at_its_end():
+    dataset = data(60)
+    options = FitOptions(
+        meta_model="gru-stack:layers=2,hidden_size=8",
+        steps=200,
+        models_per_step=None,
+        batch_size=64,
+        learning_rate=1e-2,
+    )
+    whole, spread = (Population.of({"m": Blocks(spread=spread)}, dataset) for spread in (False, True))
+    fits = [fit_population(population, options) for population in (whole, spread)]
+    assert torch.equal(fits[0].theta, fits[1].theta)
+    fidelities = [measure_fidelity(*pair).models[0] for pair in zip(fits, (whole, spread), strict=True)]
+    assert fidelities[0] == fidelities[1]
+    assert fidelities[0].hidden_r2 > 0.8
+
+
 def test_a_population_of_several_encodings_is_saved_opened_fitted_and_embedded(tmp_path):
     options = BaseTrainingOptions(epochs=2, batch_size=64)
     spec = "digits-rows:encodings=pixels+row-pairs"

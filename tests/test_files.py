@@ -14,7 +14,7 @@ import pytest
 from command_line import dynamo
 from dynamo import DynamoError, Fit, FitOptions, Population, Trainer
 from dynamo.contracts.files import name_after, read_arrays, read_bytes, read_gzip, read_text, refuse_links, write_bytes
-from dynamo.fit.fit import add_file
+from dynamo.fit.run_folder import add_file
 from dynamo.population.recording import record
 from dynamo.system.locks import locked
 from dynamo.system.storage import check_writable, write_csv

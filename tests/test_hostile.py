@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from dynamo import DynamoError, Fit, InputSpace, OutputSpace, Population, Trainer
 from dynamo.cli import main
 from dynamo.contracts.files import sha256
-from dynamo.fit.fit import add_file
+from dynamo.fit.run_folder import add_file
 from dynamo.population.weights import _Unvalued
 from dynamo.registry import registry
 from dynamo.system.storage import read_tensors, read_toml, write_toml

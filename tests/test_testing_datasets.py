@@ -4,7 +4,7 @@ import attrs
 import pytest
 import torch
 
-from dynamo import Dataset, Examples, Inputs, OutputSpace
+from dynamo import Dataset, Encoding, Examples, Inputs, OutputSpace
 from dynamo.testing import check_dataset
 from sound import IMAGE, REAL, TOKENS, breaks, sound_dataset
 
@@ -19,6 +19,10 @@ def test_sound_data_sets_pass(space, outputs):
     check_dataset(sound_dataset(space, outputs))
 
 
+def test_a_sound_data_set_of_two_encodings_passes():
+    check_dataset(with_encoding(TEXT, ALIKE, clock(TEXT.train)))
+
+
 def with_train(dataset: Dataset, values=None, mask=None, targets=None) -> Dataset:
     old = dataset.train
     values = old.inputs.values if values is None else values
@@ -29,6 +33,25 @@ def with_train(dataset: Dataset, values=None, mask=None, targets=None) -> Datase
 TEXT, VECTORS, IMAGES = (sound_dataset(space) for space in SPACES)
 REAL_TARGETS = sound_dataset(SPACES[1], OutputSpace("real", 2, "every"))
 MASK = TEXT.train.inputs.mask
+
+
+def with_encoding(dataset: Dataset, values: torch.Tensor, steps: torch.Tensor, space=REAL) -> Dataset:
+    """Texts whose training examples come in vectors too, and whose test examples do as they should."""
+
+    def read(examples: Examples, values: torch.Tensor, steps: torch.Tensor) -> Examples:
+        encoding = Encoding(space, Inputs(values, examples.inputs.mask), steps)
+        return Examples(examples.inputs.with_encoding("vectors", encoding), examples.targets)
+
+    test = read(dataset.test, torch.zeros(*dataset.test.inputs.mask.shape, *REAL.shape), clock(dataset.test))
+    return attrs.evolve(dataset, train=read(dataset.train, values, steps), test=test)
+
+
+def clock(examples: Examples) -> torch.Tensor:
+    mask = examples.inputs.mask
+    return torch.where(mask, torch.arange(mask.shape[1]), -1)
+
+
+ALIKE = torch.zeros(*MASK.shape, *REAL.shape)
 MUTANTS = {
     "no data set": ("data", "contract: "),
     "int32 tokens": (with_train(TEXT, TEXT.train.inputs.values.int()), r"dtype: the token ids \(train\)"),
@@ -37,6 +60,12 @@ MUTANTS = {
     "other size": (with_train(VECTORS, torch.ones(10, 7, 4)), "shape: the inputs"),
     "other channels": (with_train(IMAGES, torch.ones(10, 3, 4, 4)), "shape: the inputs"),
     "image of several steps": (with_train(IMAGES, mask=torch.ones(10, 2, dtype=torch.bool)), "mask: that of images"),
+    "vectors of another size": (with_encoding(TEXT, ALIKE[..., :1], clock(TEXT.train)), r"shape: .*encoding 'vectors'"),
+    "double vectors": (with_encoding(TEXT, ALIKE.double(), clock(TEXT.train)), r"dtype: .*encoding 'vectors'"),
+    "a clock beyond the end": (
+        with_encoding(TEXT, ALIKE, clock(TEXT.train) + 7 * MASK),
+        r"examples: .*has a step beyond its end",
+    ),
     "float classes": (with_train(TEXT, targets=torch.ones(10)), "dtype: the targets"),
     "integer numbers": (
         with_train(REAL_TARGETS, targets=torch.ones(10, 7, 2, dtype=torch.int64)),

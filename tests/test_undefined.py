@@ -174,6 +174,7 @@ def test_nan_on_test_data_alone_is_told_and_stops_nothing():
     test.inputs.values[3, 0] = float("nan")
     spoilt = [BaseModel(base.name, base.model, attrs.evolve(data, test=test)) for base in models]
     population_ = Population(spoilt)
-    population_._datasets = {f"live {id(base.data)}": base.data for base in spoilt}  # past the check of its inputs
+    unchecked = {f"live {id(base.data)}": base.data for base in spoilt}
+    population_._data._built.update(unchecked)  # past the check of their inputs
     found = measure_fidelity(fit, population_)
     assert all(model.is_broken and model.is_poor for model in found.models)

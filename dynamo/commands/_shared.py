@@ -209,6 +209,7 @@ class AskedRun:
         out: the folder of the results; None for one in the run folder.
         name: of that one.
         device: where emulator and base models are run.
+        sample: of so many base models, drawn at random; None for all.
     """
 
     path: Path
@@ -216,18 +217,25 @@ class AskedRun:
     out: Path | None
     name: str
     device: str
+    sample: int | None = None
 
     @cached_property
     def fit(self) -> "Fit":
-        """The fit."""
+        """The fit, or that of a sample."""
+        some = self._whole if self.sample is None else self._whole.sample(self.sample)
+        return some.to(self.device)
+
+    @cached_property
+    def _whole(self) -> "Fit":
         from dynamo.fit.fit import Fit
 
-        return Fit.load(self.path).to(self.device)
+        return Fit.load(self.path)
 
     @cached_property
     def population(self) -> "Population":
         """Its base models."""
-        return self.fit.open_population(self.population_path).to(self.device)
+        whole = self._whole.open_population(self.population_path)
+        return (whole if self.sample is None else whole[self.fit.names]).to(self.device)
 
     @cached_property
     def folder(self) -> Path:
@@ -277,7 +285,7 @@ def distance_option(name: str = "--distance") -> Callable[[Decorated], Decorated
 
 
 def on_a_run(name: str, *, models: bool = True) -> Callable[[Decorated], Decorated]:
-    """Give a command the argument RUN, as an :class:`AskedRun`, and the options --population, --out,
+    """Give a command the argument RUN, as an :class:`AskedRun`, and the options --population, --out, --sample,
     --device and --threads.
 
     Args:
@@ -287,11 +295,19 @@ def on_a_run(name: str, *, models: bool = True) -> Callable[[Decorated], Decorat
 
     def decorate(command: Decorated) -> Decorated:
         @wraps(command)
-        def asked(run: Path, out: Path | None, device: str, population: Path | None = None, **options: Any) -> Any:
-            return command(AskedRun(run, population, out, name, device), **options)
+        def asked(
+            run: Path,
+            out: Path | None,
+            device: str,
+            sample: int | None,
+            population: Path | None = None,
+            **options: Any,
+        ) -> Any:
+            return command(AskedRun(run, population, out, name, device, sample), **options)
 
         asking: Any = asked
-        options = (threads_option, device_option, out_option(name), *([population_option] if models else []))
+        sample = count_option("--sample", None, "ask of so many models, drawn at random [default: all]")
+        options = (threads_option, device_option, sample, out_option(name), *([population_option] if models else []))
         for option in (*options, click.argument("run", type=click.Path(path_type=Path))):
             asking = option(asking)
         given: Decorated = asking

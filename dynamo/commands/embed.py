@@ -17,7 +17,7 @@ from dynamo.commands._shared import (
 )
 
 
-@click.command(cls=OptionsCommand, options="dynamo.fit.embedding:EmbedOptions")
+@click.command(cls=OptionsCommand, options="dynamo.training.options:EmbedOptions")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("population", type=click.Path(path_type=Path))
 @out_option("embed")

@@ -10,7 +10,7 @@ from dynamo.commands._shared import metadata_option, read_metadata, threads_opti
 from dynamo.contracts.options import build_options
 
 
-@click.command(cls=OptionsCommand, options="dynamo.training.base_models:BaseTrainingOptions")
+@click.command(cls=OptionsCommand, options="dynamo.training.options:BaseTrainingOptions")
 @click.argument("population", type=click.Path(path_type=Path))
 @click.option(
     "--architecture",
@@ -49,9 +49,9 @@ def command(population: Path, options: dict[str, Any], **values: Any) -> None:
     Every architecture is trained on every fraction with every seed. Base models see the first half of the training
     data (or the given fraction of it); the other half is kept, without labels, for the meta-model.
     """
-    from dynamo.population.manifest import read_entries
+    from dynamo.population.entries import read_entries
     from dynamo.report import terminal
-    from dynamo.training.base_models import BaseTrainingOptions
+    from dynamo.training.options import BaseTrainingOptions
     from dynamo.training.train_population import train_population
 
     first = values["first_seed"]

@@ -44,6 +44,7 @@ _MODULES = {
         "Trajectory",
         "as_inputs",
         "at_readout",
+        "at_the_end",
         "check_inputs",
         "collate",
         "iterate",
@@ -113,6 +114,7 @@ if TYPE_CHECKING:
     from dynamo.contracts.trajectory import Trajectory as Trajectory
     from dynamo.contracts.trajectory import as_inputs as as_inputs
     from dynamo.contracts.trajectory import at_readout as at_readout
+    from dynamo.contracts.trajectory import at_the_end as at_the_end
     from dynamo.contracts.trajectory import check_inputs as check_inputs
     from dynamo.contracts.trajectory import collate as collate
     from dynamo.contracts.trajectory import iterate as iterate

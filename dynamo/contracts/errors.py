@@ -88,7 +88,8 @@ def has_control_characters(text: str) -> bool:
         >>> has_control_characters("digits"), has_control_characters("digits\\x1b[2J")
         (False, True)
     """
-    return any(_is_control(character) for character in text)
+    is_plain = text.isascii() and text.isprintable()  # as nearly all are
+    return not is_plain and any(_is_control(character) for character in text)
 
 
 def _is_control(character: str) -> bool:

@@ -108,7 +108,14 @@ def refuse_links(folder: Path, path: Path) -> None:
             raise UnusableFileError(f"{place} is a link, and nothing is written through links: remove it")
 
 
-def read_bytes(path: Path, digest: str | None = None, *, within: Path | None = None, most: int = LARGEST_FILE) -> bytes:
+def read_bytes(
+    path: Path,
+    digest: str | None = None,
+    *,
+    within: Path | None = None,
+    most: int = LARGEST_FILE,
+    part: tuple[int, int] | None = None,
+) -> bytes:
     """A file's content: the one way in which data and what is saved are read.
 
     Args:
@@ -116,10 +123,35 @@ def read_bytes(path: Path, digest: str | None = None, *, within: Path | None = N
         digest: its sha256, where it is known.
         within: the folder that it must lie in, also where it is a link.
         most: the most bytes that make sense.
+        part: where to begin and how many bytes to read, where it is not the whole file; the digest is that of these.
 
     Raises:
         DynamoError: it is missing or unreadable, no regular file, too large, outside, or not what was saved.
     """
+    with _opened(path, within, most) as (file, size):
+        start, size = part or (0, size)
+        file.seek(start)
+        content = file.read(size)
+    if digest is not None and sha256(content) != digest:
+        raise _changed(path)
+    return content
+
+
+def check_digest(path: Path, digest: str, *, within: Path | None = None) -> None:
+    """Compare a file's content with its sha256, without holding it in memory.
+
+    Raises:
+        DynamoError: what :func:`read_bytes` finds.
+    """
+    with _opened(path, within, LARGEST_FILE) as (file, _):
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != digest:
+        raise _changed(path)
+
+
+@contextmanager
+def _opened(path: Path, within: Path | None, most: int) -> Iterator[tuple[io.BufferedReader, int]]:
+    """A regular file and its size; what goes wrong is a clear error."""
     if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
         raise UnusableFileError(
             f"{path} is a link that leaves its folder, and is not followed: put the file itself there"
@@ -133,7 +165,7 @@ def read_bytes(path: Path, digest: str | None = None, *, within: Path | None = N
                 raise UnusableFileError(
                     f"cannot read {path}: it has {found.st_size:,} bytes, and {most:,} are the most"
                 )
-            content = file.read(found.st_size)
+            yield file, found.st_size
     except DynamoError:
         raise
     except (OSError, ValueError, MemoryError) as error:
@@ -142,11 +174,12 @@ def read_bytes(path: Path, digest: str | None = None, *, within: Path | None = N
         why = "it does not fit into memory" if isinstance(error, MemoryError) else error
         kind = MissingFileError if isinstance(error, FileNotFoundError) else UnusableFileError
         raise kind(f"cannot read {path}: {getattr(error, 'strerror', None) or why}") from None
-    if digest is not None and sha256(content) != digest:
-        raise UnusableFileError(
-            f"{path} is not the file that was saved (its checksum differs): it is truncated or was changed; restore it"
-        )
-    return content
+
+
+def _changed(path: Path) -> DynamoError:
+    return UnusableFileError(
+        f"{path} is not the file that was saved (its checksum differs): it is truncated or was changed; restore it"
+    )
 
 
 def _open_at_once(path: str, flags: int) -> int:

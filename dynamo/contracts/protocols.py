@@ -55,7 +55,8 @@ class DynamicalModel(nn.Module, ABC):
 
         Returns:
             One tensor of states a site, ``[B, T, *S]`` with S as :attr:`state_shapes` says, and the outputs
-            ``[B, T, K]``. The mask is :meth:`clock`, or ``[B, 1]`` where one step stands for the whole input.
+            ``[B, T, K]``. The mask is :meth:`clock`, or ``[B, 1]`` where one step stands for the whole input;
+            of a sequence it is compared with the meta-model at the end.
         """
 
     def clock(self, inputs: Inputs) -> Tensor:

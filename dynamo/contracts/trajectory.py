@@ -188,6 +188,31 @@ def at_readout(outputs: Tensor, mask: Tensor, readout: str) -> Tensor:
     return outputs[torch.arange(mask.shape[0], device=mask.device), last]
 
 
+def at_the_end(trajectory: Trajectory, mask: Tensor) -> Trajectory:
+    """A trajectory of one step, which stands for whole sequences, put at their last real steps; any other as it is.
+
+    Args:
+        trajectory: of a batch.
+        mask: ``[B, T]``, that of its inputs.
+
+    Example:
+        >>> from dynamo import Trajectory
+        >>> from dynamo.contracts import at_the_end
+        >>> whole = Trajectory((torch.ones(1, 1, 2),), torch.ones(1, 1, 3), torch.ones(1, 1, dtype=torch.bool))
+        >>> at_the_end(whole, torch.tensor([[True, True, False]])).mask
+        tensor([[False,  True, False]])
+    """
+    if trajectory.mask.shape[1] > 1 or mask.shape[1] == 1:
+        return trajectory
+    steps = torch.arange(mask.shape[1], device=trajectory.mask.device)
+    last = steps == (mask.sum(1, keepdim=True) - 1).to(steps.device)
+
+    def spread(tensor: Tensor) -> Tensor:
+        return tensor * last.view(*last.shape, *[1] * (tensor.ndim - 2)).to(tensor.dtype)
+
+    return Trajectory(tuple(map(spread, trajectory.states)), spread(trajectory.outputs), last)
+
+
 def iterate(step: Callable[[Tensor, Tensor], Tensor], x: Tensor, h: Tensor) -> Tensor:
     """The states after each step of one map: h_{t+1} = step(x_t, h_t).
 

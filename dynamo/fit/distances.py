@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 #: The kind that is meant where none is said.
 DEFAULT = "combined"
 
+#: The most models whose distances are computed, all pairs at once: a matrix of 128 MiB, of which several are held.
+MOST = 4096
+
 #: How the name of a model ends that is there for the second time.
 TWIN = ".twin"
 
@@ -249,9 +252,15 @@ def distances(
             done, inputs).
 
     Raises:
-        DynamoError: an unknown kind, no inputs to be had or of another space, or emulators that give no finite states.
+        DynamoError: an unknown kind, more than :data:`MOST` models, no inputs to be had or of another space, or
+            emulators that give no finite states.
     """
-    chosen = kind if isinstance(kind, DistanceKind) else kind_named(kind)
+    chosen, count = kind if isinstance(kind, DistanceKind) else kind_named(kind), len(fit.names)
+    if count > MOST:
+        raise DynamoError(
+            f"{count:,} models have {count * (count - 1) // 2:,} pairs, and the distances of all pairs are computed of "
+            f"up to {MOST:,} models: ask for those of some (Fit.select), or of a sample (Fit.sample, --sample 1000)"
+        )
     if examples < 1 or (projection is not None and projection < 0):
         raise DynamoError("distances need at least 1 example and a projection of 0 or more dimensions")
     theta = fit.theta

@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from time import monotonic, sleep
@@ -31,6 +32,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.fit.fit import Fit
 from dynamo.fit.ranks import Ranks
+from dynamo.fit.run_folder import save_fit
 from dynamo.population.population import Population
 from dynamo.system.interrupts import interrupts
 from dynamo.system.process_group import ProcessGroup, SingleProcess
@@ -129,6 +131,7 @@ def fit(
     folder: Path | None = None,
     recorded: Progress = silent,
     progress: Progress = silent,
+    out: Path | None = None,
 ) -> Fit:
     """Fit a meta-model with as many processes as are asked for. What comes out is that of one process but for rounding.
 
@@ -144,6 +147,8 @@ def fit(
         folder: for recordings on disk.
         recorded: called with (model, models) after recordings of rank 0.
         progress: called with (step, steps, loss), not necessarily after each step.
+        out: the run folder to save the fit in, each process the V_n and θ_n of its own models, so that none needs room
+            for all; nothing is saved where it is None.
 
     Returns:
         The fit. Where a launcher has started the processes, it is whole at rank 0 alone: the others have the V_n and
@@ -154,7 +159,7 @@ def fit(
         DynamoError: what :class:`~dynamo.training.trainer.Trainer` finds; processes that cannot share the fit, cannot
             be given the base models, cannot meet, or die.
     """
-    ranks, job = ranks or Ranks(), _Job(population, options or FitOptions(), checkpoint, resume, folder)
+    ranks, job = ranks or Ranks(), _Job(population, options or FitOptions(), checkpoint, resume, folder, out)
     ranks.check(population, job.options)
     if ranks.size == 1:
         return job.run(SingleProcess(), ranks, recorded, progress)
@@ -163,7 +168,8 @@ def fit(
     try:
         with _memory(ranks.rank), _joined(ranks, "env://", ranks.device(job.options)) as processes:
             told = (silent, silent) if ranks.rank else (recorded, progress)
-            return job.run(processes, ranks, *told)
+            fitted = job.run(processes, ranks, *told)
+        return fitted if out is None or ranks.rank else Fit.load(out)
     except DynamoError:
         sleep(PATIENCE["failed"] if ranks.rank else 0)
         raise
@@ -178,6 +184,7 @@ class _Job:
     checkpoint: Path | str | None
     resume: bool
     folder: Path | None
+    out: Path | None
 
     def run(self, processes: ProcessGroup, ranks: Ranks, recorded: Progress, progress: Progress) -> Fit:
         """A rank's work."""
@@ -187,8 +194,11 @@ class _Job:
             trainer.resume(self.checkpoint)
         trainer.record(self.folder, recorded)
         trainer.run(self.checkpoint, progress)
-        emulator = gather_emulator(trainer.emulator, processes)
-        return attrs.evolve(Fit.of(trainer), emulator=emulator, options=self.options)
+        fitted = attrs.evolve(Fit.of(trainer), options=self.options)
+        if self.out is None:
+            return attrs.evolve(fitted, emulator=gather_emulator(trainer.emulator, processes))
+        save_fit(fitted, self.out, processes)
+        return attrs.evolve(fitted, folder=self.out)
 
 
 @contextmanager
@@ -271,7 +281,8 @@ def _start(job: _Job, ranks: Ranks, recorded: Progress, progress: Progress) -> F
     listeners = {"recorded": recorded, "progress": progress}
     with _ending(), tempfile.TemporaryDirectory(prefix="dynamo-") as name, interrupts() as interrupted:
         place = Path(name)
-        (place / "job").write_bytes(_pickled(job))
+        out = job.out or place / "fit"
+        (place / "job").write_bytes(_pickled(attrs.evolve(job, out=out)))
         threads = max(1, torch.get_num_threads() // ranks.size)
         with _deaf():
             told = _Started(str(place), ranks, threads, messages, stop)
@@ -298,7 +309,10 @@ def _start(job: _Job, ranks: Ranks, recorded: Progress, progress: Progress) -> F
             for process in started.processes:
                 process.kill()
                 process.join()
-        return Fit.load(place / "fit")
+        found = Fit.load(out)
+        if job.out is None:  # it is read while it is there
+            return attrs.evolve(found, emulator=deepcopy(found.emulator), folder=None)
+        return found
 
 
 def _death(error: ProcessExitedException, checkpoint: Path | str | None) -> DynamoError:
@@ -398,9 +412,7 @@ def _work(local: int, told: _Started) -> int:
         job, meeting = _unpickled(place / "job"), f"file://{place}/meeting"
         device = ranks.device(job.options)
         with _memory(local), _joined(ranks, meeting, device, lambda: bool(told.stop.value)) as processes:
-            fitted = job.run(processes, ranks, recorded, progress)
-        if local == 0:
-            fitted.save(place / "fit")
+            job.run(processes, ranks, recorded, progress)
     except LostContactError:
         return 1
     except DynamoError as error:

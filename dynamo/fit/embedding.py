@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from dynamo.contracts.errors import DynamoError
-from dynamo.contracts.options import option, positive
 from dynamo.contracts.shown import brief
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.fit.emulated import as_base
@@ -23,27 +22,12 @@ from dynamo.system.bars import progress_of
 from dynamo.system.devices import device_of, fast_products, find_device
 from dynamo.system.progress import Progress, Setting, silent
 from dynamo.training.optimisation import Annealed
+from dynamo.training.options import EmbedOptions as EmbedOptions
 from dynamo.training.randomness import Randomness
 from dynamo.training.trainer import Trainer
 
 #: On so many test inputs the emulators of neighbours are compared.
 COMPARED = 128
-
-
-@attrs.frozen
-class EmbedOptions:
-    """How new models are put on a map. The loss is the fit's own; only its θ and V are sought."""
-
-    steps: int = positive(40, "steps of θ and V together; many more let θ chase what the meta-model cannot imitate")
-    map_steps: int = positive(30, "steps of V alone, before and again after")
-    batch_size: int = positive(16, "examples of each new model in a step")
-    examples: int = positive(512, "probe inputs of each new model that steps draw from, spread evenly over all")
-    theta_rate: float = positive(0.15, "AdamW's learning rate of θ, in units of the spread of the fit's thetas")
-    map_rate: float = positive(0.5, "AdamW's learning rate of V, in units of the size of its first weights")
-    seed: int = option(
-        0, "seed of the first state maps and of the batches", check=lambda value: value >= 0, rule="at least 0"
-    )
-    device: str = option("cpu", "where to do it: cpu, cuda, cuda:1, mps")
 
 
 @attrs.frozen(eq=False)

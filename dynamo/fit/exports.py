@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.files import write_bytes
-from dynamo.fit.distances import Distances
+from dynamo.fit.distances import DEFAULT, Distances
 from dynamo.fit.fidelity import FIDELITY_COLUMNS, Fidelity
 from dynamo.fit.fit import Fit
 from dynamo.lazy import above
@@ -128,6 +128,6 @@ def _known(fit: Fit, fidelity: Fidelity | None) -> Table:
 
 
 def _distances(fit: Fit, distance: str | None) -> Distances:
-    """Those that the picture of the map is drawn from."""
-    apart: Distances = above("dynamo.report.coordinates:map_coordinates")(fit, distance).distances
-    return apart
+    """Those that the picture of the map is drawn from; of too many models an error says so."""
+    apart: Distances | None = above("dynamo.report.coordinates:map_coordinates")(fit, distance).distances
+    return fit.distances(distance or DEFAULT) if apart is None else apart

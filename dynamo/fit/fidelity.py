@@ -1,6 +1,7 @@
 """Fidelity: how well the meta-model at θ_n imitates base model n, on test data that neither of them was trained on."""
 
 import csv
+from collections.abc import Sequence
 from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
@@ -14,8 +15,9 @@ from dynamo.contracts.errors import DynamoError, has_control_characters
 from dynamo.contracts.files import read_bytes
 from dynamo.contracts.shown import folded, short, table_html
 from dynamo.contracts.spaces import OutputSpace
-from dynamo.contracts.trajectory import Trajectory, at_readout
-from dynamo.fit.fit import FIDELITY, RUN, Fit, add_file, saved_files
+from dynamo.contracts.trajectory import Trajectory, at_readout, at_the_end
+from dynamo.fit.fit import Fit
+from dynamo.fit.run_folder import FIDELITY, RUN, add_file, saved_files
 from dynamo.population.base_model import BaseModel
 from dynamo.population.population import Population
 from dynamo.population.recording import trajectories, trajectories_of
@@ -97,6 +99,11 @@ class Fidelity:
         known = [value for value in values if not isnan(value)]
         return fmean(known) if known else nan
 
+    def of(self, names: Sequence[str]) -> "Fidelity":
+        """That of some models, by their names; those that are not there are left out."""
+        known = {model.name: model for model in self.models}
+        return Fidelity(tuple(known[name] for name in names if name in known))
+
     @property
     def poor(self) -> tuple[ModelFidelity, ...]:
         """The models that are imitated poorly; see :attr:`ModelFidelity.is_poor`."""
@@ -137,6 +144,7 @@ def _measure(fit: Fit, number: int, base: BaseModel, test: Examples, device: tor
     scores, loss, done, is_finite = (Score(space), Score(space)), 0.0, 0, True
     targets = trajectories_of(base, "held_out", test.inputs, device, _BATCH)
     for target, guess in zip(targets, trajectories(imitation, test.inputs, _BATCH), strict=True):
+        target = at_the_end(target, guess.mask)
         for site, state_map, meta, true in zip(sites, maps, read(guess.states), target.states, strict=True):
             site.add(state_map(meta).flatten(2)[target.mask], true.flatten(2)[target.mask])
         rows = slice(done, done + len(target.mask))

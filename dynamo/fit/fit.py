@@ -2,36 +2,28 @@
 again.
 """
 
-import platform
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
 from dynamo.contracts.errors import DynamoError, did_you_mean
-from dynamo.contracts.files import read_bytes, sha256, write_bytes
-from dynamo.contracts.options import build_options, plain_table
 from dynamo.contracts.shown import cut, listed, table_html
 from dynamo.contracts.trajectory import Inputs, Trajectory
-from dynamo.fit.probes import PROBES, kept_probes, read_probes, write_probes
+from dynamo.fit.probes import kept_probes
 from dynamo.lazy import above
-from dynamo.population.base_model import MetadataValue, check_metadata
-from dynamo.population.manifest import MANIFEST
+from dynamo.population.base_model import MetadataValue
 from dynamo.population.population import Population
-from dynamo.population.weights import load_module
-from dynamo.system.devices import find_device
-from dynamo.system.storage import read_tensors, read_toml, tensors_to_bytes, write_csv, write_toml
+from dynamo.system.devices import device_of, find_device
+from dynamo.system.process_group import SingleProcess
 from dynamo.system.tables import frame
-from dynamo.training.blueprint import blueprint_table, read_blueprint
-from dynamo.training.checkpoint import CHECKPOINT
 from dynamo.training.emulator import Emulator, ModelAt
 from dynamo.training.options import FitOptions
-from dynamo.training.trainer import HISTORY, Trainer
-from dynamo.version import __version__
+from dynamo.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -42,15 +34,6 @@ if TYPE_CHECKING:
     from dynamo.fit.distances import Distances
     from dynamo.fit.fidelity import Fidelity
     from dynamo.report.widget import MapWidget
-
-RUN = "run.toml"
-WEIGHTS = "fit.safetensors"
-HISTORY_FILE = "history.csv"
-FIDELITY = "fidelity.csv"
-#: What is made from a fit and lies beside it.
-REPORTS = (FIDELITY, "embedding.csv", "map.png", "map.svg")
-FORMAT = 1
-_KNOWN = ("versions", "sha256", "files", "seconds", "population", "options", "emulator", "metadata", "labels")
 
 
 @attrs.frozen(eq=False)
@@ -135,7 +118,9 @@ class Fit:
         """
         from dynamo.fit.fidelity import is_measured, read_fidelity
 
-        return read_fidelity(self.folder) if self.folder is not None and is_measured(self.folder) else None
+        if self.folder is None or not is_measured(self.folder):
+            return None
+        return read_fidelity(self.folder).of(self.names)
 
     def to(self, device: torch.device | str) -> "Fit":
         """This fit, its emulator being moved to a device, where all that is asked of it then runs.
@@ -143,7 +128,9 @@ class Fit:
         Raises:
             DynamoError: there is no such device here.
         """
-        self.emulator.to(find_device(str(device)))
+        there = find_device(str(device))
+        if device_of(self.emulator) != there:  # the V_n that were not read yet need not be
+            self.emulator.to(there)
         return self
 
     def values_of(self, key: str) -> list[MetadataValue]:
@@ -156,6 +143,54 @@ class Fit:
             if key not in metadata:
                 raise DynamoError(f"model {name!r} has no metadata {key!r}: {did_you_mean(key, metadata)}")
         return [metadata[key] for metadata in self.metadata]
+
+    def select(self, names: Sequence[str]) -> "Fit":
+        """The fit with some of its base models alone: the same meta-model, and a map of fewer points. Whether a
+        population has the weights that it was fitted to is not checked by it.
+
+        Args:
+            names: of the base models, in the order that they shall have.
+
+        Raises:
+            DynamoError: no names, names used twice, or a base model that is not there.
+
+        Example:
+            >>> from dynamo import Fit
+            >>> fit = Fit.load("run")
+            >>> some = fit.select(fit.names[:2])
+            >>> len(some.distances())
+            2
+        """
+        numbers, known = {name: number for number, name in enumerate(self.names)}, self.names
+        for name in names:
+            if name not in numbers:
+                raise DynamoError(f"no base model is called {name!r}: {did_you_mean(name, known)}")
+        if not names or len(set(names)) < len(names):
+            raise DynamoError("a fit of some base models needs at least one of them, and each once")
+        chosen = [numbers[name] for name in names]
+        return attrs.evolve(
+            self,
+            emulator=self.emulator.select(chosen),
+            metadata=[self.metadata[number] for number in chosen],
+            source={key: value for key, value in self.source.items() if key == "path"},
+        )
+
+    def sample(self, count: int, seed: int = 0) -> "Fit":
+        """The fit with so many of its base models, drawn at random and in their order; all, where there are no more.
+
+        Args:
+            count: how many.
+            seed: of the draw.
+
+        Raises:
+            DynamoError: a count below 1.
+        """
+        if count < 1:
+            raise DynamoError(f"a sample of {count} base models was asked for: ask for at least 1")
+        if count >= len(self.names):
+            return self
+        drawn = np.random.default_rng(seed).choice(len(self.names), size=count, replace=False)
+        return self.select([self.names[number] for number in sorted(drawn)])
 
     def open_population(self, path: Path | str | None = None) -> Population:
         """The base models of this fit, in the order of the thetas.
@@ -189,13 +224,13 @@ class Fit:
         where = "the population" if population.path is None else f"the population {population.path}"
         if [base.name for base in population] != self.names:
             raise DynamoError(f"{where} has other models, or another order, than this run was fitted to")
-        if population.fingerprint != self.source.get("fingerprint"):
+        if population.fingerprint != self.source.get("fingerprint", population.fingerprint):
             raise DynamoError(f"the base models of {where} have other weights than those that this run was fitted to")
         data = self.source.get("data")
         if data is not None and population.data_fingerprints != data:
             raise DynamoError(
                 f"a data set of {where} has changed since this run was fitted: restore it, or fit again; to use it as "
-                f"it is, remove the lines 'data' and 'digest' from {RUN}"
+                f"it is, remove the lines 'data' and 'digest' from run.toml"
             )
 
     def model_at(self, theta: Tensor | Sequence[float] | str, head: str | None = None) -> ModelAt:
@@ -406,105 +441,18 @@ class Fit:
         Raises:
             DynamoError: the folder holds a run already, or the disk refuses.
         """
-        folder = Path(folder)
-        if (folder / RUN).exists():
-            raise DynamoError(f"{folder} holds a run already: choose another folder")
-        for name in REPORTS:  # of a fit whose run.toml is gone
-            (folder / name).unlink(missing_ok=True)
-        content = tensors_to_bytes(self.emulator.state_dict())
-        write_bytes(folder / WEIGHTS, content)
-        write_csv(folder / HISTORY_FILE, HISTORY, [(int(row[0]), *row[1:]) for row in self.history])
-        written = [HISTORY_FILE]
-        if self.probes is not None:
-            write_probes(folder, self.probes)
-            written.append(PROBES)
-        table = {
-            "format": FORMAT,
-            "dynamo": __version__,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            "sha256": sha256(content),
-            "files": {name: sha256(read_bytes(folder / name)) for name in written},
-            "seconds": self.seconds,
-            "population": dict(self.source),
-            "options": plain_table(attrs.asdict(self.options)),
-            "emulator": blueprint_table(self.emulator.blueprint),
-            "metadata": [dict(metadata) for metadata in self.metadata],
-        }
-        write_toml(folder / RUN, table)
+        from dynamo.fit.run_folder import save_fit
+
+        save_fit(self, Path(folder), SingleProcess())
 
     @classmethod
     def load(cls, folder: Path | str) -> "Fit":
-        """Read a run folder.
+        """Open a run folder. The V_n of a base model are read from it when they are asked for.
 
         Raises:
             DynamoError: it is missing, unfinished, damaged, of another version, or names a component that is not
             installed.
         """
-        folder = Path(folder)
-        if not (folder / RUN).exists():
-            raise DynamoError(f"there is no finished run at {folder}: {_why_none(folder)}")
-        table, where = _read_table(folder), str(folder / RUN)
-        if "labels" in table:  # as it was called until 0.1
-            table["metadata"] = table.pop("labels")
-        missing = {"emulator", "options", "metadata", "sha256"} - table.keys()
-        if missing:
-            raise DynamoError(f"{where} lacks {', '.join(sorted(missing))}")
-        source, seconds, metadata = table.get("population", {}), table.get("seconds", 0.0), table["metadata"]
-        if not (isinstance(table["options"], dict) and isinstance(source, dict) and type(seconds) in (int, float)):
-            raise DynamoError(f"{where}: options and population must be tables, seconds a number")
-        blueprint = read_blueprint(table["emulator"], where)
-        if not isinstance(metadata, list) or len(metadata) != len(blueprint.subjects):
-            raise DynamoError(f"{where}: 'metadata' must be a list with a table for each base model")
-        for subject, own in zip(blueprint.subjects, metadata, strict=True):
-            check_metadata(own, f"{where}, model {subject.name!r}")
-        tensors = read_tensors(folder / WEIGHTS, str(table["sha256"]), within=folder)
-        emulator = load_module(lambda: Emulator(blueprint), tensors, str(folder / WEIGHTS))
-        options = build_options(FitOptions, table["options"], where=where)
-        files = saved_files(folder) or {}
-        history = _read_history(folder / HISTORY_FILE, files.get(HISTORY_FILE))
-        probes = read_probes(folder, files[PROBES], blueprint.inputs) if PROBES in files else None
-        return cls(emulator.eval(), options, metadata, source, history, float(seconds), probes, folder)
+        from dynamo.fit.run_folder import load_fit
 
-
-def _read_table(folder: Path) -> dict[str, Any]:
-    return read_toml(folder / RUN, what="run folder", format_version=FORMAT, known=_KNOWN)
-
-
-def _why_none(folder: Path) -> str:
-    """Why a folder is no run, and what to do."""
-    if (folder / CHECKPOINT).exists():
-        return "its fit is not finished: go on with `dynamo fit --resume`"
-    if (folder / MANIFEST).exists():
-        return f"it is a population: make a run of it with `dynamo fit {folder}`"
-    if folder.is_dir():
-        return f"the folder has no {RUN}, with which a run ends: make one with `dynamo fit POPULATION`"
-    return f"it is {'a file' if folder.exists() else 'not there'}: make a run with `dynamo fit POPULATION`"
-
-
-def add_file(folder: Path, name: str) -> None:
-    """Let ``run.toml`` keep the checksum of a further file of a run folder."""
-    table = _read_table(folder)
-    files = {**table.get("files", {}), name: sha256(read_bytes(folder / name, within=folder))}
-    write_toml(folder / RUN, {**table, "files": files})
-
-
-def saved_files(folder: Path) -> dict[str, str] | None:
-    """The files of a run folder with their checksums; None where it keeps none."""
-    files = _read_table(folder).get("files") if (folder / RUN).exists() else None
-    return {name: str(digest) for name, digest in files.items()} if isinstance(files, dict) else None
-
-
-def _read_history(path: Path, digest: str | None) -> list[tuple[float, ...]]:
-    lines = read_bytes(path, digest, within=path.parent).decode(errors="replace").splitlines()
-    try:
-        rows = [tuple(float(cell) for cell in line.split(",")) for line in lines[1:]]
-    except ValueError as error:
-        raise DynamoError(f"cannot read {path}: {error}") from None
-    if lines[:1] != [",".join(HISTORY)] or not all(
-        len(row) == len(HISTORY) and row[0] == number and all(map(isfinite, row))
-        for number, row in enumerate(rows, start=1)
-    ):
-        raise DynamoError(
-            f"cannot read {path}: it must have the columns {', '.join(HISTORY)}, the steps 1, 2, … and finite numbers"
-        )
-    return rows
+        return load_fit(Path(folder))

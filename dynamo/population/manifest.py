@@ -1,11 +1,10 @@
-"""A population's folder: ``population.toml`` (the manifest), one file of weights per network, and one file of
-trajectories per recorded system.
+"""A population's folder: the manifest (:mod:`dynamo.population.entries`), one file of weights per network, or one of
+those of many that are saved together, and one file of trajectories per recorded system.
 """
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,20 +19,20 @@ from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Inputs
 from dynamo.population.base_model import BaseModel
 from dynamo.population.data_paths import absolute, relative_paths, resolved
+from dynamo.population.entries import FILE, MANIFEST, MOST, PARTS, Entries, find_inside
 from dynamo.population.recorded import StoredRecording
 from dynamo.population.recording import trajectories
 from dynamo.population.stored_data import StoredData, data_to_bytes
 from dynamo.population.weights import Form, StoredModel, load_module
 from dynamo.registry import full_spec, make
-from dynamo.system.storage import check_writable, read_header, read_toml, tensors_to_bytes, write_toml
-from dynamo.version import __version__
+from dynamo.system.storage import check_writable, tensors_to_bytes
+from dynamo.system.tensor_files import TensorFile
 
-MANIFEST = "population.toml"
-#: The key of a data set's table where it is kept in a file of the folder, and not made by a component.
-FILE = "file"
-FORMAT = 1
 #: The folders of the models' files.
-WEIGHTS, RECORDINGS = "weights", "recordings"
+WEIGHTS, RECORDINGS, PACKS = "weights", "recordings", "packs"
+#: Of more networks than :data:`~dynamo.population.entries.MOST` that are saved together the weights of several lie in
+#: one file, up to so many bytes.
+PACK = 2**25
 #: On so many inputs a model is compared with what is rebuilt of it, and so much may they differ, relative to the
 #: largest value: by rounding, also where weights of half precision become single ones.
 EXAMPLES, SAME = 8, 1e-2
@@ -52,13 +51,18 @@ class PopulationWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.entries = read_entries(folder) if (folder / MANIFEST).exists() else []
-        self.names = {str(entry["name"]) for entry in self.entries}
+        self._entries = Entries.read(folder) if (folder / MANIFEST).exists() else Entries(folder)
+        self.names = {str(entry["name"]) for entry in self._entries.models}
         self._data: dict[int, tuple[Any, dict[str, str]]] = {}  # the data sets are held, so that ids stay theirs
-        for part in (WEIGHTS, RECORDINGS):
+        for part in (WEIGHTS, RECORDINGS, PACKS, PARTS):
             refuse_links(folder, folder / part)
             check_writable(folder / part)
         check_writable(folder)
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The tables of the models that are there."""
+        return self._entries.models
 
     def check(self, base: BaseModel, inputs: Inputs | None = None) -> None:
         """Raise a clear error where the model cannot be written, or would not be read again as it is.
@@ -100,16 +104,21 @@ class PopulationWriter:
             models: the models.
             source: what they were made of, for whoever reads the manifest.
         """
+        files = self._write_packs(models) if len(models) > MOST else {}
         for base in models:
-            self.entries.append({**self._write(base), "source": None if source is None else dict(source)})
+            self._entries.models.append(
+                {**self._entry(base, files), "source": None if source is None else dict(source)}
+            )
             self.names.add(base.name)
-        write_toml(self.folder / MANIFEST, {"format": FORMAT, "dynamo": __version__, "models": self.entries})
+        self._entries.write()
 
-    def _write(self, base: BaseModel) -> dict[str, Any]:
+    def _entry(self, base: BaseModel, files: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """The table of a model whose weights or recording are written, if they are not yet."""
         self.check(base)
+        write = self._write_recording if base.is_recording else self._write_weights
         return {
             "name": base.name,
-            **(self._write_recording(base) if base.is_recording else self._write_weights(base)),
+            **(files.get(base.name) or write(base)),
             **self._write_data(base.data),
             "inputs": base.inputs.table(),
             "outputs": base.outputs.table(),
@@ -117,16 +126,35 @@ class PopulationWriter:
             "data_fingerprint": base.data_fingerprint,
         }
 
+    def _write_packs(self, models: Sequence[BaseModel]) -> dict[str, dict[str, Any]]:
+        """Write the weights of many networks, those of several to a file; what the manifest keeps of each, by name."""
+        tables: dict[str, dict[str, Any]] = {}
+        waiting: list[tuple[BaseModel, bytes]] = []
+        for base in (base for base in models if not base.is_recording):
+            self.check(base)
+            content = tensors_to_bytes(base.model.state_dict())
+            if sum(len(other) for _, other in waiting) + len(content) > PACK:
+                tables |= self._write_pack(waiting)
+                waiting = []
+            waiting.append((base, content))
+        return tables | self._write_pack(waiting)
+
+    def _write_pack(self, weights: Sequence[tuple[BaseModel, bytes]]) -> dict[str, dict[str, Any]]:
+        if not weights:
+            return {}
+        content, start, tables = b"".join(own for _, own in weights), 0, {}
+        name = f"{PACKS}/{sha256(content)[:16]}.safetensors-pack"
+        write_bytes(self.folder / name, content)
+        for base, own in weights:
+            tables[base.name] = {**_weights_table(base, name, own), "part": [start, len(own)]}
+            start += len(own)
+        return tables
+
     def _write_weights(self, base: BaseModel) -> dict[str, Any]:
-        assert base.architecture is not None
         weights = f"{WEIGHTS}/{base.name}.safetensors"
         content = tensors_to_bytes(base.model.state_dict())
         write_bytes(self.folder / weights, content)
-        architecture = full_spec("architecture", base.architecture).table()
-        entry = {"weights": weights, "sha256": sha256(content), "architecture": architecture}
-        if base.reading is not None:
-            entry["encoding"] = {"name": base.reading[0], "inputs": base.reading[1].table()}
-        return entry
+        return _weights_table(base, weights, content)
 
     def _write_recording(self, base: BaseModel) -> dict[str, Any]:
         name, found = f"{RECORDINGS}/{base.name}.safetensors", base.recorded
@@ -155,6 +183,15 @@ class PopulationWriter:
         return {"dataset": self._data[id(data)][1]}
 
 
+def _weights_table(base: BaseModel, weights: str, content: bytes) -> dict[str, Any]:
+    assert base.architecture is not None
+    architecture = full_spec("architecture", base.architecture).table()
+    entry = {"weights": weights, "sha256": sha256(content), "architecture": architecture}
+    if base.reading is not None:
+        entry["encoding"] = {"name": base.reading[0], "inputs": base.reading[1].table()}
+    return entry
+
+
 def check_rebuilt(base: BaseModel, inputs: Inputs) -> None:
     """Compare a model on some inputs with what its architecture makes of its weights.
 
@@ -180,46 +217,73 @@ def check_rebuilt(base: BaseModel, inputs: Inputs) -> None:
         )
 
 
-def read_entries(folder: Path) -> list[dict[str, Any]]:
-    """The tables of the models in a population's manifest."""
-    path = folder / MANIFEST
-    entries = read_toml(path, what="population", format_version=FORMAT, known=("models",)).get("models", [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DynamoError(f"{path}: 'models' must be a list of tables")
-    for entry in entries:
-        own = {"recording"} if "recording" in entry else {"weights", "architecture"}
-        missing = ({"name", "dataset", "inputs", "outputs"} | own) - entry.keys()
-        if missing:
-            raise DynamoError(f"{path}, model {entry.get('name')!r} lacks {', '.join(sorted(missing))}")
-    return entries
+class Opener:
+    """Opens the base models of a folder; what several have in common is made once.
 
+    Args:
+        folder: the population's.
+    """
 
-def open_model(folder: Path, entry: Mapping[str, Any], forms: dict[str, Form]) -> BaseModel:
-    """The base model of an entry of the manifest; ``forms`` holds those of the entries before, and then its own."""
-    name = str(entry["name"])
-    where = f"{folder / MANIFEST}, model {name!r}"
-    try:
-        architecture = None if "recording" in entry else Spec.of(entry["architecture"])
-        dataset = _find_data(folder, entry, where)
-        inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
-        reading = _reading(entry.get("encoding"))
-    except DynamoError as error:
-        raise DynamoError(f"{where}: {error}") from None
-    metadata, fingerprint = entry.get("metadata", entry.get("labels", {})), entry.get("data_fingerprint")
-    if architecture is None:
-        weights = None
-        if "weights" in entry:
-            weights = find_inside(folder, str(entry["weights"]), f"{where}: the weights"), str(entry.get("sha256"))
-            read_header(weights[0])  # a file that is missing or cut is told now
-        file = _recording_file(folder, entry["recording"], where)
-        recording = StoredRecording(name, inputs, outputs, *file, where, weights)
-        return BaseModel(name, recording, dataset, metadata, data_fingerprint=fingerprint)
-    path, digest = find_inside(folder, str(entry["weights"]), f"{where}: the weights"), entry.get("sha256")
-    kind = repr((architecture, inputs, outputs, reading))
-    if kind not in forms:
-        forms[kind] = Form.of(partial(build_model, architecture, inputs, outputs, reading), where)
-    stored = StoredModel(name, forms[kind], path, None if digest is None else str(digest), where)
-    return BaseModel(name, stored, dataset, metadata, architecture, fingerprint)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._forms: dict[str, Form] = {}
+        self._paths: dict[str, Path] = {}
+        self._data: dict[str, Spec | StoredData] = {}
+
+    def open(self, entry: Mapping[str, Any]) -> BaseModel:
+        """The base model of an entry of the manifest.
+
+        Raises:
+            DynamoError: what is missing, truncated, mis-shaped, or names a component that is not installed.
+        """
+        name = str(entry["name"])
+        where = f"{self._folder / MANIFEST}, model {name!r}"
+        try:
+            architecture = None if "recording" in entry else Spec.of(entry["architecture"])
+            dataset = self._find_data(entry, where)
+            inputs, outputs = InputSpace.of(entry["inputs"]), OutputSpace.of(entry["outputs"])
+            reading = _reading(entry.get("encoding"))
+        except DynamoError as error:
+            raise DynamoError(f"{where}: {error}") from None
+        metadata, fingerprint = entry.get("metadata", entry.get("labels", {})), entry.get("data_fingerprint")
+        if architecture is None:
+            weights = None
+            if "weights" in entry:
+                weights = self._file(str(entry["weights"]), f"{where}: the weights"), str(entry.get("sha256"))
+                TensorFile.open(weights[0])  # a file that is missing or cut is told now
+            file = self._recording(entry["recording"], where)
+            recording = StoredRecording(name, inputs, outputs, *file, where, weights)
+            return BaseModel(name, recording, dataset, metadata, data_fingerprint=fingerprint)
+        path, digest = self._file(str(entry["weights"]), f"{where}: the weights"), entry.get("sha256")
+        kind = repr((architecture, inputs, outputs, reading))
+        if kind not in self._forms:
+            self._forms[kind] = Form.of(partial(build_model, architecture, inputs, outputs, reading), where)
+        digest, part = None if digest is None else str(digest), _part(entry, where)
+        stored = StoredModel(name, self._forms[kind], path, digest, where, part)
+        return BaseModel(name, stored, dataset, metadata, architecture, fingerprint)
+
+    def _file(self, name: str, where: str) -> Path:
+        if name not in self._paths:
+            self._paths[name] = find_inside(self._folder, name, where)
+        return self._paths[name]
+
+    def _recording(self, table: Any, where: str) -> tuple[Path, str]:
+        """The file of a recording, and its sha256."""
+        if not isinstance(table, Mapping) or {FILE, "sha256"} - table.keys():
+            raise DynamoError(f"{where}: the recording must be a table with {FILE!r} and 'sha256'")
+        return self._file(str(table[FILE]), f"{where}: the recording"), str(table["sha256"])
+
+    def _find_data(self, entry: Mapping[str, Any], where: str) -> Spec | StoredData:
+        """The data set of an entry: the spec of a component, or a file of the folder."""
+        key = repr((entry["dataset"], entry.get("data_paths")))
+        if key not in self._data:
+            kept = _kept(entry)
+            self._data[key] = (
+                resolved(Spec.of(entry["dataset"]), entry.get("data_paths"), self._folder)
+                if kept is None
+                else StoredData(self._file(kept[0], f"{where}: the data"), kept[1])
+            )
+        return self._data[key]
 
 
 def build_model(
@@ -251,19 +315,14 @@ def _reading(table: Any) -> tuple[str, InputSpace] | None:
     return table["name"], InputSpace.of(table["inputs"])
 
 
-def _recording_file(folder: Path, table: Any, where: str) -> tuple[Path, str]:
-    """The file of a recording, and its sha256."""
-    if not isinstance(table, Mapping) or {FILE, "sha256"} - table.keys():
-        raise DynamoError(f"{where}: the recording must be a table with {FILE!r} and 'sha256'")
-    return find_inside(folder, str(table[FILE]), f"{where}: the recording"), str(table["sha256"])
-
-
-def _find_data(folder: Path, entry: Mapping[str, Any], where: str) -> Spec | StoredData:
-    """The data set of an entry: the spec of a component, or a file of the folder."""
-    kept = _kept(entry)
-    if kept is not None:
-        return StoredData(find_inside(folder, kept[0], f"{where}: the data"), kept[1])
-    return resolved(Spec.of(entry["dataset"]), entry.get("data_paths"), folder)
+def _part(entry: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    """Where the weights begin in their file and how many bytes they have; None where it has no others."""
+    if "part" not in entry:
+        return None
+    part = entry["part"]
+    if not isinstance(part, list) or len(part) != 2 or not all(type(size) is int and size >= 0 for size in part):
+        raise DynamoError(f"{where}: 'part' must be where the weights begin in the file, and their bytes")
+    return part[0], part[1]
 
 
 def _kept(entry: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -272,12 +331,3 @@ def _kept(entry: Mapping[str, Any]) -> tuple[str, str] | None:
     if not isinstance(table, Mapping) or FILE not in table:
         return None
     return str(table[FILE]), str(table.get("sha256"))
-
-
-def find_inside(folder: Path, name: str, where: str) -> Path:
-    """The file of that name; it must lie inside the population's folder, also where it is a link."""
-    path = PurePosixPath(name)
-    inside = Path(os.path.realpath(folder / path)).is_relative_to(os.path.realpath(folder))
-    if path.is_absolute() or ".." in path.parts or not inside:
-        raise DynamoError(f"{where} {name!r} must lie inside the population's folder")
-    return folder / path

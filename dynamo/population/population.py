@@ -1,6 +1,6 @@
 """A population: trained base models with their names, metadata and data, in memory and on disk.
 
-On disk it is a folder with ``population.toml`` (the manifest) and one file of weights per model. Reading it runs no
+On disk it is a folder with ``population.toml`` (the manifest) and files of weights. Reading it runs no
 code but that of installed plugins: a model's architecture is looked up by name, its weights are read as plain tensors,
 and only when they are needed.
 """
@@ -25,20 +25,18 @@ from dynamo.contracts.errors import (
     did_you_mean,
 )
 from dynamo.contracts.files import sha256
-from dynamo.contracts.options import Spec
 from dynamo.contracts.shown import listed, table_html
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.population.base_model import BaseModel
+from dynamo.population.data_sets import DataSets
+from dynamo.population.entries import MANIFEST, read_entries
 from dynamo.population.examples import Tokenizer
 from dynamo.population.live import live_models
-from dynamo.population.manifest import EXAMPLES, MANIFEST, PopulationWriter, open_model, read_entries
-from dynamo.population.recorded import Trajectories, check_covers
+from dynamo.population.manifest import EXAMPLES, Opener, PopulationWriter
+from dynamo.population.recorded import Trajectories
 from dynamo.population.recording import run
-from dynamo.population.stored_data import StoredData
 from dynamo.population.systems import from_recordings
-from dynamo.population.weights import Form
 from dynamo.population.wrapping.wrap import Kind
-from dynamo.registry import full_spec, make
 from dynamo.system.devices import find_device
 from dynamo.system.locks import locked
 from dynamo.system.tables import Table, columns_of, frame
@@ -71,8 +69,7 @@ class Population(Sequence[BaseModel]):
         if not models:
             raise DynamoError("the population is empty: it needs at least one model")
         self._models = tuple(models)
-        self._datasets: dict[str, Dataset] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._data = DataSets()
         self.path = path
         seen: set[str] = set()
         for base in models:
@@ -288,7 +285,7 @@ class Population(Sequence[BaseModel]):
         if not numbers:
             raise InvalidValueError("no model is chosen: a population needs at least one")
         chosen = Population([self._models[number] for number in numbers], path=self.path)
-        chosen._datasets, chosen._fingerprints = self._datasets, self._fingerprints
+        chosen._data = self._data
         return chosen
 
     @property
@@ -349,7 +346,7 @@ class Population(Sequence[BaseModel]):
         """
         there = find_device(str(device))
         moved = Population([attrs.evolve(base, device=there) for base in self], path=self.path)
-        moved._datasets, moved._fingerprints = self._datasets, self._fingerprints
+        moved._data = self._data
         return moved
 
     def check_runs(self) -> None:
@@ -376,37 +373,15 @@ class Population(Sequence[BaseModel]):
         Raises:
             DynamoError: the data set does not fit the model, or is not the one that it was trained on.
         """
-        key, where = _data_key(base)
-        if key not in self._datasets:
-            made = _made(base.data)
-            made.check(where)
-            self._datasets[key] = made
-        dataset = self._datasets[key]
-        task = dataset.outputs or base.outputs  # without a task it fits models of any outputs
-        if dataset.inputs != base.inputs or attrs.evolve(task, group=base.outputs.group) != base.outputs:
-            raise DynamoError(
-                f"model {base.name!r} ({base.inputs}; {base.outputs}) does not fit its data set "
-                f"{where!r} ({dataset.inputs}; {task}): has the data set changed since it was trained?"
-            )
-        if task.group != base.outputs.group:
-            raise DynamoError(
-                f"model {base.name!r} says that its task is called {base.outputs.group!r}, its data set "
-                f"{where!r} that it is {task.group!r}: give both outputs the same group"
-            )
-        if base.recorded is not None:
-            check_covers(base.recorded, dataset, f"model {base.name!r}")
-        if base.data_fingerprint is not None and base.data_fingerprint != self._data_fingerprint(key):
-            raise DynamoError(
-                f"the data set {where!r} has changed since model {base.name!r} was trained on it: restore it; to use "
-                f"it as it is, remove the lines 'data_fingerprint' and 'digest' from {MANIFEST}"
-            )
-        return dataset
+        return self._data.of(base)
 
-    def _data_fingerprint(self, key: str) -> str:
-        """The fingerprint of a data set that is built, by its key."""
-        if key not in self._fingerprints:
-            self._fingerprints[key] = self._datasets[key].fingerprint()
-        return self._fingerprints[key]
+    def data_fingerprint(self, base: BaseModel) -> str:
+        """The fingerprint of a model's data set.
+
+        Raises:
+            DynamoError: what :meth:`dataset` finds.
+        """
+        return self._data.fingerprint(base)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -418,7 +393,7 @@ class Population(Sequence[BaseModel]):
     def data_fingerprints(self) -> list[str]:
         """The fingerprints of the data sets, each once, in the order of the models."""
         datasets = {id(self.dataset(base)): base for base in self}
-        return [self._data_fingerprint(_data_key(base)[0]) for base in datasets.values()]
+        return [self.data_fingerprint(base) for base in datasets.values()]
 
     def save(self, folder: Path | str) -> None:
         """Write the population to a new folder.
@@ -462,21 +437,6 @@ class Population(Sequence[BaseModel]):
         folder = Path(folder)
         if not folder.is_dir():
             raise DynamoError(f"there is no population at {folder}: make one with `dynamo train {folder}`")
-        forms: dict[str, Form] = {}
+        opener = Opener(folder)
         entries = [entry for entry in read_entries(folder) if names is None or entry["name"] in names]
-        return cls([open_model(folder, entry, forms) for entry in entries], path=folder)
-
-
-def _made(data: Dataset | StoredData | Spec) -> Dataset:
-    if isinstance(data, StoredData):
-        return data.read()
-    return data if isinstance(data, Dataset) else make("dataset", data, Dataset)
-
-
-def _data_key(base: BaseModel) -> tuple[str, str]:
-    """What tells a model's data set from others, and its name for messages."""
-    if isinstance(base.data, Dataset):
-        return f"live {id(base.data)}", f"of model {base.name}"
-    if isinstance(base.data, StoredData):
-        return str(base.data), str(base.data.path)
-    return str(full_spec("dataset", base.data)), base.data.name
+        return cls([opener.open(entry) for entry in entries], path=folder)

@@ -15,7 +15,8 @@ from dynamo.contracts.files import read_bytes, sha256
 from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
 from dynamo.contracts.trajectory import Trajectory
-from dynamo.system.storage import read_header, read_tensors, tensors_to_bytes
+from dynamo.system.storage import read_tensors, tensors_to_bytes
+from dynamo.system.tensor_files import TensorFile
 
 #: The two parts of a data set that a recording covers, and how they are called in a file.
 PARTS = ("probe", "held_out")
@@ -164,7 +165,7 @@ class StoredRecording:
         self.fingerprint = digest if weights is None else weights[1]
         self._name, self._path, self._digest, self._where = name, path.absolute(), digest, where
         self._held: Callable[[], Trajectories | None] = _nothing
-        header, _ = read_header(path)
+        header = TensorFile.open(path).forms
         check_form(header, outputs, f"{where}: {path}")
         form = Trajectories.of(header)
         self.state_shapes = tuple(tuple(state.shape[2:]) for state in form.probe.states)

@@ -20,13 +20,14 @@ from dynamo.contracts.errors import DynamoError, InvalidValueError
 from dynamo.contracts.files import refuse_links
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.contracts.shown import brief
-from dynamo.contracts.trajectory import Inputs, Trajectory, collate, join
+from dynamo.contracts.trajectory import Inputs, Trajectory, at_the_end, collate, join
 from dynamo.system.devices import device_of, placed, without_tf32
 from dynamo.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from dynamo.population.base_model import BaseModel
     from dynamo.population.population import Population
+    from dynamo.population.recording_cache import RecordingCache
 
 #: What varies by less than this share of its mean square does not vary: what is left is rounding.
 CONSTANT = 1e-12
@@ -134,8 +135,8 @@ class Elsewhere:
 
 def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[Inputs, Trajectory]:
     """Some rows of several base models whose states have one shape, one model after the other, no longer than the
-    longest real sequence among them. Recordings that have their inputs and their room in common are read in one go, in
-    the precision in which they are kept.
+    longest real sequence among them; one step that stands for a whole sequence is put at its end. Recordings that have
+    their inputs and their room in common are read in one go, in the precision in which they are kept.
     """
     recordings = [source for source in sources if isinstance(source, Recording)]
     common = {(id(recording.inputs), id(recording.room)) for recording in recordings}
@@ -143,11 +144,11 @@ def read_together(sources: Sequence[Source], rows: Sequence[Tensor]) -> tuple[In
         every = torch.cat(list(rows))
         starts = torch.tensor([recording.start for recording in recordings])
         starts = starts.repeat_interleave(torch.tensor([len(some) for some in rows]))
-        inputs, trajectories = collate([recordings[0].inputs[every]]), [recordings[0].room[starts + every]]
+        batches = [(recordings[0].inputs[every], recordings[0].room[starts + every])]
     else:
         batches = [source.batch(some) for source, some in zip(sources, rows, strict=True)]
-        inputs, trajectories = collate([part for part, _ in batches]), [part for _, part in batches]
-    return inputs, join(trajectories, inputs.mask.shape[1])
+    inputs = collate([part for part, _ in batches])
+    return inputs, join([at_the_end(run, part.mask) for part, run in batches], inputs.mask.shape[1])
 
 
 @contextmanager
@@ -208,6 +209,7 @@ def record(
     progress: Progress = silent,
     precision: Literal["float32", "float16"] = "float32",
     device: torch.device | None = None,
+    cache: "RecordingCache | None" = None,
 ) -> list[Recording]:
     """Run every base model on the probe inputs of its data set (section 4; :meth:`dynamo.Dataset.probes`).
 
@@ -217,6 +219,7 @@ def record(
         progress: called with (model, models) after each.
         precision: of the states; float16 halves the room they take.
         device: where to run them, copies of those that are elsewhere; where they are, if it is None.
+        cache: recordings that other fits have made, and to which those that are missing are added.
 
     Raises:
         DynamoError: a model fails or breaks its contract on its first batch, its trajectory holds NaN or Inf, states
@@ -228,15 +231,22 @@ def record(
     rooms, recordings = _Rooms(folder, Counter(kinds)), list[Recording]()
     for number, (base, probe, kind) in enumerate(zip(population, probes, kinds, strict=True)):
         place = partial(rooms.find, kind, base.name, len(probe))
-        room, start = _keep(trajectories_of(base, "probe", probe, device, checked=True), place, precision)
+        key = cache and cache.key(base, population.data_fingerprint(base), precision, device)
+        made = cache.read(key) if cache and key else None
+        parts = iter([made]) if made else trajectories_of(base, "probe", probe, device, checked=True)
+        room, start = _keep(parts, place, precision)
         trajectory = room.trajectory[start : start + len(probe)]
         if not all(bool(state.isfinite().all()) for state in (*trajectory.states, trajectory.outputs)):
             hint = "" if precision == "float32" else " (or some beyond the range of float16: record in float32)"
             raise DynamoError(
                 f"model {base.name!r} gives NaN or infinite states or outputs on its data{hint}: leave it out"
             )
+        if cache and key and not made:
+            cache.write(key, trajectory)
         recordings.append(Recording(plain[id(probe)], trajectory, room.trajectory, start))
         progress(number + 1, len(population))
+    if cache:
+        cache.trim()
     return recordings
 
 

@@ -50,7 +50,7 @@ class StoredData:
         tensors = read_tensors(self.path, self.digest)
         try:
             return _dataset(tensors)
-        except (DynamoError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (DynamoError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DynamoError(f"{self.path} holds no data set ({error!r})") from None
 
 

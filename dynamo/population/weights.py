@@ -19,7 +19,8 @@ from dynamo.contracts.files import one_line, read_bytes, sha256
 from dynamo.contracts.protocols import DynamicalModel
 from dynamo.contracts.shown import brief
 from dynamo.contracts.spaces import InputSpace, OutputSpace
-from dynamo.system.storage import read_header, read_tensors, tensors_to_bytes
+from dynamo.system.storage import read_tensors, tensors_to_bytes
+from dynamo.system.tensor_files import TensorFile
 
 M = TypeVar("M", bound=torch.nn.Module)
 
@@ -54,7 +55,7 @@ class Form:
         Raises:
             DynamoError: it cannot be built, or not without memory.
         """
-        module = _built_without_memory(build, where)
+        module = built_without_memory(build, where)
         state = {key: tensor.to("meta") for key, tensor in module.state_dict().items()}
         return cls(build, module.inputs, module.outputs, module.state_shapes, state, reading_of(module))
 
@@ -71,6 +72,8 @@ class StoredModel:
         path: its weights.
         digest: the file's sha256, where it is known.
         where: what it belongs to, for messages.
+        part: where it begins in the file and how many bytes it has, where the weights of several models lie there one
+            after the other.
 
     Attributes:
         inputs, outputs, state_shapes, reading: those of the model.
@@ -80,17 +83,25 @@ class StoredModel:
         DynamoError: the file is missing or no file of tensors, or its tensors do not fit.
     """
 
-    def __init__(self, name: str, form: Form, path: Path, digest: str | None, where: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        form: Form,
+        path: Path,
+        digest: str | None,
+        where: str,
+        part: tuple[int, int] | None = None,
+    ) -> None:
         self.inputs, self.outputs, self.state_shapes = form.inputs, form.outputs, form.state_shapes
         self.reading = form.reading
         self._build, self._name, self._path, self._where = form.build, name, path.absolute(), where
-        self._digest = sha256(read_bytes(path)) if digest is None else digest
+        self._part, self._digest = part, sha256(read_bytes(path, part=part)) if digest is None else digest
         self._held: Callable[[], DynamicalModel | None] = _nothing
-        if digest is not None and path.suffix == ".safetensors":
-            header, metadata = read_header(path)
-            named = named_alike(form.state, header)
-            check_shapes(form.state, named, where)
-            if not metadata and all(
+        if digest is not None and (part is not None or path.suffix == ".safetensors"):
+            file = TensorFile.open(path, part)
+            header = file.forms
+            check_shapes(form.state, named_alike(form.state, header), where)
+            if not file.metadata and all(
                 key in header and header[key].dtype == tensor.dtype for key, tensor in form.state.items()
             ):
                 self.fingerprint = digest  # written by the same function of the same tensors
@@ -106,7 +117,7 @@ class StoredModel:
         """
         model = self._held()
         if model is None:
-            tensors = read_tensors(self._path, self._digest)
+            tensors = read_tensors(self._path, self._digest, part=self._part)
             with torch.random.fork_rng(devices=[]):
                 model = load_module(self._build, tensors, self._where)
             check_finite(model, self._name)
@@ -155,7 +166,7 @@ def load_module(
     Raises:
         DynamoError: it cannot be built, names or shapes differ, all of them named, or numbers cannot be converted.
     """
-    shell = _built_without_memory(build, where, max(MOST_PARTS, 16 * len(tensors)))
+    shell = built_without_memory(build, where, max(MOST_PARTS, 16 * len(tensors)))
     converted = _fitting(shell, tensors, where, named)
     module = _built(build, where)
     check_shapes(module.state_dict(), converted, where)
@@ -230,7 +241,7 @@ def _kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _built_without_memory(build: Callable[[], M], where: str, most: int | None = None) -> M:
+def built_without_memory(build: Callable[[], M], where: str, most: int | None = None) -> M:
     """A module on the meta device, where its sizes show before room is made for them; of ``most`` parts at most."""
     try:
         with torch.device("meta"), _Unvalued(), _few_parts(MOST_PARTS if most is None else most):

@@ -141,7 +141,9 @@ def with_floor(drawn: MapCoordinates, run: Path) -> tuple[MapCoordinates, str]:
         noise = NoiseFloor.read(run / "distances", drawn.kind)
     except DynamoError as error:
         return drawn, str(error)
-    return (drawn if noise is None else attrs.evolve(drawn, distances=drawn.distances.with_floor(noise))), ""
+    if noise is None or drawn.distances is None:
+        return drawn, ""
+    return attrs.evolve(drawn, distances=drawn.distances.with_floor(noise)), ""
 
 
 def _open(fit: Fit, folder: Path | None) -> tuple[Population | None, str]:

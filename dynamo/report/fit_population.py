@@ -4,15 +4,14 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-import attrs
-
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.fit import distributed
 from dynamo.fit.distance_kinds import kind_named
 from dynamo.fit.distances import DEFAULT
 from dynamo.fit.fidelity import measure_fidelity, write_fidelity
-from dynamo.fit.fit import RUN, Fit
+from dynamo.fit.fit import Fit
 from dynamo.fit.ranks import Ranks
+from dynamo.fit.run_folder import RUN
 from dynamo.population.population import Population
 from dynamo.report.run import EMBEDDING, check_key, write_map
 from dynamo.system.bars import stages_of
@@ -95,7 +94,7 @@ def _fit_population(
     if ranks.rank:  # started by a launcher: rank 0 alone writes
         if resume and (run / RUN).exists():
             return Fit.load(run)  # nothing is left to do but what rank 0 does alone
-        return distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted)
+        return distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted, run)
     with ExitStack() as stack:
         stack.enter_context(locked(run))
         _check_folder(run, resume)
@@ -106,9 +105,7 @@ def _fit_population(
             fit = Fit.load(run)  # it was stopped when it measured or drew
             fit.check_population(population)
         else:
-            fit = distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted)
-            fit.save(run)
-            fit = attrs.evolve(fit, folder=run)
+            fit = distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted, run)
         device = find_device(ranks.device(options))
         try:
             measured = measure_fidelity(fit, population, progress("measuring fidelity", len(population)), device)

@@ -71,7 +71,7 @@ def map_data(
                 if any(isfinite(getattr(model, name)) for model in measured)
             ],
             "places": [[float(f"{value:.7g}") for value in place] for place in xyz.tolist()],
-            "floor": drawn.distances.floor,
+            "floor": drawn.floor,
             "shares": [float(f"{share:.4g}") for share in places.shares.tolist()[:3]],
             "theta": [[float(f"{value:.9g}") for value in theta] for theta in fit.theta.tolist()],
             "heads": [subject.head for subject in fit.emulator.blueprint.subjects],

@@ -94,9 +94,10 @@ def map_part(drawn: MapCoordinates, fit: Fit, damaged: str = "") -> Section:
         fit: the fit.
         damaged: what is wrong with what is known of the noise floor.
     """
-    figures = drawn.distances.describe().removeprefix(f"distances by {drawn.kind}")
+    told_of = "" if drawn.distances is None else drawn.distances.describe()
+    figures = told_of.removeprefix(f"distances by {drawn.kind}")
     held = float(drawn.places.shares[:2].sum())
-    floor = drawn.distances.floor
+    floor = drawn.floor
     cautions = [f"The noise floor cannot be shown: {damaged}."] if damaged else []
     told = [f"Drawn from the principal coordinates of the {drawn.kind} distances{figures}."]
     if floor is not None:

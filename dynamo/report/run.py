@@ -56,7 +56,7 @@ def write_map(fit: Fit, folder: Path, label: str | None, distance: str | None = 
     write_figure(figure, folder, "map")
     keys = sorted({key for table in fit.metadata for key in table})
     parts = {"theta": fit.theta.double().numpy(), "pc": components.coordinates}
-    if drawn.kind != "theta":
+    if drawn.distances is not None and drawn.kind != "theta":
         parts[drawn.kind] = drawn.distances.coordinates(components.coordinates.shape[1])
     numbers = [name for part, own in parts.items() for name in numbered(part, own.shape[1])]
     columns = ["name", *columns_of(keys, ["name", *numbers]), *numbers]

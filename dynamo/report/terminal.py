@@ -17,10 +17,14 @@ from dynamo.contracts.options import type_name
 from dynamo.registry import Owned
 from dynamo.report.answer import collected
 from dynamo.system.bars import terminal_bars
+from dynamo.training.convergence import converged_at
 
 if TYPE_CHECKING:
     from dynamo.fit.fidelity import Fidelity
     from dynamo.fit.fit import Fit
+
+#: How many models a summary puts in order or in groups, where those of a run are too many to compare all pairs.
+SAMPLE = 2000
 
 #: Progress bars on the error stream.
 progress = terminal_bars
@@ -48,6 +52,16 @@ def table(
     _console().print(printed)
     if most is not None and len(rows) > most:
         print(f"… {len(rows) - most} more rows")
+
+
+def _ending(fit: "Fit") -> str:
+    """Why a fit took the steps that it took, where it was to end when it had converged."""
+    if fit.options.until == "steps" or not fit.history:
+        return ""
+    rates = [row[1] for row in fit.history]
+    peak = sum(rate == rates[0] for rate in rates) - 1  # the first step of the annealing has that rate too
+    told = "converged" if converged_at([row[2] for row in fit.history[:peak]]) else "not converged"
+    return f" ({told} after {peak}, then annealed)"
 
 
 def _figure(value: float) -> str:
@@ -115,7 +129,7 @@ def summary(
     found = spectrum(theta)
     label = label or colouring(fit.metadata)
     lines = [
-        f"models {len(fit.names)}, steps {int(fit.history[-1][0]) if fit.history else 0}",
+        f"models {len(fit.names)}, steps {int(fit.history[-1][0]) if fit.history else 0}{_ending(fit)}",
         f"components of θ for 95 % of the variance: {found.components_for()} of {len(found.eigenvalues)} "
         f"(participation ratio {found.participation_ratio:.2f})",
     ]
@@ -140,21 +154,24 @@ def summary(
             f"on test data, means over models: hidden R² {hidden}, agreement {same}, score {base} (base models), {own} "
             "(their emulators)"
         )
+    some, of_whom = apart, f"distances by {apart.kind}"
+    if apart.distances is None:  # all pairs would be too many
+        fit, of_whom = fit.sample(SAMPLE), f"{of_whom}, of {SAMPLE:,} models drawn at random"
+        some = map_coordinates(fit, apart.kind)
     groups = fit.values_of(label) if label is not None else []
-    if is_scale(groups) and apart.places.coordinates.size:
-        in_order = order(apart.distances.matrix, groups, permutations=199)
+    if is_scale(groups) and some.distances is not None and some.places.coordinates.size:
+        in_order = order(some.distances.matrix, groups, permutations=199)
         figures["order"] = {own.name: {"value": own.value, "p": own.p_value} for own in in_order.measures}
         leading, way, near = (f"{own.value:.2f} (p {own.p_value:.2g})" for own in in_order.measures)
         lines.append(
             f"order of {label}: Spearman {leading} along the leading coordinate, {way} along ways, R² {near} by "
-            f"neighbours (distances by {apart.kind})"
+            f"neighbours ({of_whom})"
         )
     elif 2 <= len({str(group) for group in groups}) < len(groups):
-        agreement = group_agreement(apart.places.coordinates, groups)
+        agreement = group_agreement(some.places.coordinates, groups)
         figures["groups"] = {"ari": agreement.ari, "silhouette": agreement.silhouette}
         lines.append(
-            f"groups by {label}: k-means ARI {agreement.ari:.2f}, silhouette {agreement.silhouette:.2f} (distances by "
-            f"{apart.kind})"
+            f"groups by {label}: k-means ARI {agreement.ari:.2f}, silhouette {agreement.silhouette:.2f} ({of_whom})"
         )
     lines.append(apart.describe())
     drawn = f" (coloured by {label})" if label else ""

@@ -23,7 +23,7 @@ from dynamo.fit.exports import onnx_bytes
 from dynamo.fit.fit import Fit
 from dynamo.population.population import Population
 from dynamo.report.answer import plain
-from dynamo.report.coordinates import places_of, with_new_models
+from dynamo.report.coordinates import map_coordinates, places_of, with_new_models
 from dynamo.system.progress import Progress
 
 #: Starts of a search for fixed points, and inputs whose states they are.
@@ -147,12 +147,14 @@ def _few_labels(asked: Work, progress: Progress, show: Show) -> dict[str, Any]:
     """What few labels teach, from a θ on; each part is the θ of every draw and where it lies, every few steps."""
     fit = Fit.load(asked.run)
     population, start = fit.open_population(asked.population), torch.tensor(asked.theta)
-    like, steps = int((fit.theta - start).norm(dim=1).argmin()), 0
+    like, drawn, steps = int((fit.theta - start).norm(dim=1).argmin()), map_coordinates(fit), 0
 
     def watch(thetas: Floats) -> None:
         nonlocal steps
         if steps % SHOWN == 0:
-            show({"step": steps, "theta": thetas.tolist(), "places": _flat(places_of(fit, thetas, like)).tolist()})
+            show(
+                {"step": steps, "theta": thetas.tolist(), "places": _flat(places_of(fit, drawn, thetas, like)).tolist()}
+            )
         steps += 1
 
     def others(done: int, total: int, note: str | float = "", /) -> None:
@@ -175,7 +177,7 @@ def _few_labels(asked: Work, progress: Progress, show: Show) -> dict[str, Any]:
         baseline_progress=others,
     )
     columns, rows = learned.table()
-    places = _flat(places_of(fit, learned.learned, like)).tolist()
+    places = _flat(places_of(fit, drawn, learned.learned, like)).tolist()
     ends = [
         {"theta": theta, "place": place, "steps": count, "head": asked.head}
         for theta, place, count in zip(learned.learned.tolist(), places, learned.steps, strict=True)

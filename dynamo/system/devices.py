@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -30,7 +31,7 @@ def find_device(name: str) -> torch.device:
 
 def device_of(module: nn.Module) -> torch.device:
     """Where a module's parameters or buffers are; the CPU where it has none."""
-    tensor = next(module.parameters(), next(module.buffers(), None))
+    tensor = next(chain(module.parameters(), module.buffers()), None)
     return torch.device("cpu") if tensor is None else tensor.device
 
 

@@ -19,7 +19,6 @@ from dynamo.contracts.files import (
     check_parts,
     one_line,
     read_bytes,
-    readable,
     sha256,
     unwritable,
     write_bytes,
@@ -69,7 +68,7 @@ def write_toml(path: Path, table: Mapping[str, Any]) -> None:
     """Write a table with the digest of its content; entries that are None are left out, since TOML has no such
     value.
     """
-    plain = _without_none(table)
+    plain = without_none(table)
     write_bytes(path, tomli_w.dumps({**plain, "digest": table_digest(plain)}).encode())
 
 
@@ -79,7 +78,7 @@ def table_digest(table: Mapping[str, Any]) -> str:
     return sha256(json.dumps(rest, sort_keys=True, default=repr).encode())
 
 
-def read_toml(path: Path, *, what: str, format_version: int, known: Collection[str]) -> dict[str, Any]:
+def read_toml(path: Path, *, what: str, format_version: int | Sequence[int], known: Collection[str]) -> dict[str, Any]:
     """Read a table that carries ``format``, the version of its layout.
 
     Where it has a ``digest``, its content must be as that says; tables written by hand have none.
@@ -87,7 +86,7 @@ def read_toml(path: Path, *, what: str, format_version: int, known: Collection[s
     Args:
         path: the file.
         what: what it describes, for messages.
-        format_version: the one that can be read.
+        format_version: the one that can be read, or those.
         known: the keys that it may have, beside ``format``, ``dynamo`` and ``digest``.
 
     Raises:
@@ -99,10 +98,11 @@ def read_toml(path: Path, *, what: str, format_version: int, known: Collection[s
             raise RecursionError("it is nested too deeply")  # tomllib's time grows with the square of a key's parts
         table = tomllib.loads(text)
         differs = "digest" in table and table["digest"] != table_digest(table)
-        _refuse_control_characters(table, str(path))
+        refuse_control_characters(table, str(path))
     except (ValueError, RecursionError) as error:
         raise DynamoError(f"{path} is no valid {what}: {error}") from None
-    check_format(path, what, table.get("format"), [format_version], str(table.get("dynamo", "unknown")))
+    versions = [format_version] if isinstance(format_version, int) else format_version
+    check_format(path, what, table.get("format"), versions, str(table.get("dynamo", "unknown")))
     if differs:
         raise DynamoError(
             f"{path} is not as it was saved (its digest differs): restore it; if it was changed on purpose, remove its "
@@ -132,24 +132,25 @@ def check_format(path: Path, what: str, found: object, known: Sequence[int], wri
         )
 
 
-def _refuse_control_characters(value: Any, where: str) -> None:
+def refuse_control_characters(value: Any, where: str) -> None:
     """They would reach the terminal of whoever looks at the table."""
     if isinstance(value, str) and has_control_characters(value):
         raise DynamoError(f"{where} has control characters in {value!r}: remove them")
     if isinstance(value, Mapping):
         for key, item in value.items():
-            _refuse_control_characters(key, where)
-            _refuse_control_characters(item, where)
+            refuse_control_characters(key, where)
+            refuse_control_characters(item, where)
     if isinstance(value, list | tuple):
         for item in value:
-            _refuse_control_characters(item, where)
+            refuse_control_characters(item, where)
 
 
-def _without_none(value: Any) -> Any:
+def without_none(value: Any) -> Any:
+    """A table without the entries that are None."""
     if isinstance(value, Mapping):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
+        return {key: without_none(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
-        return [_without_none(item) for item in value]
+        return [without_none(item) for item in value]
     return value
 
 
@@ -184,7 +185,9 @@ def tensors_to_bytes(tensors: Mapping[str, "Tensor"]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
 
 
-def read_tensors(path: Path, digest: str | None = None, *, within: Path | None = None) -> dict[str, "Tensor"]:
+def read_tensors(
+    path: Path, digest: str | None = None, *, within: Path | None = None, part: tuple[int, int] | None = None
+) -> dict[str, "Tensor"]:
     """Tensors from ``.safetensors``, or from a state dict saved by torch (``.pt``, ``.pth``), which is read with
     ``weights_only=True``. A state dict inside a training checkpoint is found under its usual names.
 
@@ -192,15 +195,17 @@ def read_tensors(path: Path, digest: str | None = None, *, within: Path | None =
         path: the file.
         digest: its sha256, where it is known.
         within: the folder that it must lie in, also where it is a link.
+        part: where a ``.safetensors`` file begins in this one and how many bytes it has, where several lie one after
+            the other; the digest is that of the part.
 
     Raises:
         DynamoError: missing, truncated, changed, outside, or no file of plain tensors.
     """
-    return read_state(path, digest, within=within)[0]
+    return read_state(path, digest, within=within, part=part)[0]
 
 
 def read_state(
-    path: Path, digest: str | None = None, *, within: Path | None = None
+    path: Path, digest: str | None = None, *, within: Path | None = None, part: tuple[int, int] | None = None
 ) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     """What :func:`read_tensors` gives, and what else lies beside the state dict in a training checkpoint.
 
@@ -208,13 +213,14 @@ def read_state(
         path: the file.
         digest: its sha256, where it is known.
         within: the folder that it must lie in, also where it is a link.
+        part: see :func:`read_tensors`.
 
     Raises:
         DynamoError: missing, truncated, changed, outside, or no file of plain tensors.
     """
-    content = read_bytes(path, digest, within=within)
+    content = read_bytes(path, digest, within=within, part=part)
     try:
-        if path.suffix == ".safetensors":
+        if part is not None or path.suffix == ".safetensors":
             from safetensors.torch import load
 
             return load(content), {}
@@ -238,24 +244,6 @@ def _is_state(loaded: Any) -> bool:
         and bool(loaded)
         and all(isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in loaded.items())
     )
-
-
-def read_header(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
-    """The names, shapes and types of the tensors in a ``.safetensors`` file, as tensors without memory, and its
-    metadata. The header is compared with the file's size; the tensors are not read.
-
-    Raises:
-        DynamoError: missing, truncated, or no file of tensors.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    with readable(path):
-        try:
-            with safe_open(path, "pt") as file:
-                names = file.keys()  # it is no mapping
-                return {name: file.get_tensor(name).to("meta") for name in names}, file.metadata() or {}
-        except SafetensorError as error:
-            raise DynamoError(f"{path} holds no readable tensors: {one_line(error)}") from None
 
 
 def load_plain(content: bytes) -> Any:

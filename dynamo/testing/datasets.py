@@ -23,6 +23,8 @@ def check_dataset(dataset: Dataset) -> None:
     claim(isinstance(dataset, Dataset), f"contract: {type(dataset).__name__} is no Dataset")
     for part, examples in (("train", dataset.train), ("test", dataset.test)):
         _check_inputs(examples, dataset.inputs, part)
+        for name, encoding in examples.inputs.encodings.items():
+            _check_inputs(Examples(encoding.inputs), encoding.space, f"{part}, encoding {name!r}")
         if examples.targets is not None:
             _check_targets(examples.targets, examples, dataset.task, part)
     try:

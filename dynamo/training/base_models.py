@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import isfinite
-from typing import Literal
 
 import attrs
 import torch
 
 from dynamo.contracts.data import Dataset
 from dynamo.contracts.errors import DynamoError, did_you_mean
-from dynamo.contracts.options import Spec, fraction, option, positive
+from dynamo.contracts.options import Spec
 from dynamo.contracts.protocols import Augmentation, DynamicalModel
 from dynamo.population.base_model import BaseModel, MetadataValue
 from dynamo.population.manifest import build_model
@@ -20,24 +19,8 @@ from dynamo.system.allocator import keep_freed_memory
 from dynamo.system.devices import find_device
 from dynamo.system.progress import Progress, silent
 from dynamo.training.optimisation import Annealed
+from dynamo.training.options import BaseTrainingOptions as BaseTrainingOptions
 from dynamo.training.randomness import Randomness
-
-
-@attrs.frozen
-class BaseTrainingOptions:
-    """How base models are trained; the defaults are Table 1 (a vanilla RNN wants learning rate 1e-4 and 50 epochs
-    there).
-    """
-
-    epochs: int = positive(20, "passes over the training examples", most=10**6)
-    batch_size: int = positive(128, "examples in a batch", most=2**20)
-    optimizer: Literal["adamw", "sgd"] = option("adamw", "adamw (Table 1), or sgd with Nesterov momentum (Table 2)")
-    momentum: float = fraction(0.9, "momentum of sgd")
-    learning_rate: float = positive(1e-3, "the learning rate, annealed as cos(2π·7/32·k/K)")
-    weight_decay: float = fraction(5e-4, "weight decay")
-    augmentation: str = option("none", "how training inputs are changed at random; none = not at all")
-    device: str = option("cpu", "where the base models are trained: cpu, cuda, cuda:1, mps")
-    clip_norm: float | None = positive(None, "largest norm of a gradient; none = no clipping")
 
 
 @attrs.frozen

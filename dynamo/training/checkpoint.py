@@ -31,7 +31,7 @@ CHECKPOINT = "checkpoint.pt"
 #: 1: one file; 2: with shares beside it.
 FORMATS = (1, 2)
 #: Options that may be others when a fit goes on.
-FREE = ("device", "checkpoint_every", "recording")
+FREE = ("device", "checkpoint_every", "recording", "recording_cache", "recording_cache_size")
 _KINDS: dict[str, type] = {
     "step": int,
     "population": str,

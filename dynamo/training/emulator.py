@@ -2,12 +2,14 @@
 keeps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import cast
+from typing import Any, cast
 
+import attrs
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
 
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.protocols import DynamicalModel, Head, MetaModel, RecurrentMetaModel, RecurrentModel, StateMap
@@ -15,8 +17,12 @@ from dynamo.contracts.shown import folded, listed
 from dynamo.contracts.spaces import OutputSpace
 from dynamo.contracts.trajectory import Inputs, Trajectory
 from dynamo.registry import make
-from dynamo.training.blueprint import Blueprint, Subject
+from dynamo.training.blueprint import Blueprint
+from dynamo.training.on_demand import OnDemand
 from dynamo.training.sites import Reading
+
+#: The lists of modules of which each base model has its own.
+OF_MODELS = ("readings", "state_maps")
 
 
 class Emulator(nn.Module):
@@ -40,7 +46,7 @@ class Emulator(nn.Module):
         super().__init__()
         self.blueprint = blueprint
         self.meta_model = make("meta-model", blueprint.meta_model, MetaModel, blueprint.inputs, blueprint.theta_dim)
-        readings = [self._new_reading(subject) for subject in blueprint.subjects]
+        readings = [self.new_reading(number) for number in range(len(blueprint.subjects))]
         features = self.meta_model.feature_size
         self.heads = nn.ModuleList(
             NoOutputs(features, space) if space.kind == "none" else make("head", blueprint.head, Head, features, space)
@@ -64,12 +70,13 @@ class Emulator(nn.Module):
             f"heads {heads}; {numbers:,} parameters"
         )
 
-    def _new_reading(self, subject: Subject) -> Reading:
-        """How the sites of a base model are paired with the meta-model's.
+    def new_reading(self, number: int) -> Reading:
+        """How the sites of a base model, by its number, are paired with the meta-model's.
 
         Raises:
             DynamoError: they cannot be.
         """
+        subject = self.blueprint.subjects[number]
         own, sites = len(subject.state_shapes), self.meta_model.state_shapes
         if self.blueprint.sites == "match" and own != len(sites):
             raise DynamoError(
@@ -90,6 +97,32 @@ class Emulator(nn.Module):
             for meta, base in zip(*shapes, strict=True)
         )
 
+    def select(self, numbers: Sequence[int]) -> "Emulator":
+        """The emulator of some of the base models, by their numbers; it has its parts in common with this one."""
+        some = Emulator.__new__(Emulator)
+        nn.Module.__init__(some)
+        subjects = tuple(self.blueprint.subjects[number] for number in numbers)
+        some.blueprint = attrs.evolve(self.blueprint, subjects=subjects)
+        some.meta_model, some.heads, some.training = self.meta_model, self.heads, self.training
+        some.readings = OnDemand(len(numbers), lambda number: self.readings[numbers[number]])
+        some.state_maps = OnDemand(len(numbers), lambda number: self.state_maps[numbers[number]])
+        some.thetas = nn.ParameterList(self.thetas[number] for number in numbers)
+        return some
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As that of any module, part by part: torch looks through all names for each of many parts."""
+        wrong = sorted(state_dict.keys() ^ self.state_dict().keys()) if strict else []
+        if wrong:
+            raise RuntimeError(f"the state dict lacks, or has beside those of the emulator: {', '.join(wrong[:5])}")
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in state_dict.items():
+            words = name.split(".")
+            depth = 2 if words[0] in OF_MODELS else 1
+            parts.setdefault(".".join(words[:depth]), {})[".".join(words[depth:])] = tensor
+        for part, own in parts.items():
+            self.get_submodule(part).load_state_dict(own, strict, assign)
+        return _IncompatibleKeys([], [])
+
     def place(self, device: torch.device) -> "Emulator":
         """Move what is kept here to a device."""
         for part in (self.meta_model, self.heads, *self.readings, *self.state_maps, self.thetas):
@@ -100,7 +133,7 @@ class Emulator(nn.Module):
     def number_of(self, name: str) -> int | None:
         """The number of the base model that a parameter or buffer belongs to, by its name; None for what all share."""
         part, _, rest = name.partition(".")
-        return int(rest.partition(".")[0]) if part in ("readings", "state_maps", "thetas") else None
+        return int(rest.partition(".")[0]) if part in (*OF_MODELS, "thetas") else None
 
     def reading_of(self, number: int) -> Reading:
         """What the V_n of a base model read of the meta-model's states, by its number."""

@@ -88,25 +88,29 @@ def matrices_of(module: nn.Module) -> list[nn.Parameter]:
 
 
 class Annealed:
-    """An optimiser whose learning rates are a function of the step: each group's ``peak`` times :func:`cosine_7_32`.
+    """An optimiser whose learning rates are a function of the step: each group's ``peak`` times :func:`cosine_7_32`,
+    from the step ``start`` on; the peak before.
 
     Args:
         name: ``adamw`` (Table 1), ``sgd`` with Nesterov momentum (Table 2), or ``muon``, see :class:`Muon`.
         groups: parameter groups, each with its ``peak`` learning rate.
         steps: K, the steps of the whole run.
         settings: the optimiser's own arguments.
+
+    Attributes:
+        start, steps: where annealing starts and ends.
     """
 
     def __init__(self, name: str, groups: list[dict[str, Any]], steps: int, **settings: Any) -> None:
         kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "muon": Muon}[name]
         if name == "sgd":
             settings["nesterov"] = settings["momentum"] > 0
-        self.steps = steps
+        self.start, self.steps = 0, steps
         self.optimizer: torch.optim.Optimizer = kind(groups, lr=groups[0]["peak"], **settings)
 
     def step(self, number: int) -> float:
         """Make the step of that number (from 0); returns the first group's learning rate."""
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * cosine_7_32(number, self.steps)
+            group["lr"] = group["peak"] * cosine_7_32(max(0, number - self.start), self.steps - self.start)
         self.optimizer.step()
         return float(self.optimizer.param_groups[0]["lr"])

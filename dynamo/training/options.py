@@ -1,4 +1,6 @@
-"""How a meta-model is fitted: the options, and the divergences that they give each base model."""
+"""How base models are trained, a meta-model is fitted and new models are put on its map: the options, and the
+divergences that they give each base model.
+"""
 
 import re
 from collections.abc import Sequence
@@ -21,6 +23,39 @@ AUTO = {"classes": "kl", "real": "l2", "none": "l2"}
 #: the meta-model's states interpolated at the same depth. ``learned``: with a mean of the meta-model's sites whose
 #: weights are learnt, a softmax for each site of each base model.
 SitesRule = Literal["match", "pool", "learned"]
+
+
+@attrs.frozen
+class BaseTrainingOptions:
+    """How base models are trained; the defaults are Table 1 (a vanilla RNN wants learning rate 1e-4 and 50 epochs
+    there).
+    """
+
+    epochs: int = positive(20, "passes over the training examples", most=10**6)
+    batch_size: int = positive(128, "examples in a batch", most=2**20)
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "adamw (Table 1), or sgd with Nesterov momentum (Table 2)")
+    momentum: float = fraction(0.9, "momentum of sgd")
+    learning_rate: float = positive(1e-3, "the learning rate, annealed as cos(2π·7/32·k/K)")
+    weight_decay: float = fraction(5e-4, "weight decay")
+    augmentation: str = option("none", "how training inputs are changed at random; none = not at all")
+    device: str = option("cpu", "where the base models are trained: cpu, cuda, cuda:1, mps")
+    clip_norm: float | None = positive(None, "largest norm of a gradient; none = no clipping")
+
+
+@attrs.frozen
+class EmbedOptions:
+    """How new models are put on a map. The loss is the fit's own; only its θ and V are sought."""
+
+    steps: int = positive(40, "steps of θ and V together; many more let θ chase what the meta-model cannot imitate")
+    map_steps: int = positive(30, "steps of V alone, before and again after")
+    batch_size: int = positive(16, "examples of each new model in a step")
+    examples: int = positive(512, "probe inputs of each new model that steps draw from, spread evenly over all")
+    theta_rate: float = positive(0.15, "AdamW's learning rate of θ, in units of the spread of the fit's thetas")
+    map_rate: float = positive(0.5, "AdamW's learning rate of V, in units of the size of its first weights")
+    seed: int = option(
+        0, "seed of the first state maps and of the batches", check=lambda value: value >= 0, rule="at least 0"
+    )
+    device: str = option("cpu", "where to do it: cpu, cuda, cuda:1, mps")
 
 
 @attrs.frozen
@@ -64,6 +99,9 @@ class FitOptions:
     batch_size: int = positive(128, "examples in each batch, over all its base models", most=2**20)
     epochs: float = positive(100.0, "how often each base model's data is seen, in the mean", most=1e6)
     steps: int | None = positive(None, "optimiser steps; none = as many as the epochs need", most=10**8)
+    until: Literal["steps", "converged"] = option(
+        "steps", "take all steps, or end where the loss hardly falls any more; steps are then the most that are taken"
+    )
     learning_rate: float = positive(1e-3, "the learning rate, annealed as cos(2π·7/32·k/K)")
     theta_learning_rate: float | None = positive(None, "the learning rate of the thetas; none = the same")
     optimizer: Literal["adamw", "sgd", "muon"] = option(
@@ -87,6 +125,11 @@ class FitOptions:
     recording_precision: Literal["float32", "float16"] = option(
         "float32", "of recorded states; float16 halves the room they take"
     )
+    recording_cache: str | None = option(
+        None,
+        "a folder of recordings that fits of the same models have in common, so that each is made once; none = none",
+    )
+    recording_cache_size: float = positive(10.0, "the most GiB in that folder; what was not used for longest gives way")
     augmentation: str = option(
         "none", "how the inputs of a batch are changed at random; needs recording live; none = not at all"
     )
@@ -98,6 +141,8 @@ class FitOptions:
                 "block_outputs compares the states of both models as they are, site by site: leave it out, or set "
                 "sites to match"
             )
+        if self.recording_cache is not None and self.recording == "live":
+            raise DynamoError("live models are not recorded: leave recording_cache out, or set recording to memory")
         if self.augmentation != "none" and self.recording != "live":
             raise DynamoError(
                 f"recordings are made once, so their inputs cannot be augmented with {self.augmentation!r}: set "

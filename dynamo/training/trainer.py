@@ -17,6 +17,7 @@ from dynamo.contracts.shown import folded
 from dynamo.contracts.trajectory import Inputs, Trajectory, send
 from dynamo.population.population import Population
 from dynamo.population.recording import Elsewhere, Source, kept_on, live, record, state_variances
+from dynamo.population.recording_cache import RecordingCache
 from dynamo.registry import make
 from dynamo.system.allocator import keep_freed_memory
 from dynamo.system.bars import progress_of
@@ -26,6 +27,7 @@ from dynamo.system.process_group import ProcessGroup, SingleProcess, share_step
 from dynamo.system.progress import Progress, Setting, silent
 from dynamo.training.batch import Batch, Group
 from dynamo.training.checkpoint import check_belongs, load_optimizer, read_checkpoint, write_checkpoint
+from dynamo.training.convergence import EVERY, converged_at, has_converged, last_step, latest_start
 from dynamo.training.emulator import Emulator
 from dynamo.training.objective import losses_together, model_loss, population_loss
 from dynamo.training.optimisation import Annealed, matrices_of
@@ -121,8 +123,8 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """The steps of the whole fit."""
-        return self.plan.steps
+        """The steps of the whole fit; as many at most, until it has converged, where it ends then."""
+        return self._annealed.steps
 
     @property
     def recordings(self) -> Sequence[Source]:
@@ -153,13 +155,17 @@ class Trainer:
         else:
             store = folder if kind == "disk" else None
             with fast_products(self._device), progress_of(progress, "recording base models") as tick:
-                recorded = record(mine, store, tick, self.options.recording_precision, self._device)
+                recorded = record(mine, store, tick, self.options.recording_precision, self._device, self._cache())
             made += kept_on(recorded, self._device) if kind == "device" else recorded
         sources: list[Source] = [Elsewhere(population.dataset(base).probe_size) for base in population]
         for number, source in zip([number for number, here in enumerate(owned) if here], made, strict=True):
             sources[number] = source
         self._recordings = sources
         return sources
+
+    def _cache(self) -> RecordingCache | None:
+        folder, most = self.options.recording_cache, self.options.recording_cache_size
+        return None if folder is None else RecordingCache(Path(folder), int(most * 2**30))
 
     def _make_optimizer(self) -> Annealed:
         options, thetas = self.options, list(self.emulator.thetas)
@@ -177,7 +183,10 @@ class Trainer:
         if options.optimizer != "sgd":
             settings = {"betas": (options.beta1, options.beta2), "eps": options.epsilon}
             settings["fused"] = self._device.type in ("cpu", "cuda")  # torch's SGD fails where models are drawn in turn
-        return Annealed(options.optimizer, groups, self.steps, weight_decay=options.weight_decay, **settings)
+        steps = self.plan.steps
+        made = Annealed(options.optimizer, groups, steps, weight_decay=options.weight_decay, **settings)
+        made.start = latest_start(steps) if options.until == "converged" else 0
+        return made
 
     @property
     def scales(self) -> list[list[float] | None]:
@@ -280,8 +289,11 @@ class Trainer:
             with interrupts() as interrupted, fast_products(self._device), self._random.drawn():
                 while self.step < self.steps:
                     self._advance()
-                    if self.step == self.steps or self._is_time_to_look():
+                    to_judge = self.step < self._annealed.start and self.step % EVERY == 0
+                    if to_judge or self.step == self.steps or self._is_time_to_look():
                         self._look(progress)
+                    if to_judge and has_converged(self._losses_so_far):
+                        self._end_soon(self.step)
                     self.seconds = before + perf_counter() - started
                     stop = self._processes.any(interrupted.is_set())
                     if stop or (checkpoint is not None and self.step % self.options.checkpoint_every == 0):
@@ -320,6 +332,14 @@ class Trainer:
         self._unseen.append((taken, self._annealed.step(self.step)))
         self.step += 1
         self._random.keep()
+
+    @property
+    def _losses_so_far(self) -> list[float]:
+        return [row[HISTORY.index("loss")] for row in self.history]
+
+    def _end_soon(self, start: int) -> None:
+        """Anneal from a step on, and end then."""
+        self._annealed.start, self._annealed.steps = start, min(last_step(start), self.plan.steps)
 
     def _is_time_to_look(self) -> bool:
         is_late = self._ahead > 1 and perf_counter() - self._looked > PATIENCE
@@ -390,6 +410,10 @@ class Trainer:
         self.step, self.seconds = content["step"], content["seconds"]
         self._random.load([content["rng"], *content["device_rng"]], self.options.seed + self.step)
         self.history = [tuple(row) for row in content["history"].tolist()]
+        if self.options.until == "converged":
+            start = converged_at(self._losses_so_far[: self._annealed.start - 1])
+            if start is not None:
+                self._end_soon(start)
 
 
 def _is_finite(batch: tuple[Inputs, Trajectory]) -> bool:

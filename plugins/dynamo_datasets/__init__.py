@@ -98,7 +98,8 @@ class SnippetsOptions:
     max_length: int = positive(32, "words read of each text, from its beginning", most=STEPS)
     test_fraction: float = _test_fraction(0.2)
     seed: int = seed("seed of the split and of the order")
-    encodings: str = _encodings("characters and subwords")
+    reads: Literal["words", "subwords", "characters"] = option("words", "the encoding that the meta-model reads")
+    encodings: str = _encodings("words, characters and subwords")
     subwords: int = at_least(3, 1000, "pieces of words that the encoding 'subwords' knows", most=WORDS)
 
 
@@ -110,7 +111,8 @@ class CorpusOptions:
     download: bool = option(False, "get the corpus with the 'datasets' library instead of reading root")
     vocabulary: str = option("", "a text file with one word a line; empty: the words of the training texts")
     vocabulary_size: int = at_least(3, 10000, "words taken from the training texts, with <pad> and <unk>", most=WORDS)
-    encodings: str = _encodings("characters and subwords")
+    reads: Literal["words", "subwords", "characters"] = option("words", "the encoding that the meta-model reads")
+    encodings: str = _encodings("words, characters and subwords")
     subwords: int = at_least(3, 1000, "pieces of words that the encoding 'subwords' knows", most=WORDS)
 
 

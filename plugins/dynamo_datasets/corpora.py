@@ -56,10 +56,9 @@ def corpus(
     dataset = text_dataset(
         mixed(train),
         mixed(test),
-        words=words,
+        readers=choose_readers(options.reads, options.encodings, train.texts, words, options.subwords),
         max_length=options.max_length,
         outputs=outputs,
-        readers=choose_readers(options.encodings, train.texts, options.subwords),
     )
     dataset.check(name)
     return dataset

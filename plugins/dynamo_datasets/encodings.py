@@ -30,7 +30,7 @@ INNER = "##"
 CHARACTERS = 256
 
 #: What one way of reading makes of a text: its tokens, and where in the text each ends.
-Read = Callable[[Words], tuple[list[str], list[int]]]
+Read = Callable[[Words], tuple[Sequence[str], Sequence[int]]]
 
 
 @attrs.frozen
@@ -84,40 +84,63 @@ def pieces(texts: Iterable[str], subwords: int) -> Reader:
     return Reader(tuple(vocabulary), read)
 
 
-READERS: Mapping[str, Callable[[Iterable[str], int], Reader]] = {"characters": characters, "subwords": pieces}
+MADE: Mapping[str, Callable[[Iterable[str], int], Reader]] = {"characters": characters, "subwords": pieces}
+WORDS = "words"
 
 
-def choose_readers(text: str, training: Sequence[str], subwords: int) -> dict[str, Reader]:
-    """The ways to read that ``characters+subwords`` names, made of training texts; none for an empty text.
+def choose_readers(
+    reads: str, others: str, training: Sequence[str], words: Sequence[str], subwords: int
+) -> dict[str, Reader]:
+    """The ways to read texts by name; the first is what the meta-model reads.
+
+    Args:
+        reads: its name.
+        others: those that base models may read besides, joined by ``+``; empty for none.
+        training: the texts that characters and pieces of words are made of.
+        words: the vocabulary of words.
+        subwords: how many pieces of words there are.
 
     Raises:
         DynamoError: an unknown name.
     """
-    names = [name.strip() for name in text.split("+") if name.strip()]
-    for name in names:
-        if name not in READERS:
-            raise DynamoError(f"texts have no encoding {name!r} beside words: {did_you_mean(name, READERS)}")
-    return {name: READERS[name](training, subwords) for name in names}
+    names = [name.strip() for name in others.split("+") if name.strip()]
+    for name in (reads, *names):
+        if name != WORDS and name not in MADE:
+            raise DynamoError(f"texts have no encoding {name!r}: {did_you_mean(name, [WORDS, *MADE])}")
+    return {
+        name: Reader(tuple(words), _words) if name == WORDS else MADE[name](training, subwords)
+        for name in dict.fromkeys([reads, *names])
+    }
 
 
-def with_encodings(inputs: Inputs, words: Sequence[Words], readers: Mapping[str, Reader]) -> Inputs:
-    """Texts as word ids, in other encodings too.
+def read_texts(texts: Sequence[Words], readers: Mapping[str, Reader]) -> Inputs:
+    """Texts as token ids of the first way to read them, which the others meet where tokens of both end.
 
     Args:
-        inputs: their word ids.
-        words: the texts, each with the words that stand there.
-        readers: the other encodings by name.
+        texts: the texts, each with the words that are read of it.
+        readers: the ways by name.
     """
-    if not readers or not words:
-        return inputs
-    times = _padded([found.ends for found in words])
-    for name, reader in readers.items():
-        read = [reader.read(found) for found in words]
-        own = encode([tokens for tokens, _ in read], reader.vocabulary)
-        ends = _padded([ends for _, ends in read])
+    first, *others = readers
+    inputs, times = _read(texts, readers[first])
+    for name in others:
+        own, ends = _read(texts, readers[name])
         steps = match_steps(times, inputs.mask, ends, own.mask)
-        inputs = inputs.with_encoding(name, Encoding(token_space(reader.vocabulary), own, steps))
+        inputs = inputs.with_encoding(name, Encoding(token_space(readers[name].vocabulary), own, steps))
     return inputs
+
+
+def _read(texts: Sequence[Words], reader: Reader) -> tuple[Inputs, Tensor]:
+    """The texts as token ids, and where each token ends."""
+    read = [reader.read(text) for text in texts]
+    ends = torch.zeros(0, 0, dtype=torch.int64)
+    if read:
+        rows = [torch.tensor(row, dtype=torch.int64) for _, row in read]
+        ends = pad_sequence(rows, batch_first=True)
+    return encode([tokens for tokens, _ in read], reader.vocabulary), ends
+
+
+def _words(words: Words) -> tuple[Sequence[str], Sequence[int]]:
+    return words.words, words.ends
 
 
 def learn_merges(counts: Mapping[str, int], most: int) -> list[tuple[str, str]]:
@@ -188,10 +211,6 @@ def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
         else:
             joined.append(symbol)
     return joined
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    return pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
 
 
 def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:

@@ -60,7 +60,7 @@ def snippets(options: "SnippetsOptions") -> Dataset:
     )
     texts = [row.text for row in train]
     words = most_frequent(count_words(texts), options.vocabulary_size)
-    readers = choose_readers(options.encodings, texts, options.subwords)
+    readers = choose_readers(options.reads, options.encodings, texts, words, options.subwords)
 
     def labelled(part: Sequence[Snippet]) -> LabelledTexts:
         chosen = [row for row in part if row.source in sources]
@@ -71,7 +71,7 @@ def snippets(options: "SnippetsOptions") -> Dataset:
 
     outputs = OutputSpace("classes", len(SOURCES) if options.task == "source" else 2, group=options.task)
     dataset = text_dataset(
-        labelled(train), labelled(test), words=words, max_length=options.max_length, outputs=outputs, readers=readers
+        labelled(train), labelled(test), readers=readers, max_length=options.max_length, outputs=outputs
     )
     dataset.check("snippets")
     return dataset

@@ -4,8 +4,8 @@ Lloyd's algorithm alone stops early: with few models in many dimensions, hundred
 Moving one model at a time where that helps (J. Hartigan and M. Wong, 1979, Applied Statistics 28(1)) repairs it.
 """
 
+import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from dynamo.analysis.arrays import AnyFloats, Floats, Integers
 
@@ -42,36 +42,43 @@ def kmeans(points: AnyFloats, count: int) -> Integers:
     return clusters
 
 
-def _squares(points: Floats) -> Floats:
-    return np.asarray((points**2).sum(axis=-1))
-
-
 def _lloyd(points: Floats, count: int) -> Integers:
     """Where Lloyd's algorithm ends from every start, ``[starts, N]``."""
     starts = max(LEAST_STARTS, min(STARTS, 64 * STARTS // len(points)))
     drawn = np.argsort(np.random.default_rng(0).random((starts, len(points))), axis=1)[:, :count]
-    means = points[drawn]
+    weights = np.zeros((starts, len(points), count))  # of the points in each mean; of one that is left alone the last
+    weights[np.arange(starts)[:, None], drawn, np.arange(count)] = 1.0
     labels = np.full((starts, len(points)), -1)
-    moving = np.arange(starts)
+    moving, products, squares = np.arange(starts), _Products.of(points), _squares(points)
     for _ in range(PASSES):
-        new = _to_means(points, means[moving]).argmin(axis=2)
+        sums = products.with_means(weights[moving])
+        new = (squares[:, None] - 2 * sums + (sums * weights[moving]).sum(axis=1)[:, None]).argmin(axis=2)
         changed = (new != labels[moving]).any(axis=1)
         labels[moving] = new
         moving = moving[changed]
         if not len(moving):
             break
-        means[moving], _ = _means(points, labels[moving], count, means[moving])
+        member = _member(labels[moving], count)
+        sizes = member.sum(axis=1)[:, None]
+        weights[moving] = np.where(sizes > 0, member / np.maximum(sizes, 1), weights[moving])
     return labels
 
 
 def _exchange(points: Floats, labels: Integers, count: int) -> Integers:
-    """Move, in each clustering, the one point that lowers the sum of squares most, as long as one does."""
-    labels, moving = labels.copy(), np.arange(len(labels))
-    least = 1e-9 * float(_squares(points).sum())
+    """Move, in each clustering, the one point that lowers the sum of squares most, as long as one does.
+
+    Products of points say how far each is from each mean, and a move changes few of their sums: a pass takes time in
+    proportion to points and clusters, whatever the dimension.
+    """
+    labels, moving, squares = labels.copy(), np.arange(len(labels)), _squares(points)
+    least = 1e-9 * float(squares.sum())
+    products, member = _Products.of(points), _member(labels, count)
+    sums = products.with_means(member)  # of each point's products with those of a cluster
+    within, sizes = (sums * member).sum(axis=1), member.sum(axis=1)
     for _ in range(PASSES):
         own = labels[moving][..., None]
-        means, sizes = _means(points, labels[moving], count)
-        apart = np.maximum(_to_means(points, means), 0)
+        many = np.maximum(sizes, 1)[:, None]
+        apart = np.maximum(squares[:, None] - 2 * sums / many + (within[:, None] / many) / many, 0)
         held = np.take_along_axis(sizes, labels[moving], axis=1)
         leaving = np.take_along_axis(apart, own, axis=2)[..., 0] * held / np.maximum(held - 1, 1)
         gain = np.where(held > 1, leaving, -np.inf)[..., None] - apart * (sizes / (sizes + 1))[:, None]
@@ -82,28 +89,56 @@ def _exchange(points: Floats, labels: Integers, count: int) -> Integers:
         moving, best = moving[helps], best[helps]
         if not len(moving):
             break
-        labels[moving, best // count] = best % count
+        sums, within, sizes = sums[helps], within[helps], sizes[helps]
+        point, to, rows = best // count, best % count, np.arange(len(moving))
+        for cluster, sign in ((labels[moving, point], -1.0), (to, 1.0)):
+            within[rows, cluster] += sign * 2 * sums[rows, point, cluster] + squares[point]
+            sums[rows, :, cluster] += sign * products.of_points(point)
+            sizes[rows, cluster] += sign
+        labels[moving, point] = to
     return labels
 
 
 def _spread(points: Floats, labels: Integers, count: int) -> Floats:
     """The sum of squared distances to the means as a share of that to the common mean, ``[starts]``."""
-    means, sizes = _means(points, labels, count)
-    total = float(_squares(points).sum())
-    return np.asarray(1 - (sizes * _squares(means)).sum(axis=1) / max(total, 1e-300))
+    member = _member(labels, count)
+    sizes = np.maximum(member.sum(axis=1), 1)
+    explained = ((_Products.of(points).with_means(member) * member).sum(axis=1) / sizes).sum(axis=1)
+    return np.asarray(1 - explained / max(float(_squares(points).sum()), 1e-300))
 
 
-def _to_means(points: Floats, means: Floats) -> Floats:
-    """Squared distances ``[starts, N, clusters]``, but for rounding errors."""
-    crossed = np.tensordot(points, means, axes=(1, 2)).transpose(1, 0, 2)
-    return np.asarray(_squares(points)[None, :, None] - 2 * crossed + _squares(means)[:, None])
+def _squares(points: Floats) -> Floats:
+    return np.asarray((points**2).sum(axis=-1))
 
 
-def _means(
-    points: Floats, labels: Integers, count: int, empty: Floats | float = 0.0
-) -> tuple[Floats, NDArray[np.float64]]:
-    """The mean of each cluster, ``[starts, clusters, d]``, ``empty`` for one without points, and their sizes."""
-    member = (labels[:, None] == np.arange(count)[:, None]).astype(np.float64)
-    sizes = member.sum(axis=2)
-    means = member @ points / np.maximum(sizes, 1)[..., None]
-    return np.where(sizes[..., None] > 0, means, empty), sizes
+def _member(labels: Integers, count: int) -> Floats:
+    """Which points are in which cluster, 1 or 0, ``[starts, N, clusters]``."""
+    return np.asarray(labels[..., None] == np.arange(count), dtype=np.float64)
+
+
+@attrs.frozen(eq=False)
+class _Products:
+    """The scalar products of all points with one another, computed once where that is less than their dimension asks.
+
+    Attributes:
+        points: ``[N, d]``.
+        table: ``[N, N]``; None where the points have fewer dimensions.
+    """
+
+    points: Floats
+    table: Floats | None
+
+    @classmethod
+    def of(cls, points: Floats) -> "_Products":
+        return cls(points, points @ points.T if points.shape[1] > len(points) else None)
+
+    def with_means(self, weights: Floats) -> Floats:
+        """Of each point with weighted sums of points: ``[starts, N, clusters] -> [starts, N, clusters]``."""
+        starts, number, count = weights.shape
+        flat = weights.transpose(1, 0, 2).reshape(number, -1)
+        found = self.points @ (self.points.T @ flat) if self.table is None else self.table @ flat
+        return np.asarray(found.reshape(number, starts, count).transpose(1, 0, 2))
+
+    def of_points(self, rows: Integers) -> Floats:
+        """Of some points with all, ``[rows, N]``."""
+        return np.asarray(self.points[rows] @ self.points.T if self.table is None else self.table[rows])
