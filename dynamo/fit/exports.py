@@ -84,8 +84,13 @@ def check_onnx() -> None:
             )
 
 
-def onnx_bytes(fit: Fit, theta: torch.Tensor | Sequence[float] | str, head: str | None = None) -> bytes:
+def to_onnx(fit: Fit, path: Path | str, theta: torch.Tensor | Sequence[float] | str, head: str | None = None) -> None:
     """See :meth:`dynamo.Fit.to_onnx`."""
+    write_bytes(Path(path), onnx_bytes(fit, theta, head))
+
+
+def onnx_bytes(fit: Fit, theta: torch.Tensor | Sequence[float] | str, head: str | None = None) -> bytes:
+    """What :func:`to_onnx` writes."""
     check_onnx()
     if fit.probes is None:
         raise DynamoError("this run has kept no inputs, which say how long a sequence is: fit again")

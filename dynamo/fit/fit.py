@@ -401,9 +401,9 @@ class Fit:
         Raises:
             DynamoError: what :meth:`model_at` finds, onnx is not installed, a fit without inputs, or the disk refuses.
         """
-        from dynamo.fit.exports import onnx_bytes
+        from dynamo.fit.exports import to_onnx
 
-        write_bytes(Path(path), onnx_bytes(self, theta, head))
+        to_onnx(self, path, theta, head)
 
     def distances(self, kind: "str | DistanceKind | None" = None, **settings: Any) -> "Distances":
         """The distances between all models; see :func:`dynamo.fit.distances.distances`.
