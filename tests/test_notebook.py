@@ -136,8 +136,8 @@ def test_what_cannot_be_chosen_changes_nothing(fit):
     with pytest.raises(TraitError, match="read-only"):
         widget.theta = [0.0] * 4
     assert (widget.selected, widget.chosen) == (fit.names[:2], fit.names[0])
-    with pytest.raises(DynamoError, match="no metadata is called 'grup': did you mean 'group'"):
-        fit.map(colour_by="grup")
+    with pytest.raises(DynamoError, match="no metadata is called 'grp': did you mean 'group'"):
+        fit.map(colour_by="grp")
 
 
 def test_it_is_the_map_of_the_report(fit, run):

@@ -349,7 +349,7 @@ def test_few_labels_can_be_cancelled_while_theta_walks_and_too_many_are_told(ser
     assert "9999 labels are asked for; there are" in ended["note"]
 
 
-def test_a_network_leaves_as_onnx(served):
+def test_a_network_leaves_as_onnx(served, tmp_path):
     runtime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
     fit, theta = served.explorer.fit, served.explorer.fit.theta[:3].mean(0)
     job = served.ask("/api/jobs", {"kind": "onnx", "theta": theta.tolist()})[1]["job"]
@@ -357,8 +357,11 @@ def test_a_network_leaves_as_onnx(served):
     assert ended["state"] == "done", ended["note"]
     inputs = fit.probes[:7]
     given = {"values": inputs.values.numpy(), "mask": inputs.mask.numpy()}
-    (found,) = runtime.InferenceSession(b64decode(ended["result"]["file"])).run(None, given)
-    np.testing.assert_allclose(found, fit.model_at(theta)(*map(torch.from_numpy, given.values())).detach(), atol=1e-5)
+    fit.to_onnx(tmp_path / "model.onnx", "net-5")
+    for file, where in ((b64decode(ended["result"]["file"]), theta), (tmp_path / "model.onnx", "net-5")):
+        (found,) = runtime.InferenceSession(file).run(None, given)
+        wanted = fit.model_at(where)(inputs.values, inputs.mask).detach()
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_without_onnx_it_says_what_to_install(served, monkeypatch):
