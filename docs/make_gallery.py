@@ -137,11 +137,7 @@ ENTRIES = {
         ),
         "--preset laptop",
         "fraction",
-        (
-            "clusters --by fraction",
-            "averages --between fraction=0.1 fraction=1",
-            "words --positive positive* --negative negative* --neutral neutral*",
-        ),
+        ("clusters --by fraction", "averages --between fraction=0.1 fraction=1"),
     ),
     "images": Entry(
         (
