@@ -155,7 +155,7 @@ class Reencoded(DynamicalModel):
         >>> pixels = component("architecture", "gru").make({}, data.encodings["pixels"], data.outputs)
         >>> model = Reencoded(pixels, "pixels", data.inputs)
         >>> model.trajectory(data.test.inputs[:2]).states[0].shape  # 8 rows, each at its last pixel
-        torch.Size([2, 8, 64])
+        torch.Size([2, 8, 256])
     """
 
     def __init__(self, model: DynamicalModel, encoding: str, inputs: InputSpace) -> None:

@@ -354,8 +354,8 @@ class Fit:
             >>> from dynamo import Fit
             >>> widget = Fit.load("run").map(colour_by="fraction")
             >>> widget.selected = ["digits-gru-100-s0"]
-            >>> len(widget.theta)
-            16
+            >>> widget.selected, len(widget.theta) == Fit.load("run").theta.shape[1]
+            (['digits-gru-100-s0'], True)
         """
         widget: MapWidget = above("dynamo.report.notebook:map_widget")(self, colour_by, distance)
         return widget
