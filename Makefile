@@ -7,7 +7,7 @@ PACKAGES := dynamo plugins tests benchmarks examples $(wildcard docs/*.py)
 
 DEMO ?= demo
 
-.PHONY: help demo test test-gpu test-slow lint docs format figure3 clean
+.PHONY: help demo test test-gpu test-slow lint docs format gallery figure3 clean
 
 help:
 	@echo "make demo       train a small population on handwritten digits and report on its map (in ./$(DEMO))"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-gpu   the tests that need a GPU of NVIDIA (about two minutes)"
 	@echo "make docs       build the docs as a site, in build/docs"
 	@echo "make format     put the code into the house style"
+	@echo "make gallery    five maps with their reports, in build/gallery (about a quarter of an hour)"
 	@echo "make figure3    the paper's Figure 3 on real texts (about an hour; see benchmarks/README.md)"
 
 $(READY): pyproject.toml
@@ -57,6 +58,9 @@ docs: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix $(PACKAGES)
 	$(BIN)/ruff format $(PACKAGES)
+
+gallery: $(READY)
+	$(BIN)/python docs/make_gallery.py
 
 figure3: $(READY)
 	$(BIN)/python benchmarks/figure3.py --out figure3

@@ -22,12 +22,12 @@ import attrs
 import numpy as np
 import torch
 from campaign import train
-from earlier import LAPTOP
 from scipy.linalg import orthogonal_procrustes
 
-from dynamo import Fit, FitOptions, Population, Trainer, measure_fidelity
+from dynamo import Fit, FitOptions, Population, Trainer, measure_fidelity, preset
 from dynamo.fit.embedding import embed
 from dynamo.fit.fidelity import Fidelity
+from dynamo.training.presets import PRESETS
 
 TRAIN = "-a gru:hidden_size=32 -d digits-rows -f 1 -f 0.1 --seeds 8 --epochs 40 --learning-rate 5e-3"
 HELD_OUT = (6, 7)
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("embed"), help="folder of the population")
     parser.add_argument("--seeds", type=int, default=3, help="maps of the 12, and refits of all 16")
-    parser.add_argument("--steps", type=int, default=1500, help="of every fit")
+    parser.add_argument("--steps", type=int, default=PRESETS["laptop"]["steps"], help="of every fit")
     given = parser.parse_args()
     torch.set_num_threads(1)
     train(TRAIN, given.out / "population")
@@ -81,7 +81,7 @@ def main() -> None:
     is_new = [base.metadata["seed"] in HELD_OUT for base in everyone]
     new, old = everyone.select(is_new), everyone.select([not chosen for chosen in is_new])
     names, shared = [base.name for base in new], [base.name for base in old]
-    options = FitOptions(**{**LAPTOP, "theta_dim": 8, "steps": given.steps})
+    options = preset("laptop", theta_dim=8, steps=given.steps)
     seeds = range(given.seeds)
     maps = [make(old, attrs.evolve(options, seed=seed)) for seed in seeds]
     refits = [make(everyone, attrs.evolve(options, seed=100 + seed)) for seed in seeds]

@@ -16,9 +16,9 @@ Families. 16 networks that differ in one number, which should come out in order 
     leak       a leaky tanh RNN with random weights, its leak from 0.1 to 1
     frequency  a damped rotation of the plane by 0.1 to 1 radians a step, in 16 units, in a random frame of its own
 
-Settings, fixed before looking: 16 or 32 units; the preset `laptop` with AdamW at 3e-3, a meta-model of 64 units and
-800 steps, three seeds; rivals on 256 examples; the clusterers of dynamo.analysis.rivals.pairs, all of them; the first
-axis of classical scaling. "Shuffled" is the mean of 20 permutations of the labels. The rivals are measured once.
+Settings, fixed before looking: 16 or 32 units; the preset `laptop` with a meta-model of 64 units, three seeds; rivals
+on 256 examples; the clusterers of dynamo.analysis.rivals.pairs, all of them; the first axis of classical scaling.
+"Shuffled" is the mean of 20 permutations of the labels. The rivals are measured once.
 
     python benchmarks/ground_truth.py --seeds 3
 """
@@ -29,7 +29,6 @@ from time import process_time
 from typing import Any
 
 import numpy as np
-from earlier import LAPTOP
 from known_populations import copies_of, leaks, rotations
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -40,8 +39,9 @@ from dynamo.analysis.rivals import RIVALS, distance_matrix
 from dynamo.analysis.rivals.compare import DYNAMO, common_recordings
 from dynamo.analysis.rivals.mds import mds, principal_coordinates
 from dynamo.analysis.rivals.pairs import CLUSTERERS, auprc, clusterings, pair_figures
+from dynamo.training.presets import PRESETS
 
-OPTIONS: dict[str, Any] = {**LAPTOP, "meta_model": "gru:hidden_size=64", "steps": 800}
+OPTIONS: dict[str, Any] = {**PRESETS["laptop"], "meta_model": "gru:hidden_size=64"}
 EXAMPLES = 256
 SHUFFLES = 20
 PROBLEMS: dict[str, Callable[[], Population]] = {

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from dynamics import Subject, report
-from earlier import LAPTOP
 from torch import Tensor, nn
 
 from dynamo import (
@@ -36,10 +35,11 @@ from dynamo.analysis.dynamics.words import WordLists
 from dynamo.analysis.networks.task import task_of
 from dynamo.registry import make
 from dynamo.training.base_models import BaseTrainingOptions, as_base_model, jobs, train_base_model
+from dynamo.training.presets import PRESETS
 from dynamo_datasets.synthetic import meaning
 
 SENTENCES = "synthetic-sentiment:negations=0,intensifiers=0,max_length=12,train_size=3000,test_size=500"
-OPTIONS: dict[str, Any] = {**LAPTOP, "theta_dim": 8}
+OPTIONS: dict[str, Any] = {**PRESETS["laptop"], "theta_dim": 8}
 OPTIONS["meta_model"] = "gru:hidden_size=48,embedding_size=24"
 WORDS = WordLists(("positive*",), ("negative*",), ("neutral*",))
 UNITS, GAIN, FADING, LENGTHS = 8, 0.5, 0.5, (6, 3)
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("known-dynamics"))
     parser.add_argument("--problems", nargs="*", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--seed", type=int, default=0, help="of the meta-model")
-    parser.add_argument("--steps", type=int, default=800, help="of its training")
+    parser.add_argument("--steps", type=int, default=OPTIONS["steps"], help="of its training")
     given = parser.parse_args()
     torch.set_num_threads(1)
     data = make("dataset", SENTENCES, Dataset)

@@ -11,6 +11,7 @@
 FOLDER is your own checkout; nothing of it is kept here. What is reported:
 
     hidden R²   on held-out inputs, the mean over networks
+    agreement   on held-out inputs, too: the share of equal decisions, or R² of real outputs
     map         Spearman correlation of the distances of all pairs of networks between the fits of two seeds
     same task   of networks whose task another one has too, the share whose nearest network has it, by θ, by the default
                 distance and by outputs; with the output loss over all steps and over the readout step alone. Chance is
@@ -20,8 +21,8 @@ FOLDER is your own checkout; nothing of it is kept here. What is reported:
 import argparse
 import csv
 import json
-from collections.abc import Iterable
-from itertools import combinations
+from collections.abc import Iterable, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ from torch import nn
 
 from dynamo import Fit, Population, Trainer, import_networks, measure_fidelity, preset
 
-#: So many inputs, steps of each, and a small fit.
+#: So many inputs, steps of each, and what small fits have in common.
 INPUTS, STEPS = 120, 30
-FIT: dict[str, Any] = {"steps": 200, "meta_model": "gru:hidden_size=64", "batch_size": 128}
+FIT: dict[str, Any] = {"batch_size": 128, "sites": "pool"}
+#: Meta-models whose states have 64 units each: one that sees the past alone, and two that see the future too.
+META = ("gru:hidden_size=64", "gru-stack:bidirectional=true,hidden_size=32", "transformer:layers=2,hidden_size=64")
 #: How sparrow uses them: a value for a whole sequence, or one for each residue.
 WHOLE = ("asphericity", "prefactor", "re", "rg", "scaled_re", "scaled_rg", "scaling_exponent")
 CLASSES = ("dssp", "mitochondrial_targeting", "nuclear_export_signal", "nuclear_import_signal", "phosphorylation",
@@ -87,37 +90,45 @@ def proteins() -> tuple[np.ndarray, np.ndarray]:
     return values, np.arange(STEPS) < lengths[:, None]
 
 
-def fitted(population: Population, seed: int, **options: Any) -> Fit:
-    """A small fit."""
-    trainer = Trainer(population, preset("laptop", seed=seed, **FIT, **options))
-    trainer.run()
-    return Fit.of(trainer)
+def fits_of(population: Population, seeds: int, **options: Any) -> list[Fit]:
+    """Small fits."""
+    trainers = [Trainer(population, preset("laptop", seed=seed, **FIT, **options)) for seed in range(seeds)]
+    for trainer in trainers:
+        trainer.run()
+    return [Fit.of(trainer) for trainer in trainers]
+
+
+def imitated(fits: Sequence[Fit], population: Population) -> dict[str, Any]:
+    """How faithful the fits are, and whether they draw one map."""
+    measured = [measure_fidelity(fit, population) for fit in fits]
+    return {
+        "hidden r2": [one.mean("hidden_r2") for one in measured],
+        "agreement": [one.mean("agreement") for one in measured],
+        **{f"map {kind}": repeats(fits, kind) for kind in ("theta", "combined")},
+    }
 
 
 def pairs(matrix: np.ndarray) -> np.ndarray:
     return matrix[np.triu_indices(len(matrix), 1)]
 
 
-def repeats(fits: Iterable[Fit], kind: str) -> float:
+def repeats(fits: Sequence[Fit], kind: str) -> float:
     """The least Spearman correlation of distances between two fits."""
     found = [pairs(fit.distances(kind).matrix) for fit in fits]
     return min(float(spearmanr(one, other).statistic) for one, other in combinations(found, 2))
 
 
-def madmom(folder: Path, seeds: int) -> dict[str, Any]:
+def madmom(folder: Path, meta_models: Iterable[str], seeds: int, **options: Any) -> dict[str, Any]:
     rows = {}
     for name in ("rnn", "brnn"):
         files = sorted((folder / "onsets/2013").glob(f"onsets_{name}_*.npz"))
         networks = {path.stem: Madmom(path) for path in files}
-        features = networks[files[0].stem].rnn.input_size
-        population = Population.of(networks, spectrograms(features))
-        fits = [fitted(population, seed) for seed in range(seeds)]
-        rows[name] = {
-            "networks": len(networks),
-            "hidden r2": [measure_fidelity(fit, population).mean("hidden_r2") for fit in fits],
-            **{f"map {kind}": repeats(fits, kind) for kind in ("theta", "combined")},
-        }
-        print("madmom", name, rows[name], flush=True)
+        population = Population.of(networks, spectrograms(networks[files[0].stem].rnn.input_size))
+        for meta_model in meta_models:
+            fits = fits_of(population, seeds, meta_model=meta_model, **options)
+            row = {"networks": len(networks), **imitated(fits, population)}
+            rows[f"{name}, {meta_model}"] = row
+            print("madmom", name, meta_model, row, flush=True)
     return rows
 
 
@@ -130,7 +141,7 @@ def same_task(matrix: np.ndarray, tasks: list[str]) -> tuple[float, float]:
     return float(np.mean(hits)), float(np.mean(chance))
 
 
-def sparrow(folder: Path, out: Path, seeds: int) -> dict[str, Any]:
+def sparrow(folder: Path, out: Path, meta_models: Iterable[str], seeds: int, **options: Any) -> dict[str, Any]:
     networks = folder / "sparrow/data/networks"
     values, mask = proteins()
     np.savez(out / "probes.npz", inputs=values, mask=mask)
@@ -148,20 +159,18 @@ def sparrow(folder: Path, out: Path, seeds: int) -> dict[str, Any]:
     print("sparrow", len(population), "imported,", len(found.left_out), "left out", flush=True)
     tasks = [str(base.metadata["task"]) for base in population]
     rows: dict[str, Any] = {"networks": len(population)}
-    for steps in ("all", "readout"):
-        fits = [fitted(population, seed, output_steps=steps) for seed in range(seeds)]
-        measured = [measure_fidelity(fit, population) for fit in fits]
-        rows[steps] = {
-            "hidden r2": [one.mean("hidden_r2") for one in measured],
-            "agreement": [one.mean("agreement") for one in measured],
-            **{f"map {kind}": repeats(fits, kind) for kind in ("theta", "combined")},
+    for meta_model, steps in product(meta_models, ("all", "readout")):
+        fits = fits_of(population, seeds, meta_model=meta_model, output_steps=steps, **options)
+        row = {
+            **imitated(fits, population),
             **{
                 f"same task {kind}": [same_task(fit.distances(kind).matrix, tasks)[0] for fit in fits]
                 for kind in ("theta", "combined", "outputs")
             },
             "chance": same_task(fits[0].distances("theta").matrix, tasks)[1],
         }
-        print("sparrow", steps, rows[steps], flush=True)
+        rows[f"{steps}, {meta_model}"] = row
+        print("sparrow", steps, meta_model, row, flush=True)
     return rows
 
 
@@ -172,16 +181,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=200, help="of each fit")
-    parser.add_argument("--units", type=int, default=64, help="of the meta-model")
+    parser.add_argument("--meta-models", nargs="+", default=META, metavar="SPEC", help="as dynamo fit takes them")
     arguments = parser.parse_args()
-    FIT.update(steps=arguments.steps, meta_model=f"gru:hidden_size={arguments.units}")
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     found = {}
     if arguments.madmom is not None:
-        found["madmom"] = madmom(arguments.madmom, arguments.seeds)
+        found["madmom"] = madmom(arguments.madmom, arguments.meta_models, arguments.seeds, steps=arguments.steps)
     if arguments.sparrow is not None:
-        found["sparrow"] = sparrow(arguments.sparrow, arguments.out, arguments.seeds)
+        given = (arguments.out, arguments.meta_models, arguments.seeds)
+        found["sparrow"] = sparrow(arguments.sparrow, *given, steps=arguments.steps)
     (arguments.out / "real_networks.json").write_text(json.dumps(found, indent=1))
 
 

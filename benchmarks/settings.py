@@ -21,15 +21,17 @@ from typing import Any
 import numpy as np
 import torch
 from campaign import train
-from earlier import LAPTOP
 from scipy.spatial.distance import pdist, squareform
 
 from dynamo import Fit, FitOptions, Population, Trainer, measure_fidelity
 from dynamo.analysis.geometry.alignment import align
 from dynamo.analysis.geometry.clusters import group_agreement
 from dynamo.analysis.rivals.pairs import pair_figures
+from dynamo.training.presets import PRESETS
 
 TRAIN = "-a gru:hidden_size=32 -d digits-rows -f 1 -f 0.1 --seeds 8 --epochs 40 --learning-rate 5e-3"
+#: What the preset's Muon is compared with: AdamW, one rate for all.
+ADAMW: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 3e-3, "theta_learning_rate": None}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "AdamW": {},
     "rate of θ x 3": {"theta_learning_rate": 9e-3},
@@ -57,7 +59,7 @@ def row(population: Population, by: str, name: str, steps: int, seeds: int) -> l
     groups = [base.metadata[by] for base in population]
     maps, seconds, fidelity = [], [], []
     for seed in range(seeds):
-        options = FitOptions(**{**LAPTOP, **SETTINGS[name], "steps": steps, "seed": seed})
+        options = FitOptions(**{**PRESETS["laptop"], **ADAMW, **SETTINGS[name], "steps": steps, "seed": seed})
         trainer = Trainer(population, options)
         trainer.record()
         start = process_time()

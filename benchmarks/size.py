@@ -26,7 +26,6 @@ from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
-from earlier import ADAMW
 from scipy.optimize import nnls
 from small_networks import save_populations, save_random
 
@@ -115,7 +114,6 @@ def fit(count: int, recording: str, visits: int, out: Path) -> Figures:
     together = min(TOGETHER, count)
     steps = -(-visits * count // together)
     options: dict[str, Any] = {"recording": recording, "models-per-step": together, "batch-size": BATCH, "steps": steps}
-    options |= {name.replace("_", "-"): "none" if value is None else value for name, value in ADAMW.items()}
     arguments = ["fit", str(out / f"population-{count}"), "--out", str(run), "--preset", "laptop"]
     for name, value in {**options, "colour-by": "group", "threads": 1}.items():
         arguments += [f"--{name}", str(value)]

@@ -26,7 +26,6 @@ from time import perf_counter, process_time
 from typing import Any, TypeVar
 
 import torch
-from earlier import LAPTOP
 
 from dynamo import Dataset, Examples, FitOptions, Inputs, InputSpace, OutputSpace, Population, Spec, Trainer
 from dynamo.contracts.protocols import DynamicalModel
@@ -133,7 +132,7 @@ VARIANTS: dict[str, tuple[str, bool, dict[str, Any]]] = {
 
 def share_of_peak(hidden: int, batch: int, shortest: int, repeats: int) -> None:
     population = random_population(20, 256, shortest)
-    settings: dict[str, Any] = {**LAPTOP, "batch_size": batch}
+    settings: dict[str, Any] = {**PRESETS["laptop"], "optimizer": "adamw", "batch_size": batch}
     settings["meta_model"] = f"gru:hidden_size={hidden},embedding_size={EMBEDDING}"
     trainers = {
         name: Trainer(population, FitOptions(**{**settings, **changes})) for name, (_, _, changes) in VARIANTS.items()

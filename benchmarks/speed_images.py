@@ -37,10 +37,10 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-from earlier import ADAMW
 from known_images import ARCHITECTURE, copies_of
 from plain_images import BATCH, Emulate, emulation, quality, run_plain
 from scipy.stats import spearmanr
+from settings import ADAMW
 from speed import best_peak, cost_of, costs_in_turn, header, products, seconds, timed
 from time_to_quality import ari, run_trainer
 from torch.utils.flop_counter import FlopCounterMode

@@ -29,7 +29,7 @@ BLOCK = re.compile(
     r"(?:<!-- no-run: (?P<reason>[^\n]+?) -->\n\n?)?^```(?P<language>python|sh)\n(?P<code>.*?)^```$", re.M | re.S
 )
 #: So many blocks of the docs have such a comment; a page of its own counts all its blocks.
-NOT_RUN = 18
+NOT_RUN = 19
 
 #: What pages may ask for with `<!-- needs: NAME -->`: the commands that make it.
 PREPARED = {

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import time
+from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,8 +18,12 @@ pytest.importorskip("uvicorn", reason="the package uvicorn is not installed")
 
 from dynamo import DynamoError, Fit
 from dynamo.analysis.networks.evaluate import scores_at
+from dynamo.analysis.networks.few_labels import few_labels
 from dynamo.cli import cli
 from dynamo.contracts.trajectory import as_inputs
+from dynamo.fit import exports
+from dynamo.report.answer import plain
+from dynamo.report.coordinates import map_coordinates
 from dynamo.serve import server
 from dynamo.serve.guard import LARGEST
 from dynamo.serve.points import POINTS
@@ -307,6 +312,63 @@ def test_new_models_are_put_on_the_map(served):
     assert [model["name"] for model in ended["result"]["models"]] == served.explorer.fit.names
     assert all(len(model["place"]) == 2 and len(model["theta"]) == 4 for model in ended["result"]["models"])
     assert ended["total"] == ended["done"] > 0
+
+
+def test_few_labels_are_learned_from_a_theta_as_python_learns_them(served):
+    fit = served.explorer.fit
+    job = served.ask("/api/jobs", {"kind": "few-labels", "model": "net-3", "labels": 12})[1]
+    ended = served.wait(job["job"])
+    assert ended["state"] == "done", ended["note"]
+    wanted = few_labels(fit, fit.open_population(), 12, draws=2, balanced=True, start="net-3")
+    columns, rows = wanted.table()
+    assert (ended["result"]["columns"], ended["result"]["rows"]) == (columns, plain(rows))
+    assert ended["result"]["told"] == wanted.describe()
+    assert [end["steps"] for end in ended["result"]["ends"]] == list(wanted.steps)
+    np.testing.assert_allclose([end["theta"] for end in ended["result"]["ends"]], wanted.learned, atol=1e-6)
+    assert [part["step"] for part in ended["parts"]] == list(range(0, 51, 5))
+    walk = np.array([part["theta"] for part in ended["parts"]])
+    np.testing.assert_allclose(walk.transpose(1, 0, 2), wanted.thetas[:, ::5], atol=1e-6)
+    home = map_coordinates(fit).places.coordinates[3, :2]  # the walk begins at the model
+    np.testing.assert_allclose(ended["parts"][0]["places"], [home, home], atol=1e-5)
+    for wrong in (None, 0, -3, 1.5, True, "30", 10**6):
+        assert served.ask("/api/jobs", {"kind": "few-labels", "model": "net-0", "labels": wrong})[0] == 400
+
+
+def test_few_labels_can_be_cancelled_while_theta_walks_and_too_many_are_told(served):
+    job = served.ask("/api/jobs", {"kind": "few-labels", "theta": [0.5] * 4, "labels": 12})[1]["job"]
+    end = time.monotonic() + 60
+    while not served.ask(f"/api/jobs/{job}")[1]["parts"] and time.monotonic() < end:
+        time.sleep(0.02)
+    told = served.ask(f"/api/jobs/{job}", method="DELETE")[1]
+    assert told["state"] == "cancelled"
+    assert 0 < len(told["parts"]) < 11
+    assert told["parts"][0]["theta"] == [[0.5] * 4] * 2
+    job = served.ask("/api/jobs", {"kind": "few-labels", "model": "net-0", "labels": 9999})[1]["job"]
+    ended = served.wait(job)
+    assert ended["state"] == "failed"
+    assert "9999 labels are asked for; there are" in ended["note"]
+
+
+def test_a_network_leaves_as_onnx(served, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    fit, theta = served.explorer.fit, served.explorer.fit.theta[:3].mean(0)
+    job = served.ask("/api/jobs", {"kind": "onnx", "theta": theta.tolist()})[1]["job"]
+    ended = served.wait(job)
+    assert ended["state"] == "done", ended["note"]
+    inputs = fit.probes[:7]
+    given = {"values": inputs.values.numpy(), "mask": inputs.mask.numpy()}
+    fit.to_onnx(tmp_path / "model.onnx", "net-5")
+    for file, where in ((b64decode(ended["result"]["file"]), theta), (tmp_path / "model.onnx", "net-5")):
+        (found,) = runtime.InferenceSession(file).run(None, given)
+        wanted = fit.model_at(where)(inputs.values, inputs.mask).detach()
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_without_onnx_it_says_what_to_install(served, monkeypatch):
+    monkeypatch.setattr(exports, "find_spec", lambda name: None)
+    status, told = served.ask("/api/jobs", {"kind": "onnx", "model": "net-0"})
+    assert (status, told["error"].partition(":")[0]) == (400, "ONNX needs onnx")
+    assert "pip install 'dynamo-embedding[export]'" in told["error"]
 
 
 def test_a_job_is_cancelled_and_the_next_one_runs(served):

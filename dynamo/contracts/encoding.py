@@ -66,10 +66,8 @@ class Encoding:
     def joined(self, others: Sequence["Encoding"], steps: int) -> "Encoding":
         """This encoding and others of the same space, one after the other, for inputs of that many steps."""
         every = [self, *others]
-        longest = max(part.inputs.mask.shape[1] for part in every)
-        inputs = [part.inputs.padded(longest) for part in every]
         clocks = [pad_time(part.steps + 1, steps) - 1 for part in every]  # padded with -1
-        return Encoding(self.space, collate(inputs), torch.cat(clocks))
+        return Encoding(self.space, collate([part.inputs for part in every]), torch.cat(clocks))
 
     def check(self, mask: Tensor, *, where: str) -> None:
         """Check the contents once, where they enter.
@@ -126,8 +124,7 @@ def match_steps(times: Tensor, mask: Tensor, own_times: Tensor, own_mask: Tensor
             raise InvalidValueError(f"{name} {tuple(own.shape)} do not fit their mask, or the other times")
         if bool((own.diff(dim=1)[real[:, 1:]] < 0).any()):
             raise InvalidValueError(f"{name} fall: a step cannot be read before the one that comes before it")
-    late = torch.inf
-    there = own_times.double().masked_fill(~own_mask, late).contiguous()
+    there = own_times.double().masked_fill(~own_mask, torch.inf).contiguous()
     asked = times.double().contiguous()
     found = torch.searchsorted(there, asked, right=True) - 1
     same = mask & (found >= 0) & (there.gather(1, found.clamp(min=0)) == asked)
@@ -158,7 +155,7 @@ class Reencoded(DynamicalModel):
         >>> pixels = component("architecture", "gru").make({}, data.encodings["pixels"], data.outputs)
         >>> model = Reencoded(pixels, "pixels", data.inputs)
         >>> model.trajectory(data.test.inputs[:2]).states[0].shape  # 8 rows, each at its last pixel
-        torch.Size([2, 8, 64])
+        torch.Size([2, 8, 256])
     """
 
     def __init__(self, model: DynamicalModel, encoding: str, inputs: InputSpace) -> None:

@@ -1,10 +1,14 @@
 """A fit's map in the forms that other programs read: tables, AnnData, safetensors."""
 
 import json
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from safetensors.numpy import save
 
 from dynamo.contracts.errors import DynamoError
@@ -65,6 +69,49 @@ def to_safetensors(fit: Fit, path: Path | str, distance: str | None = None) -> N
         "distance": apart.kind,
     }
     write_bytes(Path(path), save(tensors, metadata=header))
+
+
+def check_onnx() -> None:
+    """Check that ONNX can be written.
+
+    Raises:
+        DynamoError: a package is missing.
+    """
+    for package in ("onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise DynamoError(
+                f"ONNX needs {package}: pip install 'dynamo-embedding[export]' (or pip install onnx onnxscript)"
+            )
+
+
+def to_onnx(fit: Fit, path: Path | str, theta: torch.Tensor | Sequence[float] | str, head: str | None = None) -> None:
+    """See :meth:`dynamo.Fit.to_onnx`."""
+    write_bytes(Path(path), onnx_bytes(fit, theta, head))
+
+
+def onnx_bytes(fit: Fit, theta: torch.Tensor | Sequence[float] | str, head: str | None = None) -> bytes:
+    """What :func:`to_onnx` writes."""
+    check_onnx()
+    if fit.probes is None:
+        raise DynamoError("this run has kept no inputs, which say how long a sequence is: fit again")
+    inputs = fit.probes[:2]
+    values = inputs.values.to("cpu")
+    given = {"values": values, "mask": inputs.mask} if inputs.is_sequence else {"values": values}
+    batch = {0: torch.export.Dim("batch")}
+    model = fit.model_at(theta, head).cpu().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, of its own parts
+        program = torch.onnx.export(
+            model,
+            tuple(given.values()),
+            dynamo=True,
+            verbose=False,
+            input_names=list(given),
+            output_names=["outputs"],
+            dynamic_shapes=dict.fromkeys(given, batch),
+        )
+    assert program is not None
+    return program.model_proto.SerializeToString()  # type: ignore[no-any-return]
 
 
 def _known(fit: Fit, fidelity: Fidelity | None) -> Table:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dynamo.fit.distance_kinds import DistanceKind
     from dynamo.fit.distances import Distances
     from dynamo.fit.fidelity import Fidelity
+    from dynamo.report.widget import MapWidget
 
 
 @attrs.frozen(eq=False)
@@ -339,6 +340,26 @@ class Fit:
         axes: Axes = above("dynamo.report.run:draw_map")(self, by, ax, distance)
         return axes
 
+    def map(self, colour_by: str | None = None, distance: str | None = None) -> "MapWidget":
+        """The map as a widget of a notebook: hover, turn, lasso, click; what is chosen is told to Python.
+
+        Args:
+            colour_by: the metadata that colours the models; one is chosen where it is None.
+            distance: the kind that the map is drawn by; the default where it is None.
+
+        Raises:
+            DynamoError: anywidget is not installed, metadata that some models lack, or distances that cannot be had.
+
+        Example:
+            >>> from dynamo import Fit
+            >>> widget = Fit.load("run").map(colour_by="fraction")
+            >>> widget.selected = ["digits-gru-100-s0"]
+            >>> widget.selected, len(widget.theta) == Fit.load("run").theta.shape[1]
+            (['digits-gru-100-s0'], True)
+        """
+        widget: MapWidget = above("dynamo.report.notebook:map_widget")(self, colour_by, distance)
+        return widget
+
     def to_anndata(self, distance: str | None = None) -> "AnnData":
         """The map as an ``AnnData`` object, for scanpy and its kin: θ in ``X``, metadata and fidelity in ``obs``, the
         coordinates in ``obsm``, the distances in ``obsp``.
@@ -367,6 +388,22 @@ class Fit:
         from dynamo.fit.exports import to_safetensors
 
         to_safetensors(self, path, distance)
+
+    def to_onnx(self, path: Path | str, theta: Tensor | Sequence[float] | str, head: str | None = None) -> None:
+        """Write the meta-model at one θ to a file of ONNX. Its inputs are ``values`` and, for sequences, the ``mask``;
+        batches have any size, sequences the length of those that the fit has kept (shorter ones under the mask).
+
+        Args:
+            path: the file.
+            theta: ``[d]``, or the name of a base model.
+            head: the name of the head; needed for a bare θ where there are several.
+
+        Raises:
+            DynamoError: what :meth:`model_at` finds, onnx is not installed, a fit without inputs, or the disk refuses.
+        """
+        from dynamo.fit.exports import to_onnx
+
+        to_onnx(self, path, theta, head)
 
     def distances(self, kind: "str | DistanceKind | None" = None, **settings: Any) -> "Distances":
         """The distances between all models; see :func:`dynamo.fit.distances.distances`.

@@ -99,7 +99,7 @@ def content_of(
     fit, run = fits[0], runs[0]
     check_key(fit.metadata, colour_by)
     maps = maps_of(fits) if len(fits) > 1 else []
-    drawn, damaged = _with_floor(map_coordinates(fit), run)
+    drawn, damaged = with_floor(map_coordinates(fit), run)
     measured = read_fidelity(run) if is_measured(run) else None
     models, missing = _open(fit, population)
     words = _words(models) if models is not None else ()
@@ -126,7 +126,7 @@ def content_of(
         parts.lead(fit),
         drawn,
         colour,
-        _checkpoints(fit),
+        checkpoints(fit),
         measured,
         network,
         parts.compared(fit),
@@ -135,7 +135,7 @@ def content_of(
     )
 
 
-def _with_floor(drawn: MapCoordinates, run: Path) -> tuple[MapCoordinates, str]:
+def with_floor(drawn: MapCoordinates, run: Path) -> tuple[MapCoordinates, str]:
     """The map with the noise floor, where it was measured for this run, or what is wrong with the file."""
     try:
         noise = NoiseFloor.read(run / "distances", drawn.kind)
@@ -164,7 +164,7 @@ def _words(models: Population) -> Sequence[str]:
         return ()
 
 
-def _checkpoints(fit: Fit) -> list[list[int]]:
+def checkpoints(fit: Fit) -> list[list[int]]:
     """The numbers of models that are states of one training, in order; none where there are no checkpoints.
 
     Metadata with a value of its own for each model, such as a path, does not part them.

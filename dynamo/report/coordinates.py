@@ -1,10 +1,13 @@
 """What a map is drawn from: the principal coordinates of distances between models."""
 
+from copy import deepcopy
 from math import prod
 
 import attrs
+import numpy as np
+import torch
 
-from dynamo.analysis.arrays import Floats
+from dynamo.analysis.arrays import AnyFloats, Floats
 from dynamo.analysis.geometry.spectrum import Spectrum, placed, spectrum, spectrum_of_distances
 from dynamo.contracts.errors import DynamoError
 from dynamo.contracts.shown import brief
@@ -88,13 +91,45 @@ def with_new_models(fit: Fit, embedding: Embedding, distance: str | None = None)
     """
     old, together, count = map_coordinates(fit, distance), embedding.with_old(fit), len(fit.names)
     if old.distances is None:
-        new = embedding.theta.double() - fit.theta.double().mean(0)
-        return old, new.numpy() @ old.places.components.T
+        return old, _along_components(fit, old, embedding.theta.double().numpy())
     examples = old.distances.examples
     if examples and together.probes is None:
         together = attrs.evolve(together, probes=draw_probes(fit.open_population(), KEPT))
     apart = distances(together, old.kind, examples=max(examples, 1), reference=count)
     return old, placed(old.places, apart.matrix[count:, :count])
+
+
+def places_of(fit: Fit, old: MapCoordinates, thetas: AnyFloats, like: int) -> Floats:
+    """Where any thetas lie along the coordinates of a map, ``[M, components]``; see
+    :func:`~dynamo.analysis.geometry.spectrum.placed`. It takes as long as the coordinates themselves.
+
+    A bare θ has no state maps, which the default distance reads states through: it gets those of a base model.
+
+    Args:
+        fit: the map.
+        old: its coordinates.
+        thetas: ``[M, d]``.
+        like: the number of that base model. At its θ, the place is its own.
+    """
+    if old.distances is None:
+        return _along_components(fit, old, thetas)
+    emulator, count = deepcopy(fit.emulator), len(fit.names)
+    plan = emulator.blueprint
+    further = [attrs.evolve(plan.subjects[like], name=f"θ {number}") for number in range(len(thetas))]
+    emulator.blueprint = attrs.evolve(plan, subjects=(*plan.subjects, *further))
+    for theta in torch.as_tensor(np.asarray(thetas), dtype=emulator.thetas[0].dtype):
+        emulator.readings.append(emulator.readings[like])
+        emulator.state_maps.append(emulator.state_maps[like])
+        emulator.thetas.append(torch.nn.Parameter(theta.to(emulator.thetas[0].device)))
+    together = attrs.evolve(fit, emulator=emulator, metadata=[*fit.metadata, *({} for _ in further)])
+    apart = distances(together, old.kind, examples=max(old.distances.examples, 1), reference=count)
+    return placed(old.places, apart.matrix[count:, :count])
+
+
+def _along_components(fit: Fit, old: MapCoordinates, thetas: AnyFloats) -> Floats:
+    """Thetas along the principal components of those of a map."""
+    places: Floats = (thetas - fit.theta.double().mean(0).numpy()) @ old.places.components.T
+    return places
 
 
 def _distances(fit: Fit, distance: str | None) -> tuple[Distances, str]:

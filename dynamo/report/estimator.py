@@ -210,4 +210,6 @@ def _unpacked(files: Mapping[str, bytes]) -> Fit:
     with TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / Path(name).name).write_bytes(content)
-        return attrs.evolve(Fit.load(folder), folder=None)
+        fit = Fit.load(folder)
+        fit.emulator.state_dict()  # read all of it now: the folder goes
+        return attrs.evolve(fit, folder=None)

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
 import attrs
@@ -19,27 +18,10 @@ from dynamo.report.charts import chart
 from dynamo.report.content import Content
 from dynamo.report.markup import Markup, element, together
 from dynamo.report.page_data import page_data
-from dynamo.report.panel import button, caution, network_panel
+from dynamo.report.panel import caution, map_panel, network_panel
+from dynamo.report.programs import PAGE, PAGE_STYLE, own
 from dynamo.report.section import Section
 from dynamo.version import __version__
-
-#: The programs of the page, in the order in which they build on one another.
-SCRIPTS = (
-    "data.js",
-    "colours.js",
-    "camera.js",
-    "map.js",
-    "lasso.js",
-    "network.js",
-    "place.js",
-    "words.js",
-    "paint.js",
-    "answer.js",
-    "play.js",
-    "space.js",
-    "table.js",
-    "main.js",
-)
 
 #: Rows of an analysis' table that the page shows.
 ROWS = 12
@@ -77,13 +59,13 @@ def html(content: Content, behind: Behind | None = None) -> str:
 def written_page(content: Content, behind: Behind | None = None) -> tuple[str, str]:
     """The page, and its policy, which a server says in a header too."""
     spaces = [section.space for section in content.sections if section.space is not None]
-    script, style = _own(*SCRIPTS), _own("style.css")
+    script, style = own(*PAGE), own(*PAGE_STYLE)
     table, footer = (
         page_data(content, spaces),
         f"Made by dynamo {__version__}. This page is one file and asks for nothing.",
     )
     if behind is not None:
-        script = Markup("\n".join(behind.scripts.get(name, _own(name)) for name in SCRIPTS))
+        script = Markup("\n".join(behind.scripts.get(name, own(name)) for name in PAGE))
         style, footer = Markup(f"{style}\n{behind.style}"), behind.footer
         table = {**table, "network": behind.network}
     policy = _policy(script, style, asks=behind is not None)
@@ -108,12 +90,6 @@ def written_page(content: Content, behind: Behind | None = None) -> tuple[str, s
         element("script", script, type="module"),
     )
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n", policy
-
-
-def _own(*names: str) -> Markup:
-    """Files of the page itself, one after the other."""
-    folder = files("dynamo.report").joinpath("page")
-    return Markup("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
 
 
 def _policy(script: str, style: str, *, asks: bool) -> str:
@@ -224,59 +200,6 @@ def written(value: object) -> str:
 
 
 def _map(content: Content, behind: Behind | None) -> Markup:
-    sides = element(
-        "div",
-        button("2-D", "flat", "the first two coordinates", aria_pressed="true"),
-        button("3-D", "turnable", "the first three, to be turned", aria_pressed="false"),
-        class_="group",
-        id="sides",
-        role="group",
-        aria_label="dimensions",
-    )
-    walk = button("Walk", "walk", "drag over the map; the network answers along the way", aria_pressed="false")
-    tools = element(
-        "div",
-        button("Look", "look", "click on a network or anywhere between; drag to move or turn", aria_pressed="true"),
-        button("Lasso", "lasso", "draw around networks to get their names and a table", aria_pressed="false"),
-        walk if behind is not None else "",
-        class_="group",
-        id="tools",
-        role="group",
-        aria_label="what the pointer does",
-    )
-    zoom = element(
-        "div",
-        button("−", "farther", "zoom out", aria_label="zoom out"),
-        button("+", "nearer", "zoom in (also Ctrl and the wheel)", aria_label="zoom in"),
-        button("Reset", "whole", "show the whole map"),
-        class_="group",
-    )
-    colour = element("label", "Colour ", element("select", element("option", "none", value=""), id="colour"))
-    same, none = element("option", "as colour", value="same"), element("option", "none", value="")
-    shape = element("label", "Shape ", element("select", same, none, id="shape"))
-    canvas = element(
-        "canvas",
-        id="map",
-        tabindex="0",
-        role="application",
-        data_tool="look",
-        aria_label="Map of the networks. Arrow keys go from network to network, Enter goes there, the space bar adds "
-        "it to the selection, Escape clears.",
-        aria_describedby="tip",
-    )
-    selection = element(
-        "div",
-        element("p", element("b", id="selection-count"), " "),
-        element("ul", id="selection-names"),
-        element(
-            "p",
-            button("Save as CSV", "download", "names, metadata, fidelity, coordinates and thetas"),
-            " ",
-            button("Clear", "unselect", "select none"),
-        ),
-        id="selection",
-        hidden=True,
-    )
     still = str(content.run / "map.png")
     noscript = element("noscript", element("p", f"The map needs JavaScript. {still} is a picture of it."))
     return element(
@@ -285,14 +208,7 @@ def _map(content: Content, behind: Behind | None) -> Markup:
         _reading(content.map),
         element(
             "div",
-            element(
-                "div",
-                element("div", sides, tools, zoom, colour, shape, class_="controls"),
-                element("div", canvas, element("div", id="tip", role="status", hidden=True), class_="stage"),
-                noscript,
-                element("ul", id="legend", class_="legend"),
-                selection,
-            ),
+            element("div", *map_panel(walk=behind is not None), noscript),
             network_panel(content.network) if behind is None else behind.panel,
             class_="explorer",
         ),

@@ -1,4 +1,4 @@
-"""The panel beside the map: an input is typed, drawn or pasted, and the network answers."""
+"""The map with its controls; and the panel beside it: an input is typed, drawn or pasted, and the network answers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +22,73 @@ BETWEEN = (
     "Coordinates are those of distances. A place between the models gets the mean θ of the nearest: "
     "that network is made up by the map, and no trained one stands behind it."
 )
+
+
+def map_panel(*, walk: bool) -> list[Markup]:
+    """The map with its controls, its legend, and what is chosen on it. They say nothing of any run.
+
+    Args:
+        walk: whether the pointer can also be dragged along to ask the network on the way.
+    """
+    sides = element(
+        "div",
+        button("2-D", "flat", "the first two coordinates", aria_pressed="true"),
+        button("3-D", "turnable", "the first three, to be turned", aria_pressed="false"),
+        class_="group",
+        id="sides",
+        role="group",
+        aria_label="dimensions",
+    )
+    walking = button("Walk", "walk", "drag over the map; the network answers along the way", aria_pressed="false")
+    tools = element(
+        "div",
+        button("Look", "look", "click on a network or anywhere between; drag to move or turn", aria_pressed="true"),
+        button("Lasso", "lasso", "draw around networks to get their names and a table", aria_pressed="false"),
+        walking if walk else "",
+        class_="group",
+        id="tools",
+        role="group",
+        aria_label="what the pointer does",
+    )
+    zoom = element(
+        "div",
+        button("−", "farther", "zoom out", aria_label="zoom out"),
+        button("+", "nearer", "zoom in (also Ctrl and the wheel)", aria_label="zoom in"),
+        button("Reset", "whole", "show the whole map"),
+        class_="group",
+    )
+    colour = element("label", "Colour ", element("select", element("option", "none", value=""), id="colour"))
+    same, none = element("option", "as colour", value="same"), element("option", "none", value="")
+    shape = element("label", "Shape ", element("select", same, none, id="shape"))
+    canvas = element(
+        "canvas",
+        id="map",
+        tabindex="0",
+        role="application",
+        data_tool="look",
+        aria_label="Map of the networks. Arrow keys go from network to network, Enter goes there, the space bar adds "
+        "it to the selection, Escape clears.",
+        aria_describedby="tip",
+    )
+    selection = element(
+        "div",
+        element("p", element("b", id="selection-count"), " "),
+        element("ul", id="selection-names"),
+        element(
+            "p",
+            button("Save as CSV", "download", "names, metadata, fidelity, coordinates and thetas"),
+            " ",
+            button("Clear", "unselect", "select none"),
+        ),
+        id="selection",
+        hidden=True,
+    )
+    return [
+        element("div", sides, tools, zoom, colour, shape, class_="controls"),
+        element("div", canvas, element("div", id="tip", role="status", hidden=True), class_="stage"),
+        element("ul", id="legend", class_="legend"),
+        selection,
+    ]
 
 
 def network_panel(network: Network | str) -> Markup:

@@ -14,7 +14,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from dynamo.contracts.errors import DynamoError, did_you_mean, printable
-from dynamo.serve.asked import read_json, read_text
+from dynamo.fit.exports import check_onnx
+from dynamo.serve.asked import read_count, read_json, read_text
 from dynamo.serve.explorer import Explorer, file_name
 from dynamo.serve.guard import Guard
 from dynamo.serve.jobs import Jobs
@@ -24,6 +25,9 @@ Answer = TypeVar("Answer")
 
 #: Requests that may wait for their turn; more are told to come again.
 QUEUE = 512
+
+#: The most labels that are learned from here.
+LABELS = 10_000
 
 
 @attrs.frozen(eq=False)
@@ -107,11 +111,13 @@ class App:
         return JSONResponse({"lines": await self._in_turn(lambda: self.explorer.lines(name))})
 
     async def all_jobs(self, request: Request) -> Response:
-        """GET /api/jobs: the jobs, without their results."""
-        return JSONResponse({"jobs": [{**job.answer(), "result": None} for job in self.jobs.all()]})
+        """GET /api/jobs: the jobs, without what came out."""
+        return JSONResponse({"jobs": [{**job.answer(), "parts": [], "result": None} for job in self.jobs.all()]})
 
     async def start(self, request: Request) -> Response:
-        """POST /api/jobs: begin ``fixed-points`` at a θ, or ``embed`` with a ``folder`` under the uploads."""
+        """POST /api/jobs: begin ``fixed-points``, ``few-labels`` (with ``labels``) or ``onnx`` at a θ, or ``embed``
+        with a ``folder`` under the uploads.
+        """
         table = read_json(await request.body())
         job = await self._in_turn(lambda: self.jobs.start(self._work(table)))
         return JSONResponse(job.answer(), status_code=202)
@@ -135,11 +141,17 @@ class App:
             raise DynamoError(f"there is no job of the kind {kind!r}: {did_you_mean(kind, KINDS)}")
         if kind == "embed":
             return Work(kind, run, population=self._upload(str(read_text(table, "folder"))))
+        if kind == "onnx":
+            check_onnx()
+        labels = read_count(table, "labels", LABELS) if kind == "few-labels" else 0
+        if labels and self.explorer.population is None:
+            raise DynamoError("learning needs the base models' data, which are not at hand")
         held = read_text(table, "held", needed=False) or "zeros"
         if held not in ("zeros", "mean"):
             raise DynamoError("'held' must be zeros or mean: the constant input")
         theta, head = self.explorer.at(table)
-        return Work(kind, run, tuple(self.explorer.theta_of(theta).tolist()), head, held)
+        own = self.explorer.population.path if labels and self.explorer.population else None
+        return Work(kind, run, tuple(self.explorer.theta_of(theta).tolist()), head, held, own, labels)
 
     def _upload(self, name: str) -> Path:
         """A folder under that of the uploads, also where it is a link.

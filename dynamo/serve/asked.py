@@ -47,6 +47,18 @@ def read_text(table: Mapping[str, Any], key: str, *, needed: bool = True) -> str
     return value
 
 
+def read_count(table: Mapping[str, Any], key: str, most: int) -> int:
+    """A whole number from 1 on.
+
+    Raises:
+        DynamoError: it is missing, something else, or above ``most``.
+    """
+    value = table.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise DynamoError(f"{key!r} must be a whole number from 1 to {most}")
+    return value
+
+
 def read_names(table: Mapping[str, Any], key: str, most: int) -> list[str]:
     """A list of texts, which may be missing.
 

@@ -33,7 +33,8 @@ class Job:
         state: how far it is.
         done, total: steps; total is 0 where it is not known.
         note: what there is to say: what is being done, or why it failed.
-        result: what came out, plain values for JSON.
+        parts: what there was to show before the end, plain values for JSON.
+        result: what came out, the same.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Job:
     done: int = 0
     total: int = 0
     note: str = ""
+    parts: list[Mapping[str, Any]] = attrs.field(factory=list)
     result: Mapping[str, Any] | None = None
     process: Any = attrs.field(default=None, repr=False)
 
@@ -52,7 +54,7 @@ class Job:
         return {
             "job": self.key,
             "kind": self.work.kind,
-            **{name: getattr(self, name) for name in ("state", "done", "total", "note", "result")},
+            **{name: getattr(self, name) for name in ("state", "done", "total", "note", "parts", "result")},
         }
 
 
@@ -160,6 +162,8 @@ class Jobs:
                     return
                 if kind == "progress":
                     job.done, job.total, job.note = rest
+                elif kind == "part":
+                    job.parts.append(rest[0])
                 elif kind == "done":
                     job.state, job.result, job.note, ended = "done", rest[0], "", True
                 else:

@@ -1,6 +1,5 @@
 """The page of the explorer: that of the report, with a panel whose network runs in Python."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ from dynamo.report.html import Behind, written_page
 from dynamo.report.markup import Markup, element
 from dynamo.report.network import asked_of
 from dynamo.report.panel import BETWEEN, asking, button, caution
+from dynamo.report.programs import own
 from dynamo.serve.explorer import Explorer
 from dynamo.system.progress import Stages, silent_stages
 from dynamo.version import __version__
 
 #: The programs, in the order in which they build on one another.
-SCRIPTS = ("talk.js", "between.js", "points.js", "jobs.js", "explore.js")
+SCRIPTS = ("talk.js", "between.js", "points.js", "jobs.js", "learn.js", "explore.js")
 
 
 def served_page(
@@ -45,8 +45,8 @@ def served_page(
     behind = Behind(
         panel=_panel(explorer, asked, uploads),
         network=asked,
-        scripts={"play.js": "\n".join(map(_own, SCRIPTS))},
-        style=_own("explore.css"),
+        scripts={"play.js": own(*SCRIPTS, package="dynamo.serve")},
+        style=own("explore.css", package="dynamo.serve"),
         footer=f"Served by dynamo {__version__} from this machine. This page asks nobody else for anything.",
     )
     return written_page(content, behind)
@@ -59,10 +59,6 @@ def _words(explorer: Explorer) -> tuple[str, ...]:
         return tuple(models.dataset(models[0]).tokens) if models is not None else ()
     except DynamoError:
         return ()
-
-
-def _own(name: str) -> str:
-    return files("dynamo.serve").joinpath("page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _panel(explorer: Explorer, asked: dict[str, Any], uploads: bool) -> Markup:
@@ -81,6 +77,7 @@ def _panel(explorer: Explorer, asked: dict[str, Any], uploads: bool) -> Markup:
         *_between(),
         *_points(),
         *(_fixed_points() if recurrent else []),
+        *(_few_labels() if explorer.population is not None else []),
         *(_embed() if uploads else []),
         id="network",
     )
@@ -123,6 +120,7 @@ def _points() -> list[Markup]:
             class_="row",
         ),
         element("p", id="points-told", class_="told", role="alert"),
+        element("div", *_job("onnx"), class_="row"),
         element("ul", id="points"),
         element("pre", id="lines", hidden=True, tabindex="0", aria_label="Python"),
     ]
@@ -151,6 +149,23 @@ def _fixed_points() -> list[Markup]:
         ),
         element("p", id="fixed-points-told", class_="told", role="status"),
         element("figure", id="fixed-points-shown", class_="space", hidden=True),
+    ]
+
+
+def _few_labels() -> list[Markup]:
+    return [
+        element("h3", "Learning from a few labels"),
+        element("p", "θ moves by the labels alone; the network around it stays.", class_="reading"),
+        element(
+            "div",
+            element("label", "Labels ", element("input", type="number", id="labels", min="1", value="30")),
+            button("Learn from here", "few-labels-start", "begin at the θ that answers now; the walk is drawn"),
+            *_job("few-labels"),
+            class_="row",
+        ),
+        element("p", id="few-labels-told", class_="told", role="status"),
+        element("div", id="few-labels-scores"),
+        element("ul", id="few-labels-ends", class_="ends"),
     ]
 
 

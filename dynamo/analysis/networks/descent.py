@@ -142,6 +142,7 @@ def descend(
     steps: int = 50,
     rate: float = 0.1,
     project: Callable[[Floats], Floats] | None = None,
+    watch: Callable[[Floats], None] | None = None,
     progress: Progress = silent,
 ) -> Descent:
     """Move several θ by Adam (Kingma and Ba 2015), each on all of its examples at every step. Nothing is random.
@@ -153,6 +154,7 @@ def descend(
         steps: S.
         rate: Adam's learning rate, in the units of θ.
         project: called with the thetas after each step; gives those to go on with.
+        watch: called with the thetas ``[R, d]`` before each step and after the last.
         progress: called with (steps done, steps).
 
     Raises:
@@ -171,6 +173,8 @@ def descend(
         thetas.append(theta.detach().cpu().double().numpy().copy())
         losses.append(learned.numpy())
         checks.append(checked.numpy())
+        if watch is not None:
+            watch(thetas[-1])
         progress(step, steps)
         if step == steps:
             break

@@ -10,7 +10,7 @@ these on two small populations (GRUs on rows of digits and on short texts, 30 to
 kept because fine-tuning can be stopped by the same rule, and because a map of one model has no covariance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
@@ -148,11 +148,12 @@ def few_labels(
     *,
     draws: int = 10,
     balanced: bool = False,
-    start: str = "all",
+    start: str | Sequence[float] = "all",
     steps: int = 50,
     folds: int = 5,
     head: str | None = None,
     seed: int = 0,
+    watch: Callable[[Floats], None] | None = None,
     progress: Progress = silent,
     baseline_progress: Progress = silent,
 ) -> FewLabels:
@@ -164,18 +165,19 @@ def few_labels(
         labels: how many: a count, or below 1 a fraction of all training examples.
         draws: D, at least 2.
         balanced: draw equally many of each class.
-        start: where θ starts: ``zero``, or the mean of some base models as
-            :func:`dynamo.analysis.networks.averages.mixture` takes them (``all``, a name, ``KEY=VALUE``).
+        start: where θ starts: ``zero``, the mean of some base models as
+            :func:`dynamo.analysis.networks.averages.mixture` takes them (``all``, a name, ``KEY=VALUE``), or d numbers.
         steps: S, the most steps of θ-learning and of fine-tuning.
         folds: of the cross-validation.
         head: the head that is trained; needed where there are several.
         seed: of the draws.
+        watch: called with the θ of every draw, ``[D, d]``, at the start and after each step of θ-learning.
         progress: called with (steps, steps) of θ-learning.
         baseline_progress: called with (draws, draws) of the baselines.
 
     Raises:
         DynamoError: more labels than there are, a class with fewer than two labels, fewer than two draws or folds, or
-            a start or head that is not there.
+            a start or head that is not there, or a start that is no θ.
 
     Example:
         >>> result = few_labels(fit, population, 30, draws=2, steps=3, folds=2, balanced=True)
@@ -186,10 +188,10 @@ def few_labels(
         raise DynamoError(f"{draws} draws and {folds} folds: an interval needs 2 draws, cross-validation 2 folds")
     task = task_of(fit, population, head)
     theta = fit.theta.double().numpy()
-    begin = np.zeros(theta.shape[1]) if start == "zero" else mean_theta(fit, start)
+    begin = _start(fit, start, task.head)
     rows = draw_labels(task, label_count(labels, task), draws, balanced=balanced, seed=seed)
     splits = [deal(task, chosen, folds) for chosen in rows]
-    thetas, chosen, validation = _learn(fit, task, begin, rows, splits, steps, RATE * spread_of(theta), progress)
+    thetas, chosen, validation = _learn(fit, task, begin, rows, splits, steps, RATE * spread_of(theta), watch, progress)
     ends = np.vstack([thetas[np.arange(draws), chosen], begin])
     scores = scores_at(fit, ends, task.dataset.test, head=task.head)
     learned = Baseline("θ-learning", scores[:-1], f"{np.min(chosen)} to {np.max(chosen)} steps")
@@ -207,6 +209,12 @@ def few_labels(
     )
 
 
+def _start(fit: Fit, start: str | Sequence[float], head: str) -> Floats:
+    if not isinstance(start, str):
+        return fit.model_at(start, head).theta.detach().cpu().double().numpy()
+    return np.zeros(fit.theta.shape[1]) if start == "zero" else mean_theta(fit, start)
+
+
 def _cells(estimate: Estimate | None) -> list[object]:
     return [None, None, None] if estimate is None else [estimate.mean, estimate.low, estimate.high]
 
@@ -219,6 +227,7 @@ def _learn(
     splits: Sequence[Sequence[tuple[Tensor, Tensor]]],
     steps: int,
     rate: float,
+    watch: Callable[[Floats], None] | None,
     progress: Progress,
 ) -> tuple[Floats, list[int], Floats]:
     """All draws and all their folds side by side: one θ each."""
@@ -226,7 +235,17 @@ def _learn(
     runs = [*((chosen, nothing) for chosen in rows), *(fold for split in splits for fold in split)]
     learn, check = zip(*runs, strict=True)
     loss = ThetaLoss(fit, task.labelled, head=task.head)
-    path = descend(loss, np.tile(begin, (len(runs), 1)), learn, check=check, steps=steps, rate=rate, progress=progress)
+    own = None if watch is None else lambda thetas: watch(thetas[: len(rows)])
+    path = descend(
+        loss,
+        np.tile(begin, (len(runs), 1)),
+        learn,
+        check=check,
+        steps=steps,
+        rate=rate,
+        watch=own,
+        progress=progress,
+    )
     checks = path.checks[len(rows) :].reshape(len(rows), -1, steps + 1)
     points = [
         stopping_point(own, [len(checked) for _, checked in split]) for own, split in zip(checks, splits, strict=True)

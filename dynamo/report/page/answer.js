@@ -57,8 +57,8 @@ function headOf(first, names) {
   return head;
 }
 
-function scrolling(table) {
-  const box = make("div", undefined, { class: "scroll", tabindex: "0", role: "region", "aria-label": "answers" });
+function scrolling(table, told) {
+  const box = make("div", undefined, { class: "scroll", tabindex: "0", role: "region", "aria-label": told });
   box.append(table);
   return box;
 }
@@ -73,13 +73,13 @@ function answerTable(rows, last, shown, names, classes) {
     row.append(...shown.map(k => valueCell(last[at][k], classes && digitsOf(shown))));
     body.append(row);
   });
-  return scrolling(table);
+  return scrolling(table, "answers");
 }
 
 function stepsTable(values, read, shown, names, classes) {
   const box = make("details"), table = make("table", undefined, { id: "steps" }), body = make("tbody");
   box.open = classes;
-  box.append(make("summary", "After each step, here"), scrolling(table));
+  box.append(make("summary", "After each step, here"), scrolling(table, "answers after each step"));
   table.append(headOf("step", names), body);
   values.slice(0, SHOWN_STEPS).forEach((row, at) => {
     const line = make("tr");

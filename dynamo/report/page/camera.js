@@ -1,4 +1,6 @@
 // From places to the screen: flat, or in three dimensions from a side that can be turned.
+const LEAST_ZOOM = 0.1, MOST_ZOOM = 40;
+
 function camera(places) {
   const bounds = [0, 1, 2].map(k => places.reduce(
     ([low, high], place) => [Math.min(low, place[k]), Math.max(high, place[k])], [Infinity, -Infinity]));
@@ -36,7 +38,7 @@ function camera(places) {
   };
 
   seen.zoomBy = factor => {
-    const zoom = Math.min(Math.max(seen.zoom * factor, 0.5), 40);
+    const zoom = Math.min(Math.max(seen.zoom * factor, LEAST_ZOOM), MOST_ZOOM);
     seen.shift = seen.shift.map(value => value * zoom / seen.zoom);
     seen.zoom = zoom;
   };

@@ -24,7 +24,7 @@ function readStyle() {
 
 /** The colours that the style gives to ink, lines and ground. */
 function ink(name) {
-  if (!style.inks.has(name)) style.inks.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  if (!style.inks.has(name)) style.inks.set(name, getComputedStyle(ground).getPropertyValue(`--${name}`).trim());
   return style.inks.get(name);
 }
 

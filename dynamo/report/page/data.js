@@ -1,11 +1,9 @@
-// The report's content, and the few helpers that make elements of it. Text only ever becomes text: nothing here reads
-// markup.
-const data = JSON.parse(document.getElementById("data").textContent);
+// The models, and the few helpers that make elements of them. Text only ever becomes text: nothing here reads markup.
 const models = data.models;
 const count = models.names.length;
 
 function byId(id) {
-  return document.getElementById(id);
+  return root.getElementById(id);
 }
 
 function make(tag, text, attributes = {}) {

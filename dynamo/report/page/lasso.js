@@ -43,9 +43,9 @@ function tableOf(indices) {
   return [head, ...rows].map(row => row.map(cell).join(",") + "\n").join("");
 }
 
-function download(text, name) {
+function download(content, name) {
   const link = make("a", undefined, { download: name });
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  link.href = URL.createObjectURL(new Blob([content]));
   document.body.append(link);
   link.click();
   link.remove();

@@ -29,10 +29,10 @@ function player() {
     answer();
   }
 
-  const points = pointsPanel(spotNow, go), between = betweenPanel(points.all, go), marks = embedPanel(go);
+  const points = pointsPanel(spotNow, go), between = betweenPanel(points.all, go), marks = embedPanel(go), walk = fewLabelsPanel(spotNow, go);
   points.onChange(between.refill);
   fixedPointsPanel(spotNow);
-  listeners.drawn = pen => drawMarks(pen, [...points.all(), ...marks]);
+  listeners.drawn = pen => { drawWalk(pen, walk); drawMarks(pen, [...points.all(), ...marks, ...walk.ends]); };
 
   function told(head) {
     if (spot.shares) return describePlace(spot.shares, spot.theta, head);

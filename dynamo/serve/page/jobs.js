@@ -1,7 +1,8 @@
 // Heavy work: started here, done in a process of its own, followed until it ends, and stopped at any time.
 const POLL = 400;
 
-async function follow(work, { bar, stop, told }) {
+/** Follow a job to its end; `onPart` is given all that there is to show so far. */
+async function follow(work, { bar, stop, told }, onPart = () => {}) {
   let job = await ask("/api/jobs", work), stopped = false;
   const end = async () => { stopped = true; job = await ask(`/api/jobs/${job.job}`, undefined, "DELETE").catch(() => job); };
   stop.addEventListener("click", end);
@@ -11,6 +12,7 @@ async function follow(work, { bar, stop, told }) {
       told.textContent = job.state === "waiting" ? "waiting for another job" : `${job.note}${job.total ? ` ${job.done} of ${job.total}` : ""}`;
       if (job.total) Object.assign(bar, { max: job.total, value: job.done });
       else bar.removeAttribute("value");
+      if (job.parts.length) onPart(job.parts);
       await new Promise(done => setTimeout(done, POLL));
       if (!stopped) job = await ask(`/api/jobs/${job.job}`);
     }
@@ -18,6 +20,7 @@ async function follow(work, { bar, stop, told }) {
     stop.removeEventListener("click", end);
     stop.hidden = bar.hidden = true;
   }
+  if (job.parts.length) onPart(job.parts);
   told.textContent = job.state === "cancelled" ? "cancelled" : job.state === "failed" ? job.note : "";
   return job.result;
 }

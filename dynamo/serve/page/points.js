@@ -16,11 +16,18 @@ function pointsPanel(spotNow, go) {
       });
       const remove = make("button", "Remove", { type: "button", "aria-label": `remove ${point.name}` });
       onPress(remove, told, async () => { await ask(address, undefined, "DELETE"); await refresh(); });
-      row.append(name, " ", file, " ", lines, " ", remove);
+      const onnx = make("button", "ONNX", { type: "button", "aria-label": `export ${point.name} as ONNX` });
+      onPress(onnx, told, () => saveOnnx(point));
+      row.append(name, " ", file, " ", onnx, " ", lines, " ", remove);
       return row;
     }));
     changed();
     redraw();
+  }
+
+  async function saveOnnx({ name, theta, head }) {
+    const found = await follow({ kind: "onnx", theta, head }, { bar: byId("onnx-bar"), stop: byId("onnx-stop"), told });
+    if (found) download(Uint8Array.from(atob(found.file), letter => letter.charCodeAt(0)), `${name.replace(/[^A-Za-z0-9_-]/g, "-").slice(0, 60)}.onnx`);
   }
 
   function pointSpot({ name, theta, head, models: parts, place }) {
