@@ -187,7 +187,7 @@ def _topmost(tree: Floats, count: int) -> Integers:
     scipy's ``fcluster`` does the same, and takes as long as making the tree, for its checks.
     """
     if tree[-count, 2] == tree[1 - count, 2]:
-        return fcluster(tree, count, "maxclust").astype(np.int64) - 1
+        return np.asarray(fcluster(tree, count, "maxclust").astype(np.int64) - 1)
     models, children = len(tree) + 1, tree[:, :2].astype(np.int64)
     lowest = 2 * models - count  # of the merges that are undone; nodes from 0 are models, those from n on merges
 
