@@ -348,8 +348,7 @@ def _tell_if_long(names: Sequence[str], population: Population, recordings: Sequ
         )
         warnings.warn(
             f"{models:,} models have {_pairs(models):,} pairs, which will take some {sum(minutes.values()):.0f} "
-            f"minutes ({each}): half of the examples take half of that, half of the models a quarter; or choose fewer "
-            "methods",
+            f"minutes ({each}): fewer examples take less, half of the models a quarter; or choose fewer methods",
             DynamoWarning,
             stacklevel=3,
         )
