@@ -14,7 +14,7 @@ meta-model reads words; it meets the others at the ends of words.
 Settings were fixed before the first figure was seen; ``reads`` was added after ``fidelity`` had been. From the
 project's folder:
 
-    OMP_NUM_THREADS=1 nice -n 10 python benchmarks/encodings.py --out encodings --seeds 3
+    OMP_NUM_THREADS=1 nice -n 10 python benchmarks/several_encodings.py --out encodings --seeds 3
 """
 
 import argparse
