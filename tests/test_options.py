@@ -200,7 +200,7 @@ def test_did_you_mean(name, known, hint):
     assert did_you_mean(name, known) == hint
 
 
-PLAIN = st.text(st.characters(codec="utf-8", exclude_characters=","), max_size=20).map(str.strip)
+PLAIN = st.text(st.characters(codec="utf-8"), max_size=20).map(str.strip)
 OPTIONS = st.builds(
     Options,
     size=st.integers(1, 10**9),
@@ -229,6 +229,13 @@ def test_options_survive_their_table(options):
 def test_specs_survive_their_text(name, options):
     spec = Spec(name, options)
     assert Spec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize("value", ["C:\\data\\", "\\", "\\,", "a,b", "a\\\\,", ",", ",,\\"])
+def test_backslashes_and_commas_survive(value):
+    for options in ({"a": value}, {"a": value, "b": "x"}, {"a": "x", "b": value}, {"a": value, "b": value}):
+        assert Spec.parse(str(Spec("name", options))).options == options
+    assert Spec.parse(r"arrays:path=C:\data\x.npz,batch=3").options == {"path": r"C:\data\x.npz", "batch": "3"}
 
 
 @given(st.text(), st.dictionaries(st.sampled_from([field.name for field in attrs.fields(Options)]), st.text()))

@@ -126,8 +126,8 @@ class NoOptions:
     """The options of a component that has none."""
 
 
-#: What separates options: a comma without a backslash before it.
-_COMMA = re.compile(r"(?<!\\),")
+#: A comma with the backslashes right before it: two stand for one, and one more makes the comma a part of the value.
+_COMMA = re.compile(r"(\\*),")
 
 
 @attrs.frozen
@@ -154,7 +154,8 @@ class Spec:
 
     @classmethod
     def parse(cls, text: str) -> "Spec":
-        r"""Read ``name`` or ``name:key=value,key=value``; a comma within a value is written ``\,``.
+        r"""Read ``name`` or ``name:key=value,key=value``; a comma within a value is written ``\,``, a backslash
+        right before a comma ``\\``; any other backslash stands for itself.
 
         Raises:
             InvalidValueError: the text has not that form.
@@ -166,14 +167,14 @@ class Spec:
         """
         name, _, rest = text.partition(":")
         options: dict[str, str] = {}
-        for part in filter(None, _COMMA.split(rest)):
+        for part in filter(None, _split(rest)):
             key, equals, value = part.partition("=")
             if not equals or not key.strip():
                 raise InvalidValueError(f"cannot read {part!r} in {text!r}: write NAME:OPTION=VALUE,OPTION=VALUE")
             key = key.strip().replace("-", "_")
             if key in options:
                 raise InvalidValueError(f"{text!r} gives the option {key!r} twice")
-            options[key] = value.strip().replace(r"\,", ",")
+            options[key] = value.strip()
         if not name.strip():
             raise InvalidValueError(f"no component is named in {text!r}: write NAME or NAME:OPTION=VALUE")
         return cls(name.strip(), options)
@@ -201,8 +202,28 @@ class Spec:
     def __str__(self) -> str:
         if not self.options:
             return self.name
-        values = {key: str(value).replace(",", r"\,") for key, value in self.options.items()}
-        return self.name + ":" + ",".join(f"{key}={value}" for key, value in values.items())
+        *before, last = (_COMMA.sub(r"\1\1\,", f"{key}={value}") for key, value in self.options.items())
+        return self.name + ":" + "".join(f"{_doubled(part)}," for part in before) + last
+
+
+def _split(text: str) -> list[str]:
+    """A text at the commas that are no part of a value."""
+    parts, current, done = list[str](), "", 0
+    for found in _COMMA.finditer(text):
+        kept, is_inside = divmod(len(found[1]), 2)
+        current += text[done : found.start()] + "\\" * kept
+        done = found.end()
+        if is_inside:
+            current += ","
+        else:
+            parts.append(current)
+            current = ""
+    return [*parts, current + text[done:]]
+
+
+def _doubled(text: str) -> str:
+    """A text with the backslashes at its end twice, for a comma that follows."""
+    return text + "\\" * (len(text) - len(text.rstrip("\\")))
 
 
 def plain_table(options: Mapping[str, Any]) -> dict[str, Any]:
