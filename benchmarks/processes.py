@@ -25,7 +25,7 @@ from torch.multiprocessing.spawn import spawn
 
 from dynamo import Dataset, Examples, FitOptions, InputSpace, OutputSpace, Population, Trainer
 from dynamo.contracts.protocols import DynamicalModel
-from dynamo.fit.distributed import TorchProcesses
+from dynamo.fit.torch_processes import TorchProcesses
 from dynamo.registry import make
 from dynamo.system.process_group import ProcessGroup, SingleProcess
 from dynamo.testing import example_inputs

@@ -18,13 +18,14 @@ import pytest
 import torch
 
 from command_line import dynamo
-from dynamo import DynamoError, FitOptions, Population, Trainer
+from dynamo import DynamoError, Fit, FitOptions, Population, Trainer, measure_fidelity
 from dynamo.cli import main
 from dynamo.contracts.errors import Interrupted
 from dynamo.contracts.trajectory import Trajectory
-from dynamo.fit import distributed
-from dynamo.fit.distributed import _joined, fit
+from dynamo.fit import torch_processes
+from dynamo.fit.distributed import fit
 from dynamo.fit.ranks import Ranks
+from dynamo.fit.torch_processes import joined
 from dynamo.population.recording import Recording
 from dynamo.system.process_group import ProcessGroup, share_step
 from dynamo.system.storage import load_plain
@@ -432,7 +433,7 @@ def test_a_port_in_use_is_told(monkeypatch):
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
         with (
             pytest.raises(DynamoError, match=r"rank 0 cannot meet the others at localhost:\d+: the port is in use"),
-            _joined(Ranks(2, 1, 0, 0), "env://", "cpu"),
+            joined(Ranks(2, 1, 0, 0), "env://", "cpu"),
         ):
             pass
 
@@ -473,6 +474,56 @@ def test_threads_that_a_library_leaves_behind_do_not_spoil_a_fit_that_is_done():
     population = models()
     population[3].model.__class__ = Restless
     assert fit(population, small(steps=1), Ranks(2)).history
+
+
+class Slow(GRU):
+    """Takes its time."""
+
+    def trajectory(self, inputs):
+        sleep(0.2)
+        return super().trajectory(inputs)
+
+
+def test_each_rank_measures_its_own_models():
+    population = models()
+    trained = Trainer(population, small())
+    trained.run()
+    found = Fit.of(trained)
+    wanted = measure_fidelity(found, population)
+
+    def measured(group):
+        ticks = []
+        tell = lambda done, total, note="": ticks.append((done, total))  # noqa: E731
+        return measure_fidelity(found, population, tell, processes=group), ticks
+
+    (whole, ticks), (own, _) = together(measured, Threads.of(2))
+    assert whole == wanted
+    assert own.models == wanted.models[1::2]
+    assert ticks == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_the_fidelity_of_a_saved_fit_is_measured_by_all_ranks(tmp_path):
+    population, ticks = models(), []
+    tell = lambda done, total, note="": ticks.append((done, total))  # noqa: E731
+    found = fit(population, small(), Ranks(2), out=tmp_path / "run", measured=tell)
+    assert ticks[-1] == (5, 5)
+    again = measure_fidelity(found, population)
+    assert [model.name for model in found.fidelity.models] == found.names
+    for own, wanted in zip(found.fidelity.models, again.models, strict=True):
+        assert attrs.astuple(own)[1:] == pytest.approx(attrs.astuple(wanted)[1:], abs=1e-5)
+
+
+def test_ctrl_c_while_ranks_measure_keeps_the_fit_that_is_saved(tmp_path):
+    data = dataset()
+    population = Population([base_model(f"m{n}", data, seed=n) for n in range(12)])
+    for base in population:
+        base.model.__class__ = Slow
+    tell = lambda done, total, note="": os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+    with pytest.raises(Interrupted, match=r"the fit is saved in .*run: --resume measures and draws it"):
+        fit(population, small(steps=1), Ranks(2), out=tmp_path / "run", measured=tell)
+    saved = Fit.load(tmp_path / "run")
+    assert saved.names == [base.name for base in population]
+    assert saved.fidelity is None
 
 
 @pytest.fixture
@@ -549,20 +600,20 @@ def test_ctrl_c_on_the_command_saves_and_another_number_of_processes_goes_on(tmp
     ],
 )
 def test_only_what_is_lost_contact_is_called_so(error, message, monkeypatch):
-    monkeypatch.setattr(distributed, "PATIENCE", {"lost": 0.0, "failed": 0.0})
-    with pytest.raises(DynamoError, match=message), distributed._memory(1), distributed._contact(1):
+    monkeypatch.setattr(torch_processes, "PATIENCE", {"lost": 0.0, "failed": 0.0})
+    with pytest.raises(DynamoError, match=message), torch_processes.memory(1), torch_processes.contact(1):
         raise error
 
 
 def test_a_fault_of_the_program_keeps_its_own_message():
-    with pytest.raises(RuntimeError, match="shapes differ"), distributed._memory(1), distributed._contact(1):
+    with pytest.raises(RuntimeError, match="shapes differ"), torch_processes.memory(1), torch_processes.contact(1):
         raise RuntimeError("shapes differ")
 
 
 def test_processes_on_the_cpu_touch_no_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: pytest.fail("a GPU was chosen"))
-    with _joined(Ranks(1, 1, 0, 3), f"file://{tmp_path}/meeting", "cpu") as group:
+    with joined(Ranks(1, 1, 0, 3), f"file://{tmp_path}/meeting", "cpu") as group:
         assert group.size == 1
 
 

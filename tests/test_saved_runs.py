@@ -7,7 +7,6 @@ from command_line import dynamo
 from dynamo import DynamoError, Fit, FitOptions, Population, Ranks, fit_population, measure_fidelity
 from dynamo.contracts.errors import Interrupted
 from dynamo.fit.fidelity import Fidelity, ModelFidelity, is_measured, read_fidelity, write_fidelity
-from dynamo.report import fit_population as module
 from dynamo.report import terminal
 from problems import base_model, fitted, population
 
@@ -65,7 +64,7 @@ def test_a_run_that_was_stopped_while_it_was_measured_is_finished_by_resume(tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "measure_fidelity", interrupted)
+        patch.setattr("dynamo.fit.job.measure_fidelity", interrupted)
         with pytest.raises(Interrupted, match=r"the fit is saved in .*: --resume measures and draws it"):
             fit_population(models, OPTIONS, run)
     saved = Fit.load(run).theta

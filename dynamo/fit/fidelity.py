@@ -24,6 +24,7 @@ from dynamo.population.recording import trajectories, trajectories_of
 from dynamo.population.scores import Score, Unexplained, task_score, unexplained_share
 from dynamo.system.bars import progress_of
 from dynamo.system.devices import device_of, placed
+from dynamo.system.process_group import ProcessGroup, SingleProcess
 from dynamo.system.progress import Progress, Setting, silent
 from dynamo.system.storage import write_csv
 from dynamo.system.tables import Table
@@ -114,7 +115,11 @@ FIDELITY_COLUMNS = tuple(field.name for field in attrs.fields(ModelFidelity))
 
 
 def measure_fidelity(
-    fit: Fit, population: Population, progress: Progress | Setting = silent, device: torch.device | None = None
+    fit: Fit,
+    population: Population,
+    progress: Progress | Setting = silent,
+    device: torch.device | None = None,
+    processes: ProcessGroup | None = None,
 ) -> Fidelity:
     """Measure every base model's imitation on the test examples of its own data set, a batch at a time.
 
@@ -124,13 +129,21 @@ def measure_fidelity(
         progress: True, "notebook" or False, see :meth:`dynamo.Trainer.run`; or a function that is called with (model,
             models) after each.
         device: where to run base models and meta-model; where the emulator is, if it is None.
+        processes: those that share the work, each measuring its own base models; this one alone where it is None.
+
+    Returns:
+        That of all base models; at processes other than the first, that of their own.
     """
-    models, device = [], device or device_of(fit.emulator)
+    device, processes = device or device_of(fit.emulator), processes or SingleProcess()
+    found: dict[int, ModelFidelity] = {}
     with progress_of(progress, "measuring fidelity") as tick:
         for number, base in enumerate(population):
-            models.append(_measure(fit, number, base, population.dataset(base).test, device))
-            tick(number + 1, len(population))
-    return Fidelity(tuple(models))
+            if processes.owns(number):
+                found[number] = _measure(fit, number, base, population.dataset(base).test, device)
+                tick(min(len(found) * processes.size, len(population)), len(population))
+        for part in processes.gather(found):
+            found |= part
+    return Fidelity(tuple(found[number] for number in sorted(found)))
 
 
 @torch.no_grad()

@@ -4,12 +4,12 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-from dynamo.contracts.errors import DynamoError, Interrupted
+from dynamo.contracts.errors import DynamoError
 from dynamo.fit import distributed
 from dynamo.fit.distance_kinds import kind_named
 from dynamo.fit.distances import DEFAULT
-from dynamo.fit.fidelity import measure_fidelity, write_fidelity
 from dynamo.fit.fit import Fit
+from dynamo.fit.job import measure, stopped
 from dynamo.fit.ranks import Ranks
 from dynamo.fit.run_folder import RUN
 from dynamo.population.population import Population
@@ -17,6 +17,7 @@ from dynamo.report.run import EMBEDDING, check_key, write_map
 from dynamo.system.bars import stages_of
 from dynamo.system.devices import find_device
 from dynamo.system.locks import locked
+from dynamo.system.process_group import SingleProcess
 from dynamo.system.progress import Setting, Stages
 from dynamo.system.storage import check_writable
 from dynamo.training.checkpoint import CHECKPOINT, remove_checkpoint
@@ -89,12 +90,13 @@ def _fit_population(
     recorded, fitted = progress("recording base models", len(population)), progress("fitting", None)
     if out is None:
         return distributed.fit(population, options, ranks, recorded=recorded, progress=fitted)
-    run = Path(out)
+    run, measured = Path(out), progress("measuring fidelity", len(population))
     checkpoint, recording = run / CHECKPOINT, run / RECORDING
+    told = (checkpoint, resume, recording, recorded, fitted, run, measured)
     if ranks.rank:  # started by a launcher: rank 0 alone writes
         if resume and (run / RUN).exists():
             return Fit.load(run)  # nothing is left to do but what rank 0 does alone
-        return distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted, run)
+        return distributed.fit(population, options, ranks, *told)
     with ExitStack() as stack:
         stack.enter_context(locked(run))
         _check_folder(run, resume)
@@ -104,15 +106,13 @@ def _fit_population(
         if (run / RUN).exists():
             fit = Fit.load(run)  # it was stopped when it measured or drew
             fit.check_population(population)
+            measure(fit, population, run, find_device(ranks.device(options)), measured, SingleProcess())
         else:
-            fit = distributed.fit(population, options, ranks, checkpoint, resume, recording, recorded, fitted, run)
-        device = find_device(ranks.device(options))
+            fit = distributed.fit(population, options, ranks, *told)
         try:
-            measured = measure_fidelity(fit, population, progress("measuring fidelity", len(population)), device)
-            write_fidelity(measured, run)
             write_map(fit, run, colour_by, distance)
         except KeyboardInterrupt:
-            raise Interrupted(f"stopped; the fit is saved in {run}: --resume measures and draws it") from None
+            raise stopped(run) from None
         remove_checkpoint(checkpoint)
     return fit
 
