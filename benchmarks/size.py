@@ -73,8 +73,7 @@ def clocked_fit(arguments: Sequence[str]) -> Figures:
     import torch
 
     from dynamo import cli
-    from dynamo.fit import fidelity
-    from dynamo.fit.fit import Fit
+    from dynamo.fit import fidelity, run_folder
     from dynamo.population.population import Population
     from dynamo.report import run as report
     from dynamo.report import terminal
@@ -91,7 +90,7 @@ def clocked_fit(arguments: Sequence[str]) -> Figures:
         ("checkpoints", Trainer, "save"),
         ("fidelity", fidelity, "measure_fidelity"),
         ("map", report, "write_map"),
-        ("save", Fit, "save"),
+        ("save", run_folder, "save_fit"),
         ("summary", terminal, "summary"),
     ]
     for name, owner, attribute in places:

@@ -69,6 +69,7 @@ def measure(
         Interrupted: Ctrl-C.
     """
     try:
+        measured(0, len(population))
         found = measure_fidelity(fit, population, measured, device, processes)
         if processes.rank == 0:
             write_fidelity(found, run)

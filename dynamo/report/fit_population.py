@@ -18,7 +18,7 @@ from dynamo.system.bars import stages_of
 from dynamo.system.devices import find_device
 from dynamo.system.locks import locked
 from dynamo.system.process_group import SingleProcess
-from dynamo.system.progress import Setting, Stages
+from dynamo.system.progress import Setting, Stages, later
 from dynamo.system.storage import check_writable
 from dynamo.training.checkpoint import CHECKPOINT, remove_checkpoint
 from dynamo.training.options import FitOptions
@@ -90,7 +90,7 @@ def _fit_population(
     recorded, fitted = progress("recording base models", len(population)), progress("fitting", None)
     if out is None:
         return distributed.fit(population, options, ranks, recorded=recorded, progress=fitted)
-    run, measured = Path(out), progress("measuring fidelity", len(population))
+    run, measured = Path(out), later(progress, "measuring fidelity", len(population))
     checkpoint, recording = run / CHECKPOINT, run / RECORDING
     told = (checkpoint, resume, recording, recorded, fitted, run, measured)
     if ranks.rank:  # started by a launcher: rank 0 alone writes

@@ -43,3 +43,15 @@ def part(progress: Progress, before: int, whole: int) -> Progress:
         progress(before + done, whole, note)
 
     return tell
+
+
+def later(stages: Stages, description: str, total: int | None) -> Progress:
+    """A :class:`Progress` for a stage that begins when something of it is told first."""
+    begun: list[Progress] = []
+
+    def tell(done: int, of: int, note: str | float = "", /) -> None:
+        if not begun:
+            begun.append(stages(description, total))
+        begun[0](done, of, note)
+
+    return tell

@@ -102,6 +102,41 @@ class Batch:
         return values.index_select(-1, send(back, values.device))
 
 
+@attrs.frozen(eq=False)
+class Passed:
+    """What the meta-model gives for the inputs of a batch.
+
+    Attributes:
+        batch: the batch.
+        features: what the heads read, ``[B, ...]``.
+        states: the meta-model's, at each of its sites, ``[B, T, *S]``.
+    """
+
+    batch: Batch
+    features: Tensor
+    states: tuple[Tensor, ...]
+
+    __repr__ = brief
+
+    def rows(self, rows: Sequence[Tensor]) -> "Passed":
+        """The same of some examples of each model; ``rows`` are theirs, in the order in which models were drawn."""
+        groups, places, start = [], [], 0
+        drawn = iter(self.batch.order)
+        for group in self.batch.groups:
+            own, first = [], start
+            for size in group.sizes:
+                own.append(rows[next(drawn)] + start)
+                start += size
+            chosen = torch.cat(own)
+            targets = group.targets[send(chosen - first, group.targets.mask.device)]
+            groups.append(Group(group.numbers, [len(some) for some in own], targets))
+            places.append(chosen)
+        every = torch.cat(places)
+        there = send(every, self.features.device)
+        batch = Batch(self.batch.inputs[send(every, self.batch.inputs.mask.device)], groups, self.batch.order)
+        return Passed(batch, self.features[there], tuple(state[there] for state in self.states))
+
+
 def _sent(targets: Trajectory, device: torch.device, precision: torch.dtype) -> Trajectory:
     """Targets on a device in a precision: narrowed before they go there, or widened when they are there."""
 

@@ -25,7 +25,7 @@ from dynamo.system.devices import fast_products, find_device
 from dynamo.system.interrupts import interrupts
 from dynamo.system.process_group import ProcessGroup, SingleProcess, share_step
 from dynamo.system.progress import Progress, Setting, silent
-from dynamo.training.batch import Batch, Group
+from dynamo.training.batch import Batch, Group, Passed
 from dynamo.training.checkpoint import check_belongs, load_optimizer, read_checkpoint, write_checkpoint
 from dynamo.training.convergence import EVERY, converged_at, has_converged, last_step, latest_start
 from dynamo.training.emulator import Emulator
@@ -226,6 +226,10 @@ class Trainer:
         """The hidden and the output loss (equations 2 and 1) of each chosen model on its rows, ``[K]`` each, from one
         pass of the meta-model. Models of one kind stand together in the batch and are compared together.
         """
+        return self.losses_of(self.passed(chosen, rows))
+
+    def passed(self, chosen: Sequence[int], rows: Sequence[Tensor]) -> Passed:
+        """What the meta-model gives for the inputs of each chosen model's rows, in one pass."""
         emulator, device = self.emulator, self._device
         batch = Batch.read(chosen, rows, self.plan.kinds, self.recordings).to(device, emulator.thetas[0].dtype)
         inputs, theta = batch.inputs, batch.spread(list(emulator.thetas))
@@ -234,7 +238,12 @@ class Trainer:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             states = emulator.meta_model.states(inputs, theta)
             features = emulator.meta_model.features(states)
-        parts = zip(*(batch.split(tensor.to(theta.dtype)) for tensor in (features, *states)), strict=True)
+        return Passed(batch, features.to(theta.dtype), tuple(state.to(theta.dtype) for state in states))
+
+    def losses_of(self, passed: Passed) -> tuple[Tensor, Tensor]:
+        """The hidden and the output loss of each model of a batch, ``[K]`` each, from what the meta-model gives."""
+        batch = passed.batch
+        parts = zip(*(batch.split(tensor) for tensor in (passed.features, *passed.states)), strict=True)
         losses = [
             self._losses_of(group, own_features, own_states)
             for group, (own_features, *own_states) in zip(batch.groups, parts, strict=True)

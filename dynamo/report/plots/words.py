@@ -27,13 +27,12 @@ def plot_words(result: WordMap, label: str | None, values: Sequence[object] | No
     drawn = left.pcolormesh(*plane.sides, result.scores.T, cmap="gray", shading="nearest", vmin=low)
     figure.colorbar(drawn, ax=left, label="word score (equation 8)", extend="min", shrink=0.8)
     draw_models(left, plane.model_coordinates, label, values)
-    left.legend(
+    figure.legend(
+        *left.get_legend_handles_labels(),
         title=legend_title(label, values),
         frameon=False,
-        fontsize=8,
         ncols=4,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.14),
+        loc="outside lower left",
     )
     left.set_xlabel(as_text(plane.frame.names[0], LINE))
     left.set_ylabel(as_text(plane.frame.names[1], LINE))
