@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
+from scipy.stats import binomtest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, silhouette_samples
 
 import problems
 from dynamo import DynamoError
+from dynamo.analysis.geometry import cuts
 from dynamo.analysis.geometry.agreement import (
     MEASURES,
     _measure,
@@ -108,6 +110,25 @@ def test_the_best_cut_is_that_of_all_cuts():
         assert shares[axis] == pytest.approx(1 - min(within.values()) / (11 * ordered.var()))
     evenly = np.linspace(-1, 1, 4000)[:, None]
     assert _best_cuts(evenly)[0][0] == pytest.approx(3 / 4, abs=1e-6)
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.9, 1.1, 1.3, 1.6, 3.0])
+def test_of_many_models_draws_end_when_it_is_clear_whether_a_cut_counts(apart, monkeypatch):
+    rng = np.random.default_rng(int(10 * apart))
+    points = rng.standard_normal((120, 2)) + apart * np.where(np.arange(120) % 2, 1, -1)[:, None] * [1, 0]
+    soon = find_cuts(points)
+    monkeypatch.setattr(cuts, "MANY", 1000)
+    full = find_cuts(points)
+    assert [cut.counts for cut in soon.cuts] == [cut.counts for cut in full.cuts]
+    assert {cut.draws for cut in full.cuts} == {999}
+    assert soon.cuts[0].draws < 999 or 0.02 < full.p_value < 0.1
+    assert soon.p_value == pytest.approx(full.p_value, abs=4 * np.sqrt(0.05 / soon.cuts[0].draws))
+
+
+def test_the_interval_of_clopper_and_pearson_decides():
+    for reached, drawn, level in ((0, 200, 0.05), (30, 100, 0.05), (4, 100, 0.05), (0, 40, 0.05), (100, 100, 0.05)):
+        interval = binomtest(reached, drawn).proportion_ci(1 - cuts.DOUBT, "exact")
+        assert cuts._is_decided(reached, drawn, level) == (interval.low > level or interval.high <= level)
 
 
 def test_fewer_than_six_models_cannot_be_cut():

@@ -117,6 +117,21 @@ def test_the_fit_and_the_random_numbers_are_left_as_they_were(problem):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("plain", [("ROOM", 0), ("_alike", lambda batch, models: 1)])
+def test_what_is_run_once_gives_what_running_it_each_time_does(plain, problem, monkeypatch):
+    fit, models, fidelity = problem
+    other = problems.dataset(classes=8, examples=90, steps=4)
+    wide = [problems.base_model(f"wide{n}", other, hidden=5 + n, seed=n) for n in range(2)]
+    same = [at(fit, [0.1 * n, 0.2, 0.3], data_of(models), f"new{n}") for n in range(3)]
+    for new in (Population(same), Population([wide[0], same[0], wide[1], same[1]])):
+        wanted = embed(fit, new, fidelity, EmbedOptions(steps=4, map_steps=4))
+        with monkeypatch.context() as patch:
+            patch.setattr("dynamo.fit.embedding." + plain[0], plain[1])
+            found = embed(fit, new, fidelity, EmbedOptions(steps=4, map_steps=4))
+        torch.testing.assert_close(found.theta, wanted.theta, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.figures, wanted.figures, rtol=1e-4, atol=1e-5)
+
+
 def test_alone_or_together_makes_no_difference(problem):
     fit, models, fidelity = problem
     thetas = torch.randn(3, 3, generator=torch.Generator().manual_seed(9))

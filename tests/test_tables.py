@@ -28,7 +28,7 @@ def test_clusters_are_numbered_from_one_and_models_in_none_are_named():
 
 def test_evidence_tells_the_cuts():
     places = np.array([-2.0, -1.5, -1.0, 1.0, 1.2, 1.1, 1.2])
-    cut = Cut(np.arange(7), (places > 0).astype(int), places, 0.9, 0.7, 0.01, 0.05)
+    cut = Cut(np.arange(7), (places > 0).astype(int), places, 0.9, 0.7, 0.01, 0.05, 99)
     evidence = Evidence((cut,), 99)
     assert evidence.table()[1] == [[7, "3 + 4", 0.9, 0.7, 0.01, 0.05, True]]
     assert (evidence.count, evidence.p_value) == (2, 0.01)

@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from functools import lru_cache
-from math import inf, isnan, nan
+from math import inf, isnan, nan, prod
 from statistics import fmean
 from typing import Any
 
@@ -22,6 +22,7 @@ from dynamo.population.recording import Recording, live, run
 from dynamo.system.bars import progress_of
 from dynamo.system.devices import device_of, fast_products, find_device
 from dynamo.system.progress import Progress, Setting, silent
+from dynamo.training.batch import Batch, Passed
 from dynamo.training.optimisation import Annealed
 from dynamo.training.options import EmbedOptions as EmbedOptions
 from dynamo.training.randomness import Randomness
@@ -29,6 +30,8 @@ from dynamo.training.trainer import Trainer
 
 #: On so many test inputs the emulators of neighbours are compared.
 COMPARED = 128
+#: So many numbers of the meta-model's states are held while V alone is sought.
+ROOM = 2**26
 #: So many emulators' states are held for that, so that those of a small map are computed once.
 HELD = 64
 
@@ -194,15 +197,26 @@ def _start(fit: Fit, trainer: Trainer, options: EmbedOptions) -> None:
     if fit.options.output_weight == 0:  # the heads have learnt nothing
         places = places[:1]
     thetas = list(trainer.emulator.thetas)
-    everyone = range(len(thetas))
     rows = [_spread(len(source), 4 * options.batch_size) for source in trainer.recordings]
+    batch = trainer.read(range(len(thetas)), rows)
+    alike = _alike(batch, len(thetas))
+    once = attrs.evolve(batch, inputs=batch.inputs[: len(batch.inputs) // alike])
     losses = []
-    for place in places:
-        for theta in thetas:
-            theta.copy_(place)
-        losses.append(trainer.losses(everyone, rows)[1])
+    for place in places.to(thetas[0].device):
+        found = trainer.passed(once, place.expand(len(once.inputs), -1))
+        features, *states = (part.repeat(alike, *[1] * (part.ndim - 1)) for part in (found.features, *found.states))
+        losses.append(trainer.losses_of(Passed(batch, features, tuple(states)))[1])
     for theta, best in zip(thetas, torch.stack(losses).argmin(0), strict=True):
         theta.copy_(places[int(best)])
+
+
+def _alike(batch: Batch, models: int) -> int:
+    """How often the inputs of a batch are there: once for each model where all models see the same; else 1."""
+    inputs = batch.inputs
+    if len({size for group in batch.groups for size in group.sizes}) > 1:
+        return 1
+    parts = [part.view(models, -1, *part.shape[1:]) for part in (inputs.values, inputs.mask)]
+    return models if all(torch.equal(part, part[:1].expand_as(part)) for part in parts) else 1
 
 
 def _descend(fit: Fit, trainer: Trainer, options: EmbedOptions, progress: Progress) -> None:
@@ -223,14 +237,17 @@ def _descend(fit: Fit, trainer: Trainer, options: EmbedOptions, progress: Progre
     places: list[dict[str, Any]] = [{"params": thetas, "peak": options.theta_rate * (spread or 1.0)}]
     phases = [(maps, options.map_steps), (places + maps, options.steps), (maps, options.map_steps)]
     phases = [(groups, steps) for groups, steps in phases if groups]
+    everyone = range(len(thetas))
     is_fused = device_of(trainer.emulator).type in ("cpu", "cuda")
-    everyone, done, total = range(len(thetas)), 0, sum(steps for _, steps in phases)
+    done, total = 0, sum(steps for _, steps in phases)
     for groups, steps in phases:
         for theta in thetas:
             theta.requires_grad_(groups is not maps)
         optimizer = Annealed("adamw", groups, steps, weight_decay=0.0, fused=is_fused)
+        passed = _passed(trainer) if groups is maps else None
         for step in range(steps):
-            hidden, output = trainer.losses(everyone, _draw(trainer, options, done))
+            rows = _draw(trainer, options, done)
+            hidden, output = trainer.losses(everyone, rows) if passed is None else trainer.losses_of(passed.rows(rows))
             _check(trainer, hidden, output)
             loss = trainer.loss(hidden, output) * len(thetas)  # the sum: no model's step depends on how many there are
             optimizer.optimizer.zero_grad(set_to_none=True)
@@ -238,6 +255,18 @@ def _descend(fit: Fit, trainer: Trainer, options: EmbedOptions, progress: Progre
             optimizer.step(step)
             done += 1
             progress(done, total, loss.item() / len(thetas))
+
+
+@torch.no_grad()
+def _passed(trainer: Trainer) -> Passed | None:
+    """What the meta-model gives for all probe inputs, while no θ moves; None where that takes too much room."""
+    emulator, rows = trainer.emulator, [torch.arange(len(source)) for source in trainer.recordings]
+    steps = [source.batch(some[:1])[0].mask.shape[1] for source, some in zip(trainer.recordings, rows, strict=True)]
+    units = sum(prod(shape) for shape in emulator.meta_model.state_shapes) + emulator.meta_model.feature_size
+    if sum(len(some) * own for some, own in zip(rows, steps, strict=True)) * units > ROOM:
+        return None
+    batch = trainer.read(range(len(rows)), rows)
+    return trainer.passed(batch, batch.spread(list(emulator.thetas)))
 
 
 def _draw(trainer: Trainer, options: EmbedOptions, step: int) -> list[Tensor]:
@@ -250,6 +279,8 @@ def _draw(trainer: Trainer, options: EmbedOptions, step: int) -> list[Tensor]:
 
 
 def _check(trainer: Trainer, hidden: Tensor, output: Tensor) -> None:
+    if bool(torch.stack([hidden, output]).isfinite().all()):
+        return
     for base, *losses in zip(trainer.population, hidden, output, strict=True):
         if not all(bool(loss.isfinite()) for loss in losses):
             raise DynamoError(

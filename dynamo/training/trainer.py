@@ -226,18 +226,22 @@ class Trainer:
         """The hidden and the output loss (equations 2 and 1) of each chosen model on its rows, ``[K]`` each, from one
         pass of the meta-model. Models of one kind stand together in the batch and are compared together.
         """
-        return self.losses_of(self.passed(chosen, rows))
+        batch = self.read(chosen, rows)
+        return self.losses_of(self.passed(batch, batch.spread(list(self.emulator.thetas))))
 
-    def passed(self, chosen: Sequence[int], rows: Sequence[Tensor]) -> Passed:
-        """What the meta-model gives for the inputs of each chosen model's rows, in one pass."""
-        emulator, device = self.emulator, self._device
-        batch = Batch.read(chosen, rows, self.plan.kinds, self.recordings).to(device, emulator.thetas[0].dtype)
-        inputs, theta = batch.inputs, batch.spread(list(emulator.thetas))
+    def read(self, chosen: Sequence[int], rows: Sequence[Tensor]) -> Batch:
+        """The rows of each chosen model, on the device."""
+        batch = Batch.read(chosen, rows, self.plan.kinds, self.recordings)
+        return batch.to(self._device, self.emulator.thetas[0].dtype)
+
+    def passed(self, batch: Batch, theta: Tensor) -> Passed:
+        """What the meta-model gives for the inputs of a batch at a θ for each, ``[B, d]``."""
+        inputs, meta_model = batch.inputs, self.emulator.meta_model
         if self.options.channels_last and inputs.values.ndim == 4:
             inputs = inputs.with_values(inputs.values.contiguous(memory_format=torch.channels_last))
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
-            states = emulator.meta_model.states(inputs, theta)
-            features = emulator.meta_model.features(states)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            states = meta_model.states(inputs, theta)
+            features = meta_model.features(states)
         return Passed(batch, features.to(theta.dtype), tuple(state.to(theta.dtype) for state in states))
 
     def losses_of(self, passed: Passed) -> tuple[Tensor, Tensor]:

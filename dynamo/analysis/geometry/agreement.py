@@ -11,6 +11,7 @@ from sklearn.metrics.cluster import expected_mutual_information
 
 from dynamo.analysis.arrays import AnyFloats, Booleans, Floats, Integers
 from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_codes
+from dynamo.analysis.geometry.kmeans import kmeans
 from dynamo.analysis.geometry.partitions import check_thetas, cluster, silhouettes
 from dynamo.analysis.table import Table, columns_of
 from dynamo.contracts.errors import DynamoError
@@ -18,6 +19,9 @@ from dynamo.contracts.shown import brief, result_html
 from dynamo.system.progress import Progress, silent
 
 MEASURES = ("ARI", "AMI", "silhouette", "neighbours")
+
+#: k-means of half-samples of more models than this starts so often, which leaves it among equally good clusters.
+_MANY, _STARTS = 100, 10
 
 
 @attrs.frozen
@@ -163,9 +167,10 @@ def agreement(
         shuffles = np.stack([rng.permutation(codes) for _ in range(start, stop)])
         shuffled[start:stop] = _measure_shuffles(distances, shuffles, clusters.numbers, near)
         progress(stop, total)
+    places = np.unique(theta, axis=0, return_inverse=True)[1]
     for index in range(halves):
         rows = _half(codes, rng)
-        numbers = _again(theta[rows], clusters, seed)
+        numbers = _again(theta[rows], len(np.unique(places[rows])), clusters, seed)
         half = distances[np.ix_(rows, rows)]
         halved[index] = _measure(half, codes[rows], numbers, nearest_others(half, min(neighbours, len(rows) - 1)))
         progress(permutations + index + 1, total)
@@ -173,8 +178,8 @@ def agreement(
     low, high = value + np.quantile(halved - halved.mean(axis=0), [0.025, 0.975], axis=0)
     if np.bincount(codes).max() <= 2:
         low = high = np.full(len(MEASURES), np.nan)  # each half-sample was the whole
-    low = np.maximum(low, [0.0 if name == "neighbours" else -1.0 for name in MEASURES])
-    high, chance = np.minimum(high, 1.0), shuffled.mean(axis=0)
+    least = [0.0 if name == "neighbours" else -1.0 for name in MEASURES]
+    low, high, chance = np.clip(low, least, 1.0), np.clip(high, least, 1.0), shuffled.mean(axis=0)
     measures = (
         Measure(
             name=name,
@@ -291,13 +296,15 @@ def _half(codes: Integers, rng: np.random.Generator) -> NDArray[np.intp]:
     return np.sort(np.concatenate([rng.permutation(group)[: max(2, (len(group) + 1) // 2)] for group in groups]))
 
 
-def _again(theta: AnyFloats, clusters: Clusters, seed: int) -> Integers:
+def _again(theta: AnyFloats, distinct: int, clusters: Clusters, seed: int) -> Integers:
     """Some of the models, clustered in the same way: in as many clusters, or in as many as their number and their
-    different places allow.
+    different places allow. Many are clustered by k-means from :data:`_STARTS` starts.
     """
-    count = min(clusters.count, check_thetas(theta), len(theta) - 1)
+    count = min(clusters.count, distinct, len(theta) - 1)
     if count < 2:
         return np.zeros(len(theta), dtype=np.int64)
+    if clusters.method == "kmeans" and len(theta) > _MANY:
+        return kmeans(theta, count, _STARTS)
     return cluster(theta, clusters.method, None if clusters.method == "hdbscan" else count, seed=seed)
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import attrs
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.stats import rankdata
+from scipy.stats import beta, rankdata
 
 from dynamo.analysis.arrays import AnyFloats, Floats, Integers
 from dynamo.analysis.geometry.spectrum import spectrum
@@ -23,6 +23,11 @@ from dynamo.system.progress import Progress, silent
 
 #: The fewest models of a cluster that can be shown.
 SMALLEST = 3
+
+#: Of more models than this the draws from the null end as soon as it is clear whether a cut counts: when the p-value's
+#: 99.9 % interval (Clopper and Pearson, 1934, Biometrika 26(4)) is on one side of the level. It is looked at after so
+#: many draws, and then each time there are half as many more.
+MANY, FIRST, DOUBT = 100, 49, 1e-3
 
 #: Coordinates that are tried: those with this share of the variance of the widest, at most so many.
 WIDE, MOST_AXES = 2 / 3, 9
@@ -40,6 +45,7 @@ class Cut:
         usual: the same of models that are spread evenly, on average.
         p_value: of one cluster: how often an even spread can be parted as well, this map counted in.
         level: the p-value at which the cut counts.
+        draws: from the null; of many models, as many as it took to decide.
     """
 
     models: Integers
@@ -49,6 +55,7 @@ class Cut:
     usual: float
     p_value: float
     level: float
+    draws: int
 
     __repr__ = brief
 
@@ -65,7 +72,7 @@ class Evidence:
     Attributes:
         cuts: the best cut of all models, and of each part of every cut that counts. Fewer than six models, or models at
             one place, are not cut.
-        draws: from the null.
+        draws: from the null, at most.
     """
 
     cuts: tuple[Cut, ...]
@@ -97,7 +104,7 @@ class Evidence:
         """The p-value of one cluster."""
         if not self.cuts:
             return f"one cluster: fewer than {2 * SMALLEST} models, or models at one place, cannot be told from it"
-        return f"one cluster: p = {self.p_value:.3g} (parts of the map, against {self.draws} even spreads)"
+        return f"one cluster: p = {self.p_value:.3g} (parts of the map, against {self.cuts[0].draws} even spreads)"
 
 
 def find_cuts(
@@ -138,9 +145,16 @@ def _cut(points: Floats, models: Integers, draws: int, level: float, seed: int) 
     axes = max(1, min(wide, MOST_AXES, len(points) // SMALLEST - 1))
     places = seen.coordinates[:, :axes] / np.sqrt(seen.eigenvalues[:axes])
     shares, sides = _ways(places)
-    null = _even_spreads(len(points), axes, draws, seed)
-    ranks = rankdata(-np.round(np.vstack([shares, null]), 12), method="max", axis=0)
-    best = ranks.min(axis=1)
+    drawn = draws if len(points) <= MANY else min(FIRST, draws)
+    spreads = _even_spreads(len(points), axes, seed)
+    while True:
+        null = spreads.first(drawn)
+        ranks = rankdata(-np.round(np.vstack([shares, null]), 12), method="max", axis=0)
+        best = ranks.min(axis=1)
+        reached = int((best[1:] <= best[0]).sum())
+        if drawn == draws or _is_decided(reached, drawn, level):
+            break
+        drawn = min(drawn + drawn // 2, draws)
     way = int(ranks[0].argmin())
     along = int(_best_cuts(places)[0].argmax()) if way == 0 else 0
     return Cut(
@@ -149,9 +163,17 @@ def _cut(points: Floats, models: Integers, draws: int, level: float, seed: int) 
         places=seen.coordinates[:, along],
         share=float(shares[way]),
         usual=float(null[:, way].mean()),
-        p_value=float((best <= best[0]).mean()),
+        p_value=(1 + reached) / (1 + drawn),
         level=level,
+        draws=drawn,
     )
+
+
+def _is_decided(reached: int, drawn: int, level: float) -> bool:
+    """Whether a p-value is on one side of the level, where so many draws of the null reached what was found."""
+    low = beta.ppf(DOUBT / 2, reached, drawn - reached + 1) if reached else 0.0
+    high = beta.ppf(1 - DOUBT / 2, reached + 1, drawn - reached) if reached < drawn else 1.0
+    return bool(low > level or high <= level)
 
 
 def _ways(places: Floats) -> tuple[Floats, list[Integers]]:
@@ -215,12 +237,24 @@ def _best_cuts(places: Floats) -> tuple[Floats, Integers]:
     return between.max(axis=0) / (ordered**2).sum(axis=0), between.argmax(axis=0) + SMALLEST
 
 
+@attrs.frozen(eq=False)
+class _EvenSpreads:
+    """Models that are spread evenly in a box, ``count`` in ``axes`` dimensions, drawn as they are asked for."""
+
+    count: int
+    axes: int
+    rng: np.random.Generator
+    shares: list[Floats] = attrs.field(factory=list)
+
+    def first(self, draws: int) -> Floats:
+        """What :func:`_ways` explains of the first so many, ``[draws, axes]``."""
+        while len(self.shares) < draws:
+            places = self.rng.uniform(-1, 1, (self.count, self.axes))
+            places -= places.mean(axis=0)
+            self.shares.append(_ways(places / places.std(axis=0))[0])
+        return np.stack(self.shares[:draws])
+
+
 @lru_cache(maxsize=256)
-def _even_spreads(count: int, axes: int, draws: int, seed: int) -> Floats:
-    """What :func:`_ways` explains of models that are spread evenly in a box, ``[draws, axes]``."""
-    rng, found = np.random.default_rng(seed), np.empty((draws, axes))
-    for draw in range(draws):
-        places = rng.uniform(-1, 1, (count, axes))
-        places -= places.mean(axis=0)
-        found[draw] = _ways(places / places.std(axis=0))[0]
-    return found
+def _even_spreads(count: int, axes: int, seed: int) -> _EvenSpreads:
+    return _EvenSpreads(count, axes, np.random.default_rng(seed))

@@ -18,7 +18,7 @@ LEAST_STARTS = 20
 PASSES = 300
 
 
-def kmeans(points: AnyFloats, count: int) -> Integers:
+def kmeans(points: AnyFloats, count: int, starts: int | None = None) -> Integers:
     """The cluster of each point, ``[N]``: the least sum of squared distances to the means, of all starts.
 
     Nothing is left to a seed: the starts are drawn in the same way each time, from the points in the order of their
@@ -27,12 +27,13 @@ def kmeans(points: AnyFloats, count: int) -> Integers:
     Args:
         points: ``[N, d]``.
         count: of clusters; at most as many as there are different points.
+        starts: how many; where it is None, see :data:`STARTS`.
     """
     given = np.asarray(points, dtype=np.float64)
     centred = given - given.mean(axis=0)
     order = np.argsort(np.round(_squares(centred) / max(float(_squares(centred).max()), 1e-300), 9), kind="stable")
     ordered = centred[order]
-    labels = _lloyd(ordered, count)
+    labels = _lloyd(ordered, count, starts or max(LEAST_STARTS, min(STARTS, 64 * STARTS // len(given))))
     _, first = np.unique(np.round(_spread(ordered, labels, count), 12), return_index=True)
     labels = _exchange(ordered, labels[np.sort(first)], count)
     spread = _spread(ordered, labels, count)
@@ -42,9 +43,8 @@ def kmeans(points: AnyFloats, count: int) -> Integers:
     return clusters
 
 
-def _lloyd(points: Floats, count: int) -> Integers:
+def _lloyd(points: Floats, count: int, starts: int) -> Integers:
     """Where Lloyd's algorithm ends from every start, ``[starts, N]``."""
-    starts = max(LEAST_STARTS, min(STARTS, 64 * STARTS // len(points)))
     drawn = np.argsort(np.random.default_rng(0).random((starts, len(points))), axis=1)[:, :count]
     weights = np.zeros((starts, len(points), count))  # of the points in each mean; of one that is left alone the last
     weights[np.arange(starts)[:, None], drawn, np.arange(count)] = 1.0
