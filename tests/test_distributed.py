@@ -493,8 +493,7 @@ def test_each_rank_measures_its_own_models():
 
     def measured(group):
         ticks = []
-        tell = lambda done, total, note="": ticks.append((done, total))  # noqa: E731
-        return measure_fidelity(found, population, tell, processes=group), ticks
+        return measure_fidelity(found, population, lambda *now: ticks.append(now), processes=group), ticks
 
     (whole, ticks), (own, _) = together(measured, Threads.of(2))
     assert whole == wanted
@@ -504,8 +503,7 @@ def test_each_rank_measures_its_own_models():
 
 def test_the_fidelity_of_a_saved_fit_is_measured_by_all_ranks(tmp_path):
     population, ticks = models(), []
-    tell = lambda done, total, note="": ticks.append((done, total))  # noqa: E731
-    found = fit(population, small(), Ranks(2), out=tmp_path / "run", measured=tell)
+    found = fit(population, small(), Ranks(2), out=tmp_path / "run", measured=lambda *now: ticks.append(now[:2]))
     assert ticks[-1] == (5, 5)
     again = measure_fidelity(found, population)
     assert [model.name for model in found.fidelity.models] == found.names
@@ -518,9 +516,14 @@ def test_ctrl_c_while_ranks_measure_keeps_the_fit_that_is_saved(tmp_path):
     population = Population([base_model(f"m{n}", data, seed=n) for n in range(12)])
     for base in population:
         base.model.__class__ = Slow
-    tell = lambda done, total, note="": os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
     with pytest.raises(Interrupted, match=r"the fit is saved in .*run: --resume measures and draws it"):
-        fit(population, small(steps=1), Ranks(2), out=tmp_path / "run", measured=tell)
+        fit(
+            population,
+            small(steps=1),
+            Ranks(2),
+            out=tmp_path / "run",
+            measured=lambda *now: os.kill(os.getpid(), signal.SIGINT),
+        )
     saved = Fit.load(tmp_path / "run")
     assert saved.names == [base.name for base in population]
     assert saved.fidelity is None

@@ -30,10 +30,10 @@ from dynamo.training.trainer import Trainer
 
 #: On so many test inputs the emulators of neighbours are compared.
 COMPARED = 128
-#: So many numbers of the meta-model's states are held while V alone is sought.
-ROOM = 2**26
 #: So many emulators' states are held for that, so that those of a small map are computed once.
 HELD = 64
+#: So many numbers of the meta-model's states are held while V alone is sought.
+ROOM = 2**26
 
 
 @attrs.frozen(eq=False)

@@ -45,19 +45,22 @@ class Job:
 
     def run(self, processes: ProcessGroup, ranks: Ranks, listeners: Listeners) -> Fit:
         """A process's work."""
-        options = attrs.evolve(self.options, device=ranks.device(self.options))
-        trainer = Trainer(self.population, options, processes=processes)
+        device = ranks.device(self.options)
+        fitted = self._train(processes, device, listeners)  # recordings and optimiser are let go of
+        if self.out is None:
+            return attrs.evolve(fitted, emulator=gather_emulator(fitted.emulator, processes))
+        save_fit(fitted, self.out, processes)
+        if self.measure:
+            measure(fitted, self.population, self.out, find_device(device), listeners.measured, processes)
+        return attrs.evolve(fitted, folder=self.out)
+
+    def _train(self, processes: ProcessGroup, device: str, listeners: Listeners) -> Fit:
+        trainer = Trainer(self.population, attrs.evolve(self.options, device=device), processes=processes)
         if self.resume and self.checkpoint is not None:
             trainer.resume(self.checkpoint)
         trainer.record(self.folder, listeners.recorded)
         trainer.run(self.checkpoint, listeners.fitted)
-        fitted = attrs.evolve(Fit.of(trainer), options=self.options)
-        if self.out is None:
-            return attrs.evolve(fitted, emulator=gather_emulator(trainer.emulator, processes))
-        save_fit(fitted, self.out, processes)
-        if self.measure:
-            measure(fitted, self.population, self.out, find_device(options.device), listeners.measured, processes)
-        return attrs.evolve(fitted, folder=self.out)
+        return attrs.evolve(Fit.of(trainer), options=self.options)
 
 
 def measure(

@@ -23,10 +23,11 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 from dynamo.contracts.errors import DynamoError, Interrupted
 from dynamo.fit.fit import Fit
-from dynamo.fit.job import Job, Listeners, Stage, stopped
+from dynamo.fit.job import Job, Listeners, Stage
 from dynamo.fit.ranks import Ranks
 from dynamo.fit.torch_processes import LostContactError, joined, memory, short_line
 from dynamo.system.interrupts import interrupts
+from dynamo.system.progress import Progress
 
 
 @attrs.frozen
@@ -187,30 +188,29 @@ def _work(local: int, told: _Started) -> int:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     ranks, place, last = attrs.evolve(told.ranks, rank=local, local=local), Path(told.place), 0.0
 
-    def tell(stage: Stage, done: int, total: int, note: str | float) -> None:
-        nonlocal last
-        if local == 0 and (done == total or monotonic() - last > 0.1):
-            told.messages.put(_Advanced(stage, done, total, note))
-            last = monotonic()
+    def listener(stage: Stage, stopped: BaseException | None = None) -> Progress:
+        """Tells the process that started this one; raises ``stopped`` where all are asked to stop."""
 
-    def recorded(done: int, total: int, note: str | float = "", /) -> None:
-        if told.stop.value:
-            raise Interrupted("stopped while base models were recorded; nothing was saved")
-        tell("recorded", done, total, note)
+        def tell(done: int, total: int, note: str | float = "", /) -> None:
+            nonlocal last
+            if stopped is not None and told.stop.value:
+                raise stopped
+            if local == 0 and (done == total or monotonic() - last > 0.1):
+                told.messages.put(_Advanced(stage, done, total, note))
+                last = monotonic()
 
-    def fitted(done: int, total: int, note: str | float = "", /) -> None:
-        tell("fitted", done, total, note)
+        return tell
 
-    def measured(done: int, total: int, note: str | float = "", /) -> None:
-        if told.stop.value and job.out is not None:
-            raise stopped(job.out)
-        tell("measured", done, total, note)
-
+    listeners = Listeners(
+        recorded=listener("recorded", Interrupted("stopped while base models were recorded; nothing was saved")),
+        fitted=listener("fitted"),
+        measured=listener("measured", KeyboardInterrupt()),
+    )
     try:
         job, meeting = _unpickled(place / "job"), f"file://{place}/meeting"
         device = ranks.device(job.options)
         with memory(local), joined(ranks, meeting, device, lambda: bool(told.stop.value)) as processes:
-            job.run(processes, ranks, Listeners(recorded, fitted, measured))
+            job.run(processes, ranks, listeners)
     except LostContactError:
         return 1
     except DynamoError as error:

@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from dynamo.contracts.errors import DynamoError
@@ -92,11 +93,20 @@ def _fit_population(
         return distributed.fit(population, options, ranks, recorded=recorded, progress=fitted)
     run, measured = Path(out), later(progress, "measuring fidelity", len(population))
     checkpoint, recording = run / CHECKPOINT, run / RECORDING
-    told = (checkpoint, resume, recording, recorded, fitted, run, measured)
+    fit_into = partial(
+        distributed.fit,
+        checkpoint=checkpoint,
+        resume=resume,
+        folder=recording,
+        recorded=recorded,
+        progress=fitted,
+        out=run,
+        measured=measured,
+    )
     if ranks.rank:  # started by a launcher: rank 0 alone writes
         if resume and (run / RUN).exists():
             return Fit.load(run)  # nothing is left to do but what rank 0 does alone
-        return distributed.fit(population, options, ranks, *told)
+        return fit_into(population, options, ranks)
     with ExitStack() as stack:
         stack.enter_context(locked(run))
         _check_folder(run, resume)
@@ -108,7 +118,7 @@ def _fit_population(
             fit.check_population(population)
             measure(fit, population, run, find_device(ranks.device(options)), measured, SingleProcess())
         else:
-            fit = distributed.fit(population, options, ranks, *told)
+            fit = fit_into(population, options, ranks)
         try:
             write_map(fit, run, colour_by, distance)
         except KeyboardInterrupt:

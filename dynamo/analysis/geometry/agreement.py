@@ -11,6 +11,7 @@ from sklearn.metrics.cluster import expected_mutual_information
 
 from dynamo.analysis.arrays import AnyFloats, Booleans, Floats, Integers
 from dynamo.analysis.geometry.clusters import Clusters, find_clusters, group_codes
+from dynamo.analysis.geometry.cuts import MANY
 from dynamo.analysis.geometry.kmeans import kmeans
 from dynamo.analysis.geometry.partitions import check_thetas, cluster, silhouettes
 from dynamo.analysis.table import Table, columns_of
@@ -20,8 +21,8 @@ from dynamo.system.progress import Progress, silent
 
 MEASURES = ("ARI", "AMI", "silhouette", "neighbours")
 
-#: k-means of half-samples of more models than this starts so often, which leaves it among equally good clusters.
-_MANY, _STARTS = 100, 10
+#: k-means of half-samples of many models starts so often, which leaves it among equally good clusters.
+_STARTS = 10
 
 
 @attrs.frozen
@@ -303,7 +304,7 @@ def _again(theta: AnyFloats, distinct: int, clusters: Clusters, seed: int) -> In
     count = min(clusters.count, distinct, len(theta) - 1)
     if count < 2:
         return np.zeros(len(theta), dtype=np.int64)
-    if clusters.method == "kmeans" and len(theta) > _MANY:
+    if clusters.method == "kmeans" and len(theta) > MANY:
         return kmeans(theta, count, _STARTS)
     return cluster(theta, clusters.method, None if clusters.method == "hdbscan" else count, seed=seed)
 
